@@ -1,0 +1,91 @@
+"""Read and write files so that a crash, a full disk or a torn line never costs finished work.
+
+Reading names the file and the line at fault; writing goes to a temporary name, is flushed to the
+disk and renamed, so that a reader sees the old file or the new one and nothing in between.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+
+class UserError(Exception):
+    """The input or the run is at fault; the message is one line: what is wrong, how to mend it."""
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield ``(line number from 1, object)`` for every line of a JSONL file.
+
+    Blank lines are skipped. Raises UserError for a missing or empty file and for a line that is
+    not a JSON object.
+    """
+    n_rows = 0
+    with open_for_reading(path) as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                n_rows += 1
+                yield number, parse_object(line, path, number)
+    if n_rows == 0:
+        raise UserError(f"{path}: the file is empty; expected one JSON object per line")
+
+
+def open_for_reading(path: Path) -> Any:
+    """Open ``path`` as bytes; a missing file or a folder is a UserError that says so."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give a file")
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; check the path") from None
+
+
+def parse_object(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    """The JSON object on one line; UserError with file and line number if it is not one."""
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise UserError(
+            f"{path}:{number}: not valid JSON ({error}); mend or delete this line"
+        ) from None
+    if not isinstance(row, dict):
+        raise UserError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+    return row
+
+
+def write_atomic(path: Path, parts: Iterable[str]) -> None:
+    """Write the concatenated ``parts`` to ``path``: all of it, or nothing if anything fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.writelines(parts)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
+    write_atomic(path, [text, "\n"])
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file; UserError if it is missing or not JSON."""
+    with open_for_reading(path) as file:
+        try:
+            return orjson.loads(file.read())
+        except orjson.JSONDecodeError as error:
+            raise UserError(f"{path}: not valid JSON ({error})") from None
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with open_for_reading(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,62 @@
+"""``run.json`` beside every output: what was run, with which versions, and what it cost."""
+
+import dataclasses
+import platform
+import resource
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from screl.files import write_json
+
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "vllm", "deepspeed", "rapidfuzz")
+
+
+def package_versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """Versions of Python and of those ``packages`` that are installed."""
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def git_commit() -> str | None:
+    """The project's commit, ``-dirty`` if there are uncommitted changes; None outside git."""
+    root = Path(__file__).parent.parent
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return result.stdout.strip() or None
+
+
+def peak_memory_mib() -> int:
+    """Peak resident memory of this process, in MiB."""
+    unit = 1024**2 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
+
+
+def write_run_info(path: Path, config: Any, started: float, results: dict[str, Any]) -> None:
+    """Write ``path``: config, command, commit, versions, seconds since ``started``, ``results``."""
+    plain = {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in dataclasses.asdict(config).items()
+    }
+    info = {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "config": plain,
+        "git_commit": git_commit(),
+        "versions": package_versions(),
+        "machine": platform.machine(),
+        "seconds": round(time.time() - started, 1),
+        "peak_memory_mib": peak_memory_mib(),
+        "results": results,
+    }
+    write_json(path, info)
