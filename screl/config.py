@@ -35,7 +35,10 @@ def parse_config(
     Raises UserError for a bad YAML file; exits with status 2 for a bad command line.
     """
     parser = _make_parser(config_class, doc)
-    values = vars(parser.parse_args(argv))
+    given = vars(parser.parse_args(argv))
+    values: dict[str, Any] = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in given.items()
+    }
     config_path = values.pop("config")
     from_yaml = _read_yaml(config_path, config_class) if config_path else {}
     merged = from_yaml | values
@@ -64,11 +67,18 @@ def run_main(main: Callable[[], None]) -> None:
 
 def show_config(config: Any) -> str:
     """The resolved config as YAML, in the order of its fields."""
-    plain = {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in dataclasses.asdict(config).items()
-    }
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).strip()
+    return yaml.safe_dump(plain_config(config), sort_keys=False, allow_unicode=True).strip()
+
+
+def plain_config(config: Any) -> dict[str, Any]:
+    """The config's fields as YAML and JSON know them: paths as text, tuples as lists."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return {key: plain(value) for key, value in dataclasses.asdict(config).items()}
 
 
 def _one_line(message: object) -> str:

@@ -1,6 +1,5 @@
 """``run.json`` beside every output: what was run, with which versions, and what it cost."""
 
-import dataclasses
 import platform
 import resource
 import subprocess
@@ -10,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from screl.config import plain_config
 from screl.files import write_json
 
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "vllm", "deepspeed", "rapidfuzz")
@@ -43,20 +43,26 @@ def peak_memory_mib() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
 
 
+def peak_gpu_memory_mib() -> int | None:
+    """Peak memory that torch held on this process's GPU, in MiB; None without one."""
+    torch = sys.modules.get("torch")  # never imported for this: the text stages run without it
+    if torch is None or not torch.cuda.is_available():
+        return None
+    peak: int = torch.cuda.max_memory_allocated()
+    return peak // 2**20
+
+
 def write_run_info(path: Path, config: Any, started: float, results: dict[str, Any]) -> None:
     """Write ``path``: config, command, commit, versions, seconds since ``started``, ``results``."""
-    plain = {
-        key: str(value) if isinstance(value, Path) else value
-        for key, value in dataclasses.asdict(config).items()
-    }
     info = {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "config": plain,
+        "config": plain_config(config),
         "git_commit": git_commit(),
         "versions": package_versions(),
         "machine": platform.machine(),
         "seconds": round(time.time() - started, 1),
         "peak_memory_mib": peak_memory_mib(),
+        "peak_gpu_memory_mib": peak_gpu_memory_mib(),
         "results": results,
     }
     write_json(path, info)

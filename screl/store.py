@@ -18,7 +18,7 @@ from screl.problems import ProblemId
 
 MANIFEST = "manifest.json"
 # What may change between two runs into one folder: how far to go and how, not what is drawn.
-FREE_KEYS = frozenset({"n_samples", "engine_settings", "versions"})
+FREE_KEYS = frozenset({"n_samples", "model_name_or_path", "data_path", "versions"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,9 @@ def is_store(path: Path) -> bool:
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of the store at ``path``."""
-    manifest: dict[str, Any] = read_json(path / MANIFEST)
+    manifest = read_json(path / MANIFEST)
+    if not isinstance(manifest, dict):
+        raise UserError(f"{path / MANIFEST}: expected a JSON object; make the samples again")
     return manifest
 
 
@@ -91,7 +93,8 @@ class SampleWriter:
         self._path = path / f"samples-{worker}.jsonl"
         if self._path.is_file():
             _cut_torn_tail(self._path)
-        self._file = open(self._path, "ab")  # noqa: SIM115 - closed by __exit__
+        # unbuffered: what could not be written must not be tried again when the file is closed
+        self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115 - closed by __exit__
 
     def __enter__(self) -> "SampleWriter":
         return self
@@ -101,15 +104,12 @@ class SampleWriter:
 
     def write(self, samples: Iterable[Sample]) -> None:
         """Append and flush to the disk. OSError (a full disk) names the file."""
-        data = b"".join(orjson.dumps(asdict(sample)) + b"\n" for sample in samples)
+        data = memoryview(b"".join(orjson.dumps(asdict(sample)) + b"\n" for sample in samples))
         try:
-            self._file.write(data)
-            self._file.flush()
+            while data:  # a disk that is filling up takes a part
+                data = data[self._file.write(data) :]
             os.fsync(self._file.fileno())
         except OSError as error:
-            # a BufferedWriter keeps what it could not write and would fail again on close
-            self._file.detach()
-            self._file = open(os.devnull, "ab")  # noqa: SIM115
             raise OSError(error.errno, error.strerror, str(self._path)) from None
 
 
@@ -124,12 +124,19 @@ def _whole_lines(file: Path) -> Iterator[tuple[int, bytes]]:
 def _parse_sample(line: bytes, file: Path, number: int) -> Sample:
     row = parse_object(line, file, number)
     try:
-        return Sample(**row)
+        sample = Sample(**row)
     except TypeError:
         raise UserError(
             f"{file}:{number}: expected the keys {', '.join(Sample.__slots__)}, "
             f"found {', '.join(row)}; mend or delete this line"
         ) from None
+    for key, kind in (("problem_id", int | str), ("sample_id", int), ("completion", str)):
+        if not isinstance(row[key], kind):
+            raise UserError(
+                f"{file}:{number}: {key} is {row[key]!r}, of the wrong type; "
+                "mend or delete this line"
+            )
+    return sample
 
 
 def _cut_torn_tail(file: Path) -> None:

@@ -1,0 +1,165 @@
+"""The value of an arithmetic expression that a model wrote, without ever running it as code.
+
+The text is parsed to a syntax tree and only numbers and operators are followed: no names, calls,
+attributes, containers or texts. Length, depth and size of the numbers are bounded, so that
+``9**9**9**9`` and ten thousand brackets are refused at once.
+"""
+
+import ast
+import operator
+import re
+import warnings
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+Number = int | float | complex | Fraction
+
+MAX_LENGTH = 1000  # characters; a completion of 256 tokens is about as long
+MAX_DEPTH = 200  # nested operations; far below Python's recursion limit
+MAX_BITS = 33_220  # of a whole number: 10,000 decimal digits
+
+OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+    ast.LShift: operator.lshift,
+    ast.RShift: operator.rshift,
+    ast.BitOr: operator.or_,
+    ast.BitXor: operator.xor,
+    ast.BitAnd: operator.and_,
+    ast.UAdd: operator.pos,
+    ast.USub: operator.neg,
+    ast.Invert: operator.invert,
+    ast.Not: operator.not_,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
+
+EXACT_TEXT = re.compile(r"[0-9eE.+\-*/%() ]*")
+EXACT_NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
+
+
+class NotArithmeticError(Exception):
+    """The text is no arithmetic, has no value (1/0), or is too large to compute."""
+
+
+def python_value(text: str) -> int | float:
+    """What Python's ``eval`` makes of ``text``, numbers only (int and float arithmetic).
+
+    Leading blanks are dropped as ``eval`` does. Raises NotArithmeticError, and nothing else; a
+    complex result, like (-8)**0.5, is one too.
+    """
+    value = _compute(text.lstrip(" \t"), _read_python_number)
+    if not isinstance(value, int | float):
+        raise NotArithmeticError(text)
+    return value
+
+
+def exact_value(text: str) -> Fraction:
+    """The exact rational value of ``+ - * / // % **`` and brackets; 0.1 is one tenth.
+
+    Raises NotArithmeticError, and nothing else; an irrational power is one too.
+    """
+    text = text.strip(" ")
+    if not EXACT_TEXT.fullmatch(text):
+        raise NotArithmeticError(text)
+    # "080" is eighty to a reader, but a syntax error to Python
+    text = re.sub(r"(?<![0-9.])0+(?=[0-9])", "", text)
+    value = _compute(text, lambda node: _read_exact_number(node, text))
+    if not isinstance(value, int | Fraction):  # Fraction // Fraction is an int
+        raise NotArithmeticError(text)
+    return Fraction(value)
+
+
+def _compute(text: str, read_number: Callable[[ast.Constant], Number]) -> Number:
+    if len(text) > MAX_LENGTH:
+        raise NotArithmeticError("too long")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about invalid escapes and the like in model output
+            tree = ast.parse(text, mode="eval")
+        return _evaluate(tree.body, read_number, 0)
+    except (SyntaxError, ValueError, TypeError, ArithmeticError, MemoryError, RecursionError):
+        raise NotArithmeticError(text) from None
+
+
+def _evaluate(node: ast.expr, read: Callable[[ast.Constant], Number], depth: int) -> Any:
+    """The value of one node; ``and``, ``or``, ``if`` and chained ``<`` are lazy as in Python."""
+    if depth > MAX_DEPTH:
+        raise NotArithmeticError("nested too deeply")
+    depth += 1
+    match node:
+        case ast.Constant():
+            return read(node)
+        case ast.UnaryOp(op, operand):
+            return _apply(op, _evaluate(operand, read, depth))
+        case ast.BinOp(left, op, right):
+            return _apply(op, _evaluate(left, read, depth), _evaluate(right, read, depth))
+        case ast.Compare(left, ops, comparators):
+            first = _evaluate(left, read, depth)
+            for comparison, comparator in zip(ops, comparators, strict=True):
+                second = _evaluate(comparator, read, depth)
+                if not _apply(comparison, first, second):
+                    return False
+                first = second
+            return True
+        case ast.BoolOp(op, values):
+            for value_node in values:
+                value = _evaluate(value_node, read, depth)
+                if bool(value) == isinstance(op, ast.Or):
+                    break
+            return value
+        case ast.IfExp(test, body, orelse):
+            return _evaluate(body if _evaluate(test, read, depth) else orelse, read, depth)
+    raise NotArithmeticError(type(node).__name__)
+
+
+def _apply(op: ast.AST, *operands: Any) -> Any:
+    """The result of one operation, unless it would be, or is, too large."""
+    if type(op) not in OPERATORS:
+        raise NotArithmeticError(type(op).__name__)
+    if isinstance(op, ast.Pow | ast.LShift) and _bits_to_come(op, *operands) > MAX_BITS:
+        raise NotArithmeticError("too large")
+    result = OPERATORS[type(op)](*operands)
+    if _bits(result) > MAX_BITS:
+        raise NotArithmeticError("too large")
+    return result
+
+
+def _bits(value: Number) -> int:
+    """Bits of a whole number, or of the larger part of a fraction; 0 for floats."""
+    if isinstance(value, Fraction):
+        return max(value.numerator.bit_length(), value.denominator.bit_length())
+    return value.bit_length() if isinstance(value, int) else 0
+
+
+def _bits_to_come(op: ast.AST, left: Number, right: Any) -> int | Fraction:
+    """The least number of bits that ``left ** right`` or ``left << right`` will have."""
+    if isinstance(right, float | complex) or _bits(left) == 0:
+        return 0  # floats and zero do not grow
+    if isinstance(op, ast.LShift):
+        return right
+    # int ** negative is a float in Python, but exact and long for a Fraction; 1 ** n stays 1
+    return (_bits(left) - 1) * (abs(right) if isinstance(left, Fraction) else right)
+
+
+def _read_python_number(node: ast.Constant) -> Number:
+    if isinstance(node.value, int | float | complex):  # True and False are ints
+        return node.value
+    raise NotArithmeticError(repr(node.value))
+
+
+def _read_exact_number(node: ast.Constant, text: str) -> Fraction:
+    source = text[node.col_offset : node.end_col_offset]  # node.value is a rounded float
+    if not EXACT_NUMBER.fullmatch(source):
+        raise NotArithmeticError(source)
+    return Fraction(source)

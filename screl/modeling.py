@@ -1,0 +1,142 @@
+"""Load a checkpoint and its tokenizer, and the tokenizer rules, in one place for every model."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
+
+from screl.files import UserError
+
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+Tokenizer = Any  # transformers' PreTrainedTokenizerBase, which is untyped
+Model = Any
+
+disable_progress_bar()  # "Loading weights" and "Writing shards" would break up our own bars
+
+
+def check_model_folder(name: str) -> None:
+    """UserError if ``name`` is a local folder that no model can be loaded from.
+
+    A name that is no local path is left to the hub.
+    """
+    folder = Path(name)
+    if not folder.exists():
+        if name.startswith((".", "/", "~")) or name.count("/") != 1:
+            raise UserError(f"{name}: no such model folder, nor is this a hub id such as org/model")
+        return
+    if not (folder / "config.json").is_file():
+        unfinished = any(folder.glob("checkpoint-*"))
+        remedy = (
+            "its training has not finished: run the same train.py command again"
+            if unfinished
+            else "give a folder in Hugging Face layout"
+        )
+        raise UserError(f"{name}: has no config.json; {remedy}")
+    if not any(path for pattern in WEIGHTS for path in folder.glob(pattern)):
+        raise UserError(
+            f"{name}: has a config.json but no weights ({' or '.join(WEIGHTS)}); "
+            "copy or download them again"
+        )
+
+
+def load_tokenizer(name: str) -> Tokenizer:
+    """The checkpoint's tokenizer. It must have an EOS token; it need not have a pad token."""
+    check_model_folder(name)
+    tokenizer = _from_pretrained(AutoTokenizer, name)
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"{name}: its tokenizer has no eos_token; set one in tokenizer_config.json")
+    return tokenizer
+
+
+def load_model(name: str, dtype: torch.dtype) -> Model:
+    """The causal LM with its weights in ``dtype``; UserError if it cannot be loaded."""
+    check_model_folder(name)
+    return _from_pretrained(AutoModelForCausalLM, name, dtype=dtype)
+
+
+def pad_id(tokenizer: Tokenizer) -> int:
+    """What fills a batch. Never seen by the model: padding is masked by position, not by value.
+
+    So a tokenizer without a pad token needs no new one and no resized embedding, and where pad is
+    EOS the EOS at the end of an answer still carries loss.
+    """
+    pad: int | None = tokenizer.pad_token_id
+    return tokenizer.eos_token_id if pad is None else pad
+
+
+def eos_ids(model: Model, tokenizer: Tokenizer) -> list[int]:
+    """Every token that ends a completion: the tokenizer's EOS and the generation config's."""
+    configured = model.generation_config.eos_token_id
+    several = configured if isinstance(configured, list) else [configured]
+    return sorted({tokenizer.eos_token_id, *several} - {None})
+
+
+def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """Token ids of a prompt with whatever BOS the tokenizer itself adds, and no EOS."""
+    ids: list[int] = tokenizer(prompt).input_ids
+    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+
+
+def fingerprint(name: str) -> str:
+    """A hash of a local checkpoint's config, tokenizer and weights; of a hub id, its commit.
+
+    Of each weight file it reads the size, the header and 64 KiB at 64 even distances, so that
+    140 GB take a second; a training step changes practically every weight, hence all of these.
+    """
+    folder = Path(name)
+    if not folder.exists():
+        config = _from_pretrained(AutoTokenizer, name).init_kwargs
+        return f"hub:{name}@{config.get('_commit_hash')}"
+    digest = hashlib.sha256()
+    small = [path for pattern in ("*.json", "*.model", "*.txt") for path in folder.glob(pattern)]
+    for path in sorted(small):
+        if path.name not in ("run.json", "training.json"):
+            digest.update(path.name.encode() + path.read_bytes())
+    for path in sorted(path for pattern in WEIGHTS for path in folder.glob(pattern)):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with open(path, "rb") as file:
+            for part in range(64):
+                file.seek(size * part // 64)
+                digest.update(file.read(1 << 16))
+    return digest.hexdigest()
+
+
+def save_checkpoint(model: Model, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write model and tokenizer to ``folder`` so that it is loadable only when it is whole.
+
+    Everything goes to a folder inside first; ``config.json``, without which nothing loads, is
+    moved last.
+    """
+    temporary = folder / "saving"
+    model.save_pretrained(temporary)
+    tokenizer.save_pretrained(temporary)
+    files = sorted(temporary.iterdir(), key=lambda path: path.name == "config.json")
+    for path in files:
+        _fsync(path)
+        os.replace(path, folder / path.name)
+    temporary.rmdir()
+
+
+def _fsync(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _from_pretrained(loader: Any, name: str, **settings: Any) -> Any:
+    """``loader.from_pretrained`` with its many-line errors made one line."""
+    try:
+        return loader.from_pretrained(name, **settings)
+    except (OSError, ValueError, json.JSONDecodeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{name}: cannot be loaded: {reason}") from None
+    except Exception as error:
+        # safetensors' own exception for a torn file is neither of the above
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise UserError(f"{name}: damaged weights ({error}); copy or train them again") from None

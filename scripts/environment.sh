@@ -1,0 +1,21 @@
+# Source this: makes .venv once, with the pinned requirements files given as arguments, and enters it.
+# A bare machine needs python3 (3.11 or newer) with its venv module; PYTHON=... picks another one.
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python="${PYTHON:-python3}"
+"$python" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
+    echo "error: $python is not Python 3.11 or newer with venv; set PYTHON=... to one that is" >&2
+    exit 1
+}
+if [ ! -x .venv/bin/python ]; then
+    "$python" -m venv .venv
+fi
+for requirements in "$@"; do
+    stamp=".venv/$requirements.installed" # a copy of what was installed: a changed pin installs again
+    if ! cmp -s "$requirements" "$stamp"; then
+        echo "installing $requirements into .venv" >&2
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$requirements" >&2
+        cp "$requirements" "$stamp"
+    fi
+done
+export PATH="$PWD/.venv/bin:$PATH"
+export TOKENIZERS_PARALLELISM=false # the fork warning of tokenizers; nothing here needs its threads

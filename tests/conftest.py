@@ -1,0 +1,51 @@
+"""A random LLaMA with the miniature's tokenizer, and a runner for the scripts."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MINI_MODEL = ROOT / "data/mini/model"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer LLaMA with random weights, in Hugging Face layout."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    tokenizer = AutoTokenizer.from_pretrained(MINI_MODEL)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def run_script(*arguments: object, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+    """Run a script of the project as its users do; two threads of one process at most."""
+    command = [*(launcher or (sys.executable,)), *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=300
+    )
+
+
+def write_lines(path: Path, lines: list[str]) -> Path:
+    """Write text lines to ``path``."""
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return path

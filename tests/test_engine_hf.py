@@ -1,0 +1,150 @@
+"""Sampling: right under padding, cached or not, and the same whatever shares the batch."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import TopKLogitsWarper, TopPLogitsWarper
+
+from screl.engine_hf import (
+    Request,
+    SamplingParams,
+    choose_tokens,
+    decode_completion,
+    generate,
+    random_stream,
+    sample_seed,
+)
+from screl.modeling import load_model, load_tokenizer, prompt_ids
+
+GREEDY = SamplingParams(True, 1.0, 1.0, 0, 12, 0)
+SAMPLED = SamplingParams(False, 1.5, 1.0, 0, 12, 3)
+QUESTIONS = ["2 pens", "Ada has 5 pens and 12 cups of 2.5 kg", "7", "How many are there in all?"]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path):
+    return load_model(str(tiny_model), torch.float32)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path):
+    return load_tokenizer(str(tiny_model))
+
+
+def requests(tokenizer, n_samples: int) -> list[Request]:
+    return [
+        Request(i, prompt_ids(tokenizer, question), list(range(n_samples)))
+        for i, question in enumerate(QUESTIONS)
+    ]
+
+
+def run(model, tokenizer, wanted: list[Request], params: SamplingParams, batch_size: int) -> dict:
+    batches = generate(model, tokenizer, wanted, params, batch_size)
+    return {(made.problem_id, made.sample_id): made for batch in batches for made in batch}
+
+
+def reference(model, tokenizer, request: Request, sample_id: int, params: SamplingParams) -> str:
+    """One sample the slow way: no batch, no padding, no cache."""
+    stream = random_stream(sample_seed(params.seed, request.problem_id, sample_id), 12)
+    ids = list(request.prompt_ids)
+    for number in stream:
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([ids])).logits[:, -1]
+        token = choose_tokens(logits, torch.tensor([number]), params).item()
+        if token == tokenizer.eos_token_id:
+            break
+        ids.append(token)
+    return tokenizer.decode(ids[len(request.prompt_ids) :], skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("params", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_batched_padded_and_cached_equals_the_slow_way(model, tokenizer, params) -> None:
+    wanted = requests(tokenizer, 1 if params.greedy else 3)
+    made = run(model, tokenizer, wanted, params, batch_size=64)
+    for request in wanted:
+        for sample_id in request.sample_ids:
+            expected = reference(model, tokenizer, request, sample_id, params)
+            assert made[request.problem_id, sample_id].completion == expected
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_the_batch_size_changes_nothing(model, tokenizer, batch_size: int) -> None:
+    wanted = requests(tokenizer, 5)
+    assert run(model, tokenizer, wanted, SAMPLED, batch_size) == run(
+        model, tokenizer, wanted, SAMPLED, 64
+    )
+
+
+def test_one_sample_made_alone_is_the_same(model, tokenizer) -> None:
+    everything = run(model, tokenizer, requests(tokenizer, 5), SAMPLED, 64)
+    alone = Request(2, prompt_ids(tokenizer, QUESTIONS[2]), [4])
+    assert run(model, tokenizer, [alone], SAMPLED, 1) == {(2, 4): everything[2, 4]}
+
+
+def test_samples_of_a_problem_differ(model, tokenizer) -> None:
+    made = run(model, tokenizer, requests(tokenizer, 5), SAMPLED, 64)
+    assert len({made[0, j].completion for j in range(5)}) == 5
+
+
+def test_eos_ends_and_the_limit_cuts(model, tokenizer) -> None:
+    logits_bias = torch.zeros(model.config.vocab_size)
+    logits_bias[tokenizer.eos_token_id] = 1e9
+    hook = model.lm_head.register_forward_hook(lambda *parts: parts[2] + logits_bias)
+    try:
+        made = run(model, tokenizer, requests(tokenizer, 1), GREEDY, 64)
+    finally:
+        hook.remove()
+    assert {(m.completion, m.n_tokens, m.finish_reason) for m in made.values()} == {("", 1, "stop")}
+    made = run(model, tokenizer, requests(tokenizer, 1), GREEDY, 64)
+    assert {(m.n_tokens, m.finish_reason) for m in made.values()} == {(12, "length")}
+
+
+def test_a_pad_token_that_is_eos_or_missing_changes_nothing(model, tokenizer, tiny_model) -> None:
+    expected = run(model, tokenizer, requests(tokenizer, 2), SAMPLED, 64)
+    other = load_tokenizer(str(tiny_model))
+    other.pad_token = None
+    assert run(model, other, requests(other, 2), SAMPLED, 64) == expected
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (5, 1.0), (0, 0.6), (7, 0.5), (1, 1.0)])
+def test_tokens_are_drawn_from_the_distribution_that_transformers_defines(
+    top_k: int, top_p: float
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(1, 20, generator=generator)
+    n = 20_000
+    params = SamplingParams(False, 0.8, top_p, top_k, 1, 0)
+    numbers = (torch.arange(n) + 0.5) / n  # a grid: no sampling error
+    drawn = choose_tokens(logits.expand(n, -1), numbers, params)
+    warped = logits / 0.8
+    if top_k:
+        warped = TopKLogitsWarper(top_k)(None, warped)
+    if top_p < 1:
+        warped = TopPLogitsWarper(top_p)(None, warped)
+    frequencies = torch.bincount(drawn, minlength=20) / n
+    assert torch.allclose(frequencies, warped.softmax(-1)[0], atol=2e-4)
+
+
+def test_random_numbers_at_the_edges_give_a_token(model) -> None:
+    logits = torch.full((2, 8), -1e9)
+    logits[:, 3] = 0
+    numbers = torch.tensor([0.0, 1.0])  # 1.0: the worst that rounding can do
+    assert choose_tokens(logits, numbers, SAMPLED).tolist() == [3, 3]
+
+
+def test_streams_are_uniform_independent_and_keyed() -> None:
+    seeds = [sample_seed(0, problem, j) for problem in (0, "0", 1) for j in range(4)]
+    assert len(set(seeds)) == 12
+    assert sample_seed(0, 5, 7) == (sample_seed(0, 5, 0) + 7) % 2**64
+    streams = np.stack([random_stream(seed, 500) for seed in range(200)])
+    assert np.array_equal(random_stream(9, 20), random_stream(9, 50)[:20])
+    assert abs(streams.mean() - 0.5) < 0.005
+    assert abs(np.corrcoef(streams[:-1].ravel(), streams[1:].ravel())[0, 1]) < 0.01
+
+
+def test_the_space_in_front_of_the_first_word_is_kept(tokenizer) -> None:
+    prompt = prompt_ids(tokenizer, "are there?")
+    ids = tokenizer(" pens and", add_special_tokens=False).input_ids
+    assert decode_completion(tokenizer, prompt, ids) == " pens and"

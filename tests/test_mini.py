@@ -1,0 +1,159 @@
+"""The shipped miniature: valid solutions, several paths a kind, nothing of the test in train."""
+
+import json
+import re
+from collections import Counter
+from fractions import Fraction
+from itertools import islice
+from random import Random
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from data.mini.generate import draw_instances, evaluate, shipped_sets, show, to_rows
+from data.mini.kinds import KINDS, PEOPLE, THINGS
+from data.mini.pretrain import documents, random_equation, terse_problem, told_problem
+from screl.answers import extract_answer
+from screl.equations import equation_path, has_valid_equations
+from screl.problems import Problem, load_problems
+from screl.prompts import build_prompt
+from tests.conftest import MINI_MODEL, ROOT
+
+MINI = ROOT / "data/mini"
+TRAIN, TEST = load_problems(MINI / "train.jsonl"), load_problems(MINI / "test.jsonl")
+EVERYTHING = TRAIN + TEST
+
+
+def kind_of(problem: Problem) -> str:
+    return str(problem.problem_id).split("-")[2]
+
+
+def numbers_of(text: str) -> tuple[str, ...]:
+    """The numbers of a question in any order."""
+    return tuple(sorted(re.findall(r"\d+(?:\.\d+)?", text)))
+
+
+def masked(text: str) -> str:
+    """The question without its names, things and numbers."""
+    text = re.sub(r"\d+(?:\.\d+)?", "#", text)
+    return re.sub(rf"\b({'|'.join(PEOPLE + THINGS)})\b", "_", text)
+
+
+def test_it_is_large_and_varied_enough() -> None:
+    assert len(TRAIN) >= 1000
+    assert len(TEST) >= 500
+    assert len(KINDS) >= 12
+    assert {kind_of(problem) for problem in TRAIN} == {kind.name for kind in KINDS}
+    assert {kind_of(problem) for problem in TEST} == {kind.name for kind in KINDS}
+    n_steps = Counter(problem.solution.count("<<") for problem in EVERYTHING)
+    assert set(n_steps) == {2, 3, 4, 5}
+    assert sum("." in problem.solution.split("#### ")[1] for problem in EVERYTHING) > 100
+
+
+def test_the_committed_rows_are_what_the_generator_writes() -> None:
+    for split, instances in shipped_sets(seed=0).items():
+        assert (MINI / f"{split}.jsonl").read_text() == "".join(to_rows(split, instances, 0))
+
+
+def test_no_question_of_the_test_is_in_train() -> None:
+    assert not {p.question for p in TRAIN} & {p.question for p in TEST}
+    assert len({p.question for p in EVERYTHING}) == len(EVERYTHING)
+
+
+def test_no_test_problem_is_a_train_problem_under_other_names() -> None:
+    """Neither the kind with the same numbers in any order, nor the wording with the same ones."""
+    in_train = {(kind_of(p), numbers_of(p.question)) for p in TRAIN}
+    assert not in_train & {(kind_of(p), numbers_of(p.question)) for p in TEST}
+    worded = {(masked(p.question), numbers_of(p.question)) for p in TRAIN}
+    assert not worded & {(masked(p.question), numbers_of(p.question)) for p in TEST}
+
+
+def test_no_pre_training_problem_is_a_shipped_one() -> None:
+    """Pre-training text names no kind: numbers and masked wording identify a problem."""
+    shipped = {(masked(p.question), numbers_of(p.question)) for p in EVERYTHING}
+    questions = [
+        text[: max(text.rfind("? "), text.rfind("?")) + 1] for text in islice(documents(0), 3000)
+    ]
+    questions = [question for question in questions if question]
+    assert len(questions) > 1000
+    assert not shipped & {(masked(q), numbers_of(q)) for q in questions}
+
+
+def test_pre_training_text_has_neither_annotations_nor_answer_lines() -> None:
+    assert not any("<<" in text or "####" in text for text in islice(documents(1), 2000))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_every_kind_has_several_truly_different_valid_paths(kind) -> None:
+    """Different not only in the order of the two sides of a sum or product."""
+    instances = draw_instances(Random(5), set())
+    n_distinct = []
+    for instance in islice((i for i in instances if i.kind is kind), 10):
+        solutions = [instance.solution(path) for path in range(len(kind.paths))]
+        n_distinct.append(len({equation_path(text) for text in solutions}))
+        assert len({extract_answer(text, "strict") for text in solutions}) == 1
+        for text in solutions:
+            assert has_valid_equations(text, "strict"), text
+            assert has_valid_equations(text, "paper"), text
+    assert max(n_distinct) == len(kind.paths) >= 3  # with equal numbers two paths may read alike
+    assert min(n_distinct) >= 2
+    unordered = {
+        tuple(sorted("".join(sorted(step.split(" = ")[0])) for step in path.split("; ")))
+        for path in kind.paths
+    }
+    assert len(unordered) >= 2
+
+
+def test_gold_solutions_hold_in_both_fidelities() -> None:
+    for problem in EVERYTHING:
+        assert has_valid_equations(problem.solution, "strict"), problem
+        assert has_valid_equations(problem.solution, "paper"), problem
+        assert extract_answer(problem.solution, "strict") is not None
+
+
+def test_expressions_are_read_from_left_to_right() -> None:
+    numbers = {"a": Fraction(7, 2), "b": Fraction(2), "c": Fraction(4)}
+    assert evaluate(["a", "+", "b", "*", "c"], numbers) == ("(3.5+2)*4", Fraction(22))
+    assert evaluate(["a", "*", "b", "-", "c"], numbers) == ("3.5*2-4", Fraction(3))
+    assert evaluate(["100", "-", "b"], numbers) == ("100-2", Fraction(98))
+    with pytest.raises(ValueError, match="no short decimal form"):
+        show(Fraction(1, 3))
+
+
+def test_pre_training_equations_are_true() -> None:
+    random = Random(0)
+    for _ in range(2000):
+        assert has_valid_equations(f"<<{random_equation(random)}>>", "strict")
+
+
+def test_the_model_is_small_and_loads() -> None:
+    files = [path for path in MINI_MODEL.iterdir() if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 4 * 2**20
+    assert (MINI_MODEL / "model.safetensors").is_file()
+    model = AutoModelForCausalLM.from_pretrained(MINI_MODEL)
+    tokenizer = AutoTokenizer.from_pretrained(MINI_MODEL)
+    assert model.config.model_type == "llama"
+    assert model.config.vocab_size == len(tokenizer)
+    ids = (model.config.bos_token_id, model.config.eos_token_id, model.config.pad_token_id)
+    assert ids == (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+
+
+@pytest.mark.parametrize("text", ["½ €3 <<1+2=3>>3\n#### 3\n\n", "a  b\t{}", "\x00\u2028"])
+def test_the_tokenizer_loses_nothing(text: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(MINI_MODEL)
+    for whole in (text, build_prompt(TRAIN[0].question) + text):
+        ids = tokenizer(whole).input_ids
+        assert tokenizer.decode(ids, skip_special_tokens=True) == whole
+
+
+def test_digits_are_tokens_of_their_own() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(MINI_MODEL)
+    tokens = tokenizer.tokenize("<<1234*5=6170>>")
+    assert not [token for token in tokens if len(re.findall(r"\d", token)) > 1]
+
+
+def test_a_told_problem_reads_like_prose() -> None:
+    instance = next(draw_instances(Random(1), set()))
+    assert told_problem(instance, 0).startswith(instance.question + " ")
+    assert terse_problem(instance, 0).count("=") == len(instance.steps(0))
+    assert json.dumps(told_problem(instance, 0))

@@ -1,0 +1,44 @@
+"""Problems: ids, and bad rows named by line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from screl.files import UserError
+from screl.problems import load_problems
+from screl.prompts import build_prompt
+from tests.conftest import write_lines
+
+
+def test_ids_are_row_numbers_or_given(tmp_path: Path) -> None:
+    rows = [{"query": "a", "response": "b"}, {"query": "c", "response": "d", "problem_id": "x"}]
+    problems = load_problems(write_lines(tmp_path / "p.jsonl", list(map(json.dumps, rows))))
+    assert [(p.problem_id, p.question, p.solution, p.line) for p in problems] == [
+        (0, "a", "b", 1),
+        ("x", "c", "d", 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ('{"question": "a", "answer": "b"}', ":2: no text under 'query'.*question, answer"),
+        ('{"query": "a", "response": 5}', ":2: no text under 'response'"),
+        ('{"query": " ", "response": "b"}', ":2: the query is empty"),
+        ('{"query": "a", "response": "b", "problem_id": 0}', ":2: problem_id 0 is already on line"),
+        ('{"query": "a", "response": "b", "problem_id": [1]}', ":2: problem_id must be"),
+        ('{"query": "a", "resp', ":2: not valid JSON"),
+    ],
+)
+def test_a_bad_row_is_named(tmp_path: Path, second: str, message: str) -> None:
+    path = write_lines(tmp_path / "p.jsonl", ['{"query": "a", "response": "b"}', second])
+    with pytest.raises(UserError, match=message):
+        load_problems(path)
+
+
+def test_the_prompt_is_the_published_one_and_takes_braces() -> None:
+    assert build_prompt("{x} 50% {}") == (
+        "Below is an instruction that describes a task. Write a response that appropriately "
+        "completes the request.\n\n### Instruction:\n{x} 50% {}\n\n### Response:"
+    )

@@ -1,0 +1,66 @@
+"""The quickstart's table from stores and run.json files made by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import scripts.quickstart_table as table
+from screl.store import Sample, SampleWriter, open_store
+from tests.conftest import write_lines
+
+
+def make_store(path: Path, right: list[bool], n_samples: int = 1) -> None:
+    open_store(path, {"greedy": n_samples == 1, "n_samples": n_samples})
+    with SampleWriter(path) as writer:
+        writer.write(
+            Sample(i, j, f"#### {7 if is_right else 8}", 3, "stop")
+            for i, is_right in enumerate(right)
+            for j in range(n_samples)
+        )
+
+
+def write_results(path: Path, **results: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"results": results}))
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two seeds; of 4 problems SFT solves 1 and 2, RFT 3 and 3."""
+    row = json.dumps({"query": "q", "response": "#### 7"})
+    monkeypatch.setattr(table, "TEST", write_lines(tmp_path / "test.jsonl", [row] * 4))
+    make_store(tmp_path / "base/greedy", [False] * 4)
+    solved = {
+        "sft": [[True, False, False, False], [True, True, False, False]],
+        "rft_k4": [[True, True, True, False], [True, True, False, True]],
+    }
+    for name, by_seed in solved.items():
+        for seed, right in enumerate(by_seed):
+            run = tmp_path / f"seed{seed}"
+            make_store(run / name / "greedy", right)
+            write_results(run / name / "run.json", n_rows=10 + seed, n_steps=5)
+    for seed in (0, 1):
+        make_store(tmp_path / f"seed{seed}/sft/votes", [True, True, False, False], 8)
+        write_results(
+            tmp_path / f"seed{seed}/rft_k4.run.json",
+            n_sampled=8, n_right=4 + 2 * seed, n_distinct=2, n_problems=2,
+        )  # fmt: skip
+    return tmp_path
+
+
+def test_means_errors_and_paired_differences(root: Path) -> None:
+    lines = table.make_table(root, 2).splitlines()
+    base, sft, rft = (line.split("  ") for line in lines[1:])
+    base, sft, rft = ([cell.strip() for cell in row if cell.strip()] for row in (base, sft, rft))
+    assert base[6] == "0.0 ± 0.0"
+    # the seeds' means by problem are 1, .5, 0, 0: mean .375, standard error .2394
+    assert sft[6:10] == ["37.5 ± 23.9", "25.0 50.0", "-", "50.0 ± 28.9"]
+    # 1, 1, .5, .5; minus SFT 0, .5, .5, .5: mean .375, standard error .125
+    assert rft[6:9] == ["75.0 ± 14.4", "75.0 75.0", "+37.5 ± 12.5"]
+    assert rft[1:6] == ["10", "5", "4.00", "2.50", "1.00"]
+
+
+def test_sft_comes_before_rft_and_a_small_k_before_a_large_one() -> None:
+    names = ["rft_k16", "sft_matched", "rft_k4", "sft"]
+    assert sorted(names, key=table.row_order) == ["sft", "sft_matched", "rft_k4", "rft_k16"]

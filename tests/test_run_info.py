@@ -1,0 +1,41 @@
+"""run.json says what was run and what it cost."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from screl.run_info import package_versions, peak_memory_mib, write_run_info
+
+
+@dataclass(frozen=True)
+class Config:
+    path: Path = Path("a/b")
+    inputs: tuple[Path, ...] = (Path("c"),)
+    rate: float = 2e-5
+
+
+def test_config_command_versions_and_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/somewhere/train.py", "--rate", "2e-5"])
+    write_run_info(tmp_path / "run.json", Config(), time.time() - 5, {"n_rows": 3})
+    info = json.loads((tmp_path / "run.json").read_text())
+    assert info["command"] == "train.py --rate 2e-5"
+    assert info["config"] == {"path": "a/b", "inputs": ["c"], "rate": 2e-5}
+    assert info["results"] == {"n_rows": 3}
+    assert 5 <= info["seconds"] < 10
+    assert info["versions"]["rapidfuzz"]
+    assert "git_commit" in info
+
+
+def test_versions_name_only_what_is_installed() -> None:
+    assert set(package_versions(("rapidfuzz", "no-such-package"))) == {"python", "rapidfuzz"}
+
+
+def test_peak_memory_is_in_mib() -> None:
+    before = peak_memory_mib()
+    block = bytearray(200 * 2**20)
+    block[::4096] = b"x" * len(block[::4096])
+    assert 20 < before < 4000
+    assert peak_memory_mib() >= 200

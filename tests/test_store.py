@@ -1,0 +1,95 @@
+"""The sample store: exactly once, whatever happens in between."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from screl.files import UserError
+from screl.store import Sample, SampleWriter, open_store, read_manifest, read_samples
+
+MANIFEST = {"model_sha256": "m", "temperature": 0.7, "n_samples": 2, "data_path": "a"}
+
+
+def make(problem_id: int, sample_id: int, text: str = "x") -> Sample:
+    return Sample(problem_id, sample_id, text, 1, "stop")
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    samples = [make(0, 0, "line\nline \u2028 ½ \x00"), make(0, 1), make(1, 0)]
+    with SampleWriter(tmp_path) as writer:
+        writer.write(samples[:2])
+        writer.write(samples[2:])
+    assert list(read_samples(tmp_path)) == samples
+
+
+@pytest.mark.parametrize("torn", ['{"problem_id":1,"sam', "{", "x" * 9000])
+def test_a_torn_tail_is_dropped_and_cut_off(tmp_path: Path, torn: str) -> None:
+    with SampleWriter(tmp_path) as writer:
+        writer.write([make(0, 0)])
+    with open(tmp_path / "samples-0.jsonl", "a") as file:
+        file.write(torn)
+    assert list(read_samples(tmp_path)) == [make(0, 0)]
+    with SampleWriter(tmp_path) as writer:
+        writer.write([make(1, 0)])
+    assert list(read_samples(tmp_path)) == [make(0, 0), make(1, 0)]
+
+
+def test_a_file_that_is_one_torn_line_starts_anew(tmp_path: Path) -> None:
+    (tmp_path / "samples-0.jsonl").write_text('{"problem_id"')
+    with SampleWriter(tmp_path) as writer:
+        writer.write([make(0, 0)])
+    assert list(read_samples(tmp_path)) == [make(0, 0)]
+
+
+def test_a_duplicate_is_named(tmp_path: Path) -> None:
+    for worker in (0, 1):
+        with SampleWriter(tmp_path, worker) as writer:
+            writer.write([make(3, 1, str(worker))])
+    with pytest.raises(UserError, match=r"samples-1\.jsonl:1: problem 3 has sample 1 twice"):
+        list(read_samples(tmp_path))
+
+
+def test_a_malformed_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    (tmp_path / "samples-0.jsonl").write_text('{"problem_id": 1}\n')
+    with pytest.raises(UserError, match=r"samples-0\.jsonl:1: expected the keys problem_id, sam"):
+        list(read_samples(tmp_path))
+    (tmp_path / "samples-0.jsonl").write_text("{bad}\n{}\n")
+    with pytest.raises(UserError, match=r"samples-0\.jsonl:1: not valid JSON"):
+        list(read_samples(tmp_path))
+
+
+def test_a_full_disk_names_the_file_and_loses_nothing(tmp_path: Path) -> None:
+    with SampleWriter(tmp_path) as writer:
+        writer.write([make(0, 0)])
+    (tmp_path / "samples-1.jsonl").symlink_to("/dev/full")
+    with (
+        pytest.raises(OSError, match=r"No space left.*samples-1\.jsonl") as caught,
+        SampleWriter(tmp_path, 1) as writer,
+    ):
+        writer.write([make(0, 1)])
+    assert caught.value.errno == errno.ENOSPC
+    (tmp_path / "samples-1.jsonl").unlink()
+    assert list(read_samples(tmp_path)) == [make(0, 0)]
+
+
+def test_another_run_is_refused_with_every_difference_named(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    open_store(store, MANIFEST)
+    open_store(store, MANIFEST | {"data_path": "moved"})
+    with pytest.raises(UserError, match=r"model_sha256 was 'm', now 'n'; temperature was 0\.7, no"):
+        open_store(store, MANIFEST | {"model_sha256": "n", "temperature": 1.0})
+
+
+def test_more_samples_are_welcome_and_fewer_do_not_shrink_the_store(tmp_path: Path) -> None:
+    open_store(tmp_path, MANIFEST)
+    open_store(tmp_path, MANIFEST | {"n_samples": 5})
+    open_store(tmp_path, MANIFEST | {"n_samples": 3})
+    assert read_manifest(tmp_path)["n_samples"] == 5
+
+
+def test_samples_without_a_manifest_are_refused(tmp_path: Path) -> None:
+    with SampleWriter(tmp_path) as writer:
+        writer.write([make(0, 0)])
+    with pytest.raises(UserError, match="no manifest"):
+        open_store(tmp_path, MANIFEST)
