@@ -19,6 +19,7 @@ from typing import Any, Literal
 from screl.config import option, parse_config, run_main, show_config
 from screl.files import UserError, file_sha256, read_json, write_json
 from screl.problems import Problem, load_problems
+from screl.run_info import refuse_another_run, write_run_info
 
 # What does not change the result of a run, so that it may differ when the run is continued.
 FREE_KEYS = {
@@ -83,21 +84,12 @@ def run_identity(config: TrainConfig) -> dict[str, Any]:
 def is_finished(output_dir: Path, identity: dict[str, Any]) -> bool:
     """Whether this very run is done; UserError if the folder holds another one."""
     path = output_dir / "training.json"
-    if not path.exists():
-        if (output_dir / "config.json").exists():
-            raise UserError(f"{output_dir}: holds another model; give another --output_dir")
-        return False
-    stored = read_json(path)
-    different = [
-        f"{key} was {stored.get(key)!r}, now {value!r}"
-        for key, value in identity.items()
-        if stored.get(key) != value
-    ]
-    if different:
-        raise UserError(
-            f"{output_dir}: holds another run ({'; '.join(different)}); give another --output_dir"
-        )
-    return (output_dir / "run.json").exists()
+    if path.exists():
+        refuse_another_run(output_dir, read_json(path), identity)
+        return (output_dir / "run.json").exists()
+    if (output_dir / "config.json").exists():
+        raise UserError(f"{output_dir}: holds another model; give another --output_dir")
+    return False
 
 
 def train(
@@ -110,57 +102,47 @@ def train(
     from screl.sft_data import describe_example, tokenize_examples, training_order
     from screl.training import accumulation_steps, fine_tune, wait_for_all_processes
 
-    world_size = int(os.environ.get("WORLD_SIZE", 1))
-    is_main = os.environ.get("RANK", "0") == "0"
     accumulation = accumulation_steps(
-        config.global_batch_size, config.per_device_batch_size, world_size
+        config.global_batch_size, config.per_device_batch_size, world_size()
     )
     tokenizer = load_tokenizer(config.model_name_or_path)
     examples, too_long = tokenize_examples(tokenizer, problems, config.max_length)
-    if is_main:
-        report_too_long(config, problems, too_long)
-    if not examples:
-        raise UserError(f"{config.data_path}: no row is left; raise --max_length")
     lengths = [len(example) for example in examples]
+    report_rows(config, lengths, too_long)
     order = training_order(lengths, config.num_train_epochs, config.global_batch_size, config.seed)
-    n_steps = len(order) // config.global_batch_size
-    if is_main:
-        print(
-            f"{len(examples)} rows, {sum(lengths)} tokens; {n_steps} steps of "
-            f"{config.global_batch_size} examples = {world_size} processes x "
-            f"{config.per_device_batch_size} x {accumulation}",
-            file=sys.stderr,
-        )
+    counts = {
+        "n_rows": len(examples),
+        "n_rows_too_long": len(too_long),
+        "n_steps": len(order) // config.global_batch_size,
+        "n_processes": world_size(),
+        "n_tokens": sum(lengths[row] for row in order),
+    }
+    say(
+        f"{counts['n_steps']} steps of {config.global_batch_size} rows = {world_size()} processes"
+        f" x {config.per_device_batch_size} x {accumulation}"
+    )
     if config.dry_run:
         first = next(problem for problem in problems if problem not in too_long)
         print(describe_example(tokenizer, first, examples[0]))
         return
     config.output_dir.mkdir(parents=True, exist_ok=True)
-    if is_main:
+    if is_main_process():
         write_json(config.output_dir / "training.json", identity)
     model = load_model(config.model_name_or_path, torch.float32)
-    trainer = fine_tune(config, model, tokenizer, examples, order, world_size)
-    counts = {
-        "n_rows": len(examples),
-        "n_rows_too_long": len(too_long),
-        "n_steps": n_steps,
-        "n_processes": world_size,
-        "n_tokens": sum(lengths[row] for row in order),
-    }
-    if is_main:
-        save(config, trainer, tokenizer, started, counts)
+    fine_tune(config, model, tokenizer, examples, order, world_size())
+    if is_main_process():
+        save(config, model, tokenizer, started, counts)
     wait_for_all_processes()
 
 
 def save(
-    config: TrainConfig, trainer: Any, tokenizer: Any, started: float, counts: dict[str, int]
+    config: TrainConfig, model: Any, tokenizer: Any, started: float, counts: dict[str, int]
 ) -> None:
     """Write the checkpoint and run.json, the mark of a finished run; remove what resuming needs."""
     from screl.modeling import save_checkpoint
-    from screl.run_info import write_run_info
     from screl.training import LOG
 
-    save_checkpoint(trainer.model, tokenizer, config.output_dir)
+    save_checkpoint(model, tokenizer, config.output_dir)
     lines = (config.output_dir / LOG).read_text().splitlines()
     first, last = json.loads(lines[0]), json.loads(lines[-1])
     results = counts | {
@@ -171,20 +153,37 @@ def save(
     write_run_info(config.output_dir / "run.json", config, started, results)
     for checkpoint in config.output_dir.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)  # 12 bytes a parameter
-    n_steps = counts["n_steps"]
-    print(f"{config.output_dir}: trained {n_steps} steps, last loss {last['loss']:.4f}")
+    print(f"{config.output_dir}: trained {last['step']} steps, last loss {last['loss']:.4f}")
 
 
-def report_too_long(config: TrainConfig, problems: list[Problem], too_long: list[Problem]) -> None:
-    """Name the rows that are left out."""
+def report_rows(config: TrainConfig, lengths: list[int], too_long: list[Problem]) -> None:
+    """Say what is trained on, and name what is left out; UserError if that is everything."""
+    say(f"{len(lengths)} rows, {sum(lengths)} tokens")
     if too_long:
-        lines = ", ".join(str(problem.line) for problem in too_long[:10])
-        more = ", ..." if len(too_long) > 10 else ""
-        print(
-            f"warning: {len(too_long)} of {len(problems)} rows have more than --max_length "
-            f"{config.max_length} tokens and are left out: {config.data_path} line {lines}{more}",
-            file=sys.stderr,
+        numbers = [str(problem.line) for problem in too_long[:10]] + ["..."] * (len(too_long) > 10)
+        say(
+            f"warning: {len(too_long)} of {len(lengths) + len(too_long)} rows have more than "
+            f"--max_length {config.max_length} tokens and are left out: {config.data_path} "
+            f"line {', '.join(numbers)}"
         )
+    if not lengths:
+        raise UserError(f"{config.data_path}: no row is left; raise --max_length")
+
+
+def say(line: str) -> None:
+    """Print to stderr, once for all processes."""
+    if is_main_process():
+        print(line, file=sys.stderr)
+
+
+def is_main_process() -> bool:
+    """Whether this is the first of torchrun's processes, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def world_size() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 if __name__ == "__main__":

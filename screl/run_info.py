@@ -5,12 +5,13 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from screl.config import plain_config
-from screl.files import write_json
+from screl.files import UserError, write_json
 
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "vllm", "deepspeed", "rapidfuzz")
 
@@ -50,6 +51,21 @@ def peak_gpu_memory_mib() -> int | None:
         return None
     peak: int = torch.cuda.max_memory_allocated()
     return peak // 2**20
+
+
+def refuse_another_run(
+    folder: Path, stored: dict[str, Any], now: dict[str, Any], free: Iterable[str] = ()
+) -> None:
+    """UserError naming every key, but the ``free`` ones, in which two runs into a folder differ."""
+    differences = [
+        f"{key} was {stored.get(key)!r}, now {now.get(key)!r}"
+        for key in sorted((stored.keys() | now.keys()) - set(free))
+        if stored.get(key) != now.get(key)
+    ]
+    if differences:
+        raise UserError(
+            f"{folder}: holds another run ({'; '.join(differences)}); give another --output_dir"
+        )
 
 
 def write_run_info(path: Path, config: Any, started: float, results: dict[str, Any]) -> None:

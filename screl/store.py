@@ -15,6 +15,7 @@ import orjson
 
 from screl.files import UserError, parse_object, read_json, write_json
 from screl.problems import ProblemId
+from screl.run_info import refuse_another_run
 
 MANIFEST = "manifest.json"
 # What may change between two runs into one folder: how far to go and how, not what is drawn.
@@ -54,15 +55,7 @@ def open_store(path: Path, manifest: dict[str, Any]) -> None:
         write_json(path / MANIFEST, manifest)
         return
     stored = read_manifest(path)
-    differences = [
-        f"{key} was {stored.get(key)!r}, now {manifest.get(key)!r}"
-        for key in sorted((stored.keys() | manifest.keys()) - FREE_KEYS)
-        if stored.get(key) != manifest.get(key)
-    ]
-    if differences:
-        raise UserError(
-            f"{path} holds another run ({'; '.join(differences)}); give another --output_dir"
-        )
+    refuse_another_run(path, stored, manifest, FREE_KEYS)
     if manifest["n_samples"] > stored["n_samples"]:
         write_json(path / MANIFEST, stored | {"n_samples": manifest["n_samples"]})
 

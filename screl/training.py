@@ -4,7 +4,8 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,38 @@ def last_checkpoint(folder: Path) -> Path | None:
     return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
+def bytes_to_write(n_parameters: int, save_steps: int) -> int:
+    """Disk a run needs: the float32 weights, and two checkpoints of weights and Adam's moments.
+
+    The old checkpoint is removed when the new one is whole, so there are two for a while.
+    """
+    return n_parameters * (4 + (2 * 12 if save_steps else 0))
+
+
+def check_disk(folder: Path, n_bytes: int) -> None:
+    """UserError if there is less room than ``n_bytes`` where ``folder`` is."""
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        raise UserError(
+            f"{folder}: {free / 1e6:,.0f} MB are free and the run writes up to "
+            f"{n_bytes / 1e6:,.0f} MB; make room, or give another --output_dir or --save_steps 0"
+        )
+
+
+@contextmanager
+def full_disk_explained(folder: Path, n_bytes: int) -> Iterator[None]:
+    """Turn what torch raises on a full disk, which does not say so, into a UserError that does."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        if shutil.disk_usage(folder).free > n_bytes:
+            raise
+        raise UserError(
+            f"{folder}: the disk is full; the last whole checkpoint is kept: make room and run "
+            "the same command again"
+        ) from error
+
+
 def fine_tune(
     config: Any,
     model: Model,
@@ -168,7 +201,7 @@ def fine_tune(
     examples: Sequence[Example],
     order: Sequence[int],
     world_size: int,
-) -> Trainer:
+) -> None:
     """Train ``model`` in place on ``examples`` in ``order``, resuming from the last checkpoint."""
     size = config.global_batch_size
     n_steps = len(order) // size
@@ -187,8 +220,11 @@ def fine_tune(
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     checkpoint = last_checkpoint(config.output_dir)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return trainer
+    n_bytes = bytes_to_write(model.num_parameters(), config.save_steps)
+    if checkpoint is None:
+        check_disk(config.output_dir, n_bytes)
+    with full_disk_explained(config.output_dir, n_bytes // 2):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
 def wait_for_all_processes() -> None:

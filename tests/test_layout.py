@@ -10,10 +10,9 @@ from tests.conftest import ROOT, run_script
 from tests.test_config import SCRIPTS
 
 HEAVY = ("torch", "transformers", "vllm", "ray", "deepspeed")
-LIGHT_MODULES = ("answers", "config", "equations", "files", "metrics", "problems", "prompts",
-                 "published", "rejection", "run_info", "store")  # fmt: skip
-
-
+LIGHT_MODULES = ("answers", "arithmetic", "completions", "config", "equations", "files", "metrics",
+                 "problems", "prompts", "published", "rejection", "run_info", "scoring", "store",
+                 "table")  # fmt: skip
 SCRIPT_NAMES = {
     "train": "train.py",
     "sample": "sample.py",

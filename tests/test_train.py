@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from screl.files import UserError
 from screl.modeling import load_model, load_tokenizer
 from screl.problems import load_problems
 from screl.sft_data import IGNORE_INDEX, collate, tokenize_examples, training_order
-from screl.training import accumulation_steps, last_checkpoint
+from screl.training import accumulation_steps, full_disk_explained, last_checkpoint
 from tests.conftest import ROOT, run_script, write_lines
 
 
@@ -96,6 +97,21 @@ def test_micro_batches_change_nothing(
 ) -> None:
     run_here(monkeypatch, options(tiny_model, data, tmp_path / "m", per_device_batch_size=8))
     assert losses(tmp_path / "m") == pytest.approx(losses(trained), abs=2e-5)
+
+
+def test_bf16_keeps_float32_master_weights(
+    trained: Path, tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step of 2e-5 would vanish in bf16 weights of size 1: here it must change every matrix."""
+    output = tmp_path / "m"
+    run_here(monkeypatch, options(tiny_model, data, output, precision="bf16", learning_rate=2e-5))
+    assert losses(output)[0] == pytest.approx(losses(trained)[0], abs=0.01)
+    assert losses(output)[0] != losses(trained)[0]  # it is another arithmetic
+    before, after = (load_file(path / "model.safetensors") for path in (tiny_model, output))
+    for name, weight in after.items():
+        assert weight.dtype == torch.float32
+        assert not torch.equal(weight, weight.bfloat16().float()), name
+        assert 0 < (weight - before[name]).abs().max() < 1e-3, name
 
 
 def test_two_processes_give_the_same_losses(
@@ -213,6 +229,46 @@ def test_a_checkpoint_without_its_last_file_is_removed(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-9" / "trainer_state.json").write_text("{}")
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-9"
     assert not (tmp_path / "checkpoint-10").exists()
+
+
+def test_a_run_that_will_not_fit_on_the_disk_is_refused_first(
+    tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(UserError, match=r"0 MB are free and the run writes up to 2 MB"):
+        run_here(monkeypatch, options(tiny_model, data, tmp_path / "m"))
+    assert not (tmp_path / "m" / "config.json").exists()
+
+
+def test_a_disk_that_fills_up_costs_nothing_that_is_done(
+    trained: Path, tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third checkpoint cannot be written; then there is room again."""
+    output, real_save, calls = tmp_path / "m", torch.save, []
+    usage = shutil.disk_usage(tmp_path)
+
+    def full(*arguments: object, **settings: object) -> None:
+        calls.append(arguments)
+        if str(output / "checkpoint-6") in str(arguments[1]):
+            monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+            raise RuntimeError("[enforce fail at inline_container.cc:672]")
+        real_save(*arguments, **settings)
+
+    argv = options(tiny_model, data, output, save_steps=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(UserError, match="the disk is full; the last whole checkpoint is kept"):
+            run_here(monkeypatch, argv)
+    assert last_checkpoint_step(output) == 4
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    run_here(monkeypatch, argv)
+    assert losses(output) == losses(trained)
+
+
+def test_other_errors_are_not_taken_for_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="something else"), full_disk_explained(tmp_path, 1):
+        raise RuntimeError("something else")
 
 
 @pytest.mark.parametrize(
