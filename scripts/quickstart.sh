@@ -15,7 +15,7 @@ source "$(dirname "$0")/environment.sh" requirements.txt
 runs=runs/quickstart
 train_data=data/mini/train.jsonl
 test_data=data/mini/test.jsonl
-epochs=6
+epochs=3  # as in the paper, for SFT and RFT alike
 few=4   # k of the smaller RFT set
 many=16 # k of the larger one; samples drawn per training problem
 votes=8 # samples drawn per test problem for maj1@8

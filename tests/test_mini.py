@@ -12,7 +12,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from data.mini.generate import draw_instances, evaluate, shipped_sets, show, to_rows
 from data.mini.kinds import KINDS, PEOPLE, THINGS
-from data.mini.pretrain import documents, random_equation, terse_problem, told_problem
+from data.mini.pretrain import (
+    documents,
+    random_equation,
+    terse_problem,
+    told_problem,
+    train_tokenizer,
+)
 from screl.answers import extract_answer
 from screl.equations import equation_path, has_valid_equations
 from screl.problems import Problem, load_problems
@@ -136,6 +142,15 @@ def test_the_model_is_small_and_loads() -> None:
     assert model.config.vocab_size == len(tokenizer)
     ids = (model.config.bos_token_id, model.config.eos_token_id, model.config.pad_token_id)
     assert ids == (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+
+
+def test_the_committed_tokenizer_is_what_the_generator_trains() -> None:
+    """The weights depend on the CPU in their last bits; the vocabulary does not."""
+    made = json.loads(train_tokenizer(seed=0, vocab_size=768).backend_tokenizer.to_str())
+    shipped = json.loads((MINI_MODEL / "tokenizer.json").read_text())
+    assert made["model"] == shipped["model"]
+    assert made["pre_tokenizer"] == shipped["pre_tokenizer"]
+    assert made["added_tokens"] == shipped["added_tokens"]
 
 
 @pytest.mark.parametrize("text", ["½ €3 <<1+2=3>>3\n#### 3\n\n", "a  b\t{}", "\x00\u2028"])

@@ -22,7 +22,7 @@ def run(monkeypatch: pytest.MonkeyPatch, script, *argv: object) -> None:
 
 def fine_tune(monkeypatch: pytest.MonkeyPatch, data: Path, output: Path) -> None:
     run(monkeypatch, train, "--config", ROOT / "configs/train/mini.yaml", "--data_path", data,
-        "--output_dir", output, "--num_train_epochs", 4,
+        "--output_dir", output, "--num_train_epochs", 6,
         "--model_name_or_path", MINI_MODEL)  # fmt: skip
 
 

@@ -184,7 +184,7 @@ def main() -> None:
     """Train the tokenizer and the model and save both."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output_dir", type=Path, default=Path(__file__).parent / "model")
-    parser.add_argument("--steps", type=int, default=2000, help="4,096 tokens each")
+    parser.add_argument("--steps", type=int, default=5000, help="4,096 tokens each")
     parser.add_argument("--learning_rate", type=float, default=3e-3)
     parser.add_argument("--vocab_size", type=int, default=768)
     parser.add_argument("--hidden_size", type=int, default=128)
