@@ -118,14 +118,11 @@ def save_checkpoint(model: Model, tokenizer: Tokenizer, folder: Path) -> None:
     tokenizer.save_pretrained(temporary)
     files = sorted(temporary.iterdir(), key=lambda path: path.name == "config.json")
     for path in files:
-        _fsync(path)
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        path.chmod(files[-1].stat().st_mode)  # safetensors makes its files private to the user
         os.replace(path, folder / path.name)
     temporary.rmdir()
-
-
-def _fsync(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
 
 
 def _from_pretrained(loader: Any, name: str, **settings: Any) -> Any:

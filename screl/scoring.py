@@ -133,9 +133,9 @@ def _store_row(path: Path, fidelity: Fidelity) -> list[str]:
         return [str(path), "-", "-", "-", str(error)]
     model, data_path = manifest.get("model_name_or_path", "-"), manifest.get("data_path", "-")
     n_problems = manifest.get("n_problems")
-    n_expected = n_samples * n_problems if isinstance(n_problems, int) else "?"
-    cells = [str(path), str(model), str(data_path), f"{n_done} of {n_expected}"]
-    if n_expected != "?" and n_done < n_expected:
+    n_expected = n_samples * n_problems if isinstance(n_problems, int) else None
+    cells = [str(path), str(model), str(data_path), f"{n_done} of {n_expected or '?'}"]
+    if n_expected and n_done < n_expected:
         return [*cells, "unfinished"]
     try:
         score = _score_store(path, Path(data_path), fidelity)

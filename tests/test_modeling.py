@@ -107,3 +107,4 @@ def test_saving_is_whole_or_nothing(
     ):
         assert torch.equal(old, new), name
     assert not (output / "saving").exists()
+    assert len({path.stat().st_mode for path in output.iterdir()}) == 1  # all as readable

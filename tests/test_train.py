@@ -155,6 +155,18 @@ def last_checkpoint_step(output: Path) -> int:
     return max((int(path.parent.name.split("-")[1]) for path in whole), default=0)
 
 
+def test_a_tokenizer_without_a_pad_token_trains_alike(
+    trained: Path, tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "base"))
+    settings = json.loads((model / "tokenizer_config.json").read_text())
+    del settings["pad_token"]
+    (model / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert load_tokenizer(str(model)).pad_token_id is None
+    run_here(monkeypatch, options(model, data, tmp_path / "m"))
+    assert losses(tmp_path / "m") == losses(trained)
+
+
 def test_a_finished_run_is_left_alone_and_another_is_refused(
     trained: Path, tiny_model: Path, data: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
