@@ -30,7 +30,8 @@ HEADER = [
     "new paths",
     "maj1@1",
     "each seed",
-    "against SFT",
+    "- sft",
+    "- sft_matched",
     "maj1@8",
 ]
 Scores = list[list[float]]  # seeds x problems
@@ -83,18 +84,23 @@ def make_table(root: Path, n_seeds: int) -> str:
     """The table of all that was run under ``root``."""
     seed_runs = [root / f"seed{seed}" for seed in range(n_seeds)]
     names = sorted({path.parent.name for path in seed_runs[0].glob("*/greedy")}, key=row_order)
-    sft = scores_of([run / "sft" / "greedy" for run in seed_runs], "maj1@1")
+    greedy = {
+        name: scores_of([run / name / "greedy" for run in seed_runs], "maj1@1") for name in names
+    }
     base = scores_of([root / "base" / "greedy"], "maj1@1")
-    assert sft is not None
-    rows = [HEADER, ["base", *"-----", show_mean(base), "-", "-", "-"]]
-    for name in names:
-        greedy = scores_of([run / name / "greedy" for run in seed_runs], "maj1@1")
-        assert greedy is not None
+    rows = [HEADER, ["base", *"-----", show_mean(base), *"----"]]
+    for name, scores in greedy.items():
+        assert scores is not None
+        each = " ".join(f"{100 * statistics.fmean(of_seed):.1f}" for of_seed in scores)
+        differences = [
+            show_difference(scores, baseline)
+            if (baseline := greedy.get(other)) and row_order(name) > row_order(other)
+            else "-"
+            for other in ("sft", "sft_matched")
+        ]
         votes = scores_of([run / name / "votes" for run in seed_runs], "maj1@8")
-        each = " ".join(f"{100 * statistics.fmean(of_seed):.1f}" for of_seed in greedy)
-        against = "-" if name == "sft" else show_difference(greedy, sft)
         data = describe_data(name, seed_runs)
-        rows.append([name, *data, show_mean(greedy), each, against, show_mean(votes)])
+        rows.append([name, *data, show_mean(scores), each, *differences, show_mean(votes)])
     return format_table(rows)
 
 
@@ -109,8 +115,9 @@ def main() -> None:
     print(f"\n{make_table(root, n_seeds)}\n")
     n_problems = len(load_problems(TEST))
     print(f"{n_problems} test problems ({TEST}), {n_seeds} seed(s); percent ± standard error.")
-    print("rows, steps: of training; samples, right, new paths: per training problem;")
+    print("rows, steps: of training; samples, right, new paths: per training problem.")
     print("sft_matched: SFT data for as many steps as the largest RFT run.")
+    print("- sft, - sft_matched: paired differences of maj1@1, problem by problem, in points.")
     print(
         f"Checkpoints, samples, run.json: {root}/seed*/; what was kept: {root}/seed*/rft_k*.jsonl"
     )

@@ -33,6 +33,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     make_store(tmp_path / "base/greedy", [False] * 4)
     solved = {
         "sft": [[True, False, False, False], [True, True, False, False]],
+        "sft_matched": [[True, False, False, False]] * 2,
         "rft_k4": [[True, True, True, False], [True, True, False, True]],
     }
     for name, by_seed in solved.items():
@@ -51,13 +52,14 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_means_errors_and_paired_differences(root: Path) -> None:
     lines = table.make_table(root, 2).splitlines()
-    base, sft, rft = (line.split("  ") for line in lines[1:])
+    base, sft, _, rft = (line.split("  ") for line in lines[1:])
     base, sft, rft = ([cell.strip() for cell in row if cell.strip()] for row in (base, sft, rft))
     assert base[6] == "0.0 ± 0.0"
     # the seeds' means by problem are 1, .5, 0, 0: mean .375, standard error .2394
-    assert sft[6:10] == ["37.5 ± 23.9", "25.0 50.0", "-", "50.0 ± 28.9"]
+    assert sft[6:] == ["37.5 ± 23.9", "25.0 50.0", "-", "-", "50.0 ± 28.9"]
     # 1, 1, .5, .5; minus SFT 0, .5, .5, .5: mean .375, standard error .125
-    assert rft[6:9] == ["75.0 ± 14.4", "75.0 75.0", "+37.5 ± 12.5"]
+    # and minus the control, which solves the first problem only: mean .5, standard error .2041
+    assert rft[6:] == ["75.0 ± 14.4", "75.0 75.0", "+37.5 ± 12.5", "+50.0 ± 20.4", "-"]
     assert rft[1:6] == ["10", "5", "4.00", "2.50", "1.00"]
 
 
