@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
@@ -132,8 +133,5 @@ def _from_pretrained(loader: Any, name: str, **settings: Any) -> Any:
     except (OSError, ValueError, json.JSONDecodeError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"{name}: cannot be loaded: {reason}") from None
-    except Exception as error:
-        # safetensors' own exception for a torn file is neither of the above
-        if type(error).__name__ != "SafetensorError":
-            raise
+    except SafetensorError as error:
         raise UserError(f"{name}: damaged weights ({error}); copy or train them again") from None

@@ -8,8 +8,8 @@ source "$(dirname "$0")/environment.sh" requirements.txt
 
 runs=runs/real_small
 model=models/smollm2-135m
-n_train=64
-n_test=48
+n_train=100
+n_test=64
 k=4
 
 step() { printf '\n== %s\n' "$*"; "$@"; }
