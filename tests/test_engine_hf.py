@@ -1,5 +1,7 @@
 """Sampling: right under padding, cached or not, and the same whatever shares the batch."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,25 @@ QUESTIONS = ["2 pens", "Ada has 5 pens and 12 cups of 2.5 kg", "7", "How many ar
 
 @pytest.fixture(scope="module")
 def model(tiny_model: Path):
-    return load_model(str(tiny_model), torch.float32)
+    """The tiny model with weights so large that position and context decide the next token."""
+    model = load_model(str(tiny_model), torch.float32)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" not in name:
+                weight *= 8
+    return model
+
+
+@contextmanager
+def eos_bias(model, tokenizer, bias: float) -> Iterator[None]:
+    """Make the end of the completion likelier."""
+    biases = torch.zeros(model.config.vocab_size)
+    biases[tokenizer.eos_token_id] = bias
+    hook = model.lm_head.register_forward_hook(lambda *parts: parts[2] + biases)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +92,10 @@ def test_batched_padded_and_cached_equals_the_slow_way(model, tokenizer, params)
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_the_batch_size_changes_nothing(model, tokenizer, batch_size: int) -> None:
     wanted = requests(tokenizer, 5)
-    assert run(model, tokenizer, wanted, SAMPLED, batch_size) == run(
-        model, tokenizer, wanted, SAMPLED, 64
-    )
+    batches = list(generate(model, tokenizer, wanted, SAMPLED, batch_size))
+    assert [len(batch) for batch in batches] == [batch_size] * (20 // batch_size)
+    made = {(m.problem_id, m.sample_id): m for batch in batches for m in batch}
+    assert made == run(model, tokenizer, wanted, SAMPLED, 64)
 
 
 def test_one_sample_made_alone_is_the_same(model, tokenizer) -> None:
@@ -88,14 +109,21 @@ def test_samples_of_a_problem_differ(model, tokenizer) -> None:
     assert len({made[0, j].completion for j in range(5)}) == 5
 
 
+def test_samples_that_end_at_different_times_equal_the_slow_way(model, tokenizer) -> None:
+    """Ended rows stay in the batch for a while; nothing may be added to them."""
+    wanted = requests(tokenizer, 12)
+    with eos_bias(model, tokenizer, 9.0):
+        made = run(model, tokenizer, wanted, SAMPLED, 64)
+        for request in wanted:
+            for j in request.sample_ids:
+                expected = reference(model, tokenizer, request, j, SAMPLED)
+                assert made[request.problem_id, j].completion == expected
+    assert len({sample.n_tokens for sample in made.values()}) > 5
+
+
 def test_eos_ends_and_the_limit_cuts(model, tokenizer) -> None:
-    logits_bias = torch.zeros(model.config.vocab_size)
-    logits_bias[tokenizer.eos_token_id] = 1e9
-    hook = model.lm_head.register_forward_hook(lambda *parts: parts[2] + logits_bias)
-    try:
+    with eos_bias(model, tokenizer, 1e9):
         made = run(model, tokenizer, requests(tokenizer, 1), GREEDY, 64)
-    finally:
-        hook.remove()
     assert {(m.completion, m.n_tokens, m.finish_reason) for m in made.values()} == {("", 1, "stop")}
     made = run(model, tokenizer, requests(tokenizer, 1), GREEDY, 64)
     assert {(m.n_tokens, m.finish_reason) for m in made.values()} == {(12, "length")}
