@@ -6,7 +6,7 @@ python="${PYTHON:-python3}"
     echo "error: $python is not Python 3.11 or newer with venv; set PYTHON=... to one that is" >&2
     exit 1
 }
-if [ ! -x .venv/bin/python ]; then
+if [ ! -x .venv/bin/pip ]; then
     "$python" -m venv .venv
 fi
 for requirements in "$@"; do
