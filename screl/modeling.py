@@ -3,17 +3,24 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import cached_file
 from transformers.utils.logging import disable_progress_bar
 
 from screl.files import UserError
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+# What else decides what a checkpoint says. Not every *.json: results may lie in its folder too.
+SETTINGS = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
+)  # fmt: skip
 Tokenizer = Any  # transformers' PreTrainedTokenizerBase, which is untyped
 Model = Any
 
@@ -48,7 +55,7 @@ def check_model_folder(name: str) -> None:
 def load_tokenizer(name: str) -> Tokenizer:
     """The checkpoint's tokenizer. It must have an EOS token; it need not have a pad token."""
     check_model_folder(name)
-    tokenizer = _from_pretrained(AutoTokenizer, name)
+    tokenizer = _load(AutoTokenizer.from_pretrained, name)
     if tokenizer.eos_token_id is None:
         raise UserError(f"{name}: its tokenizer has no eos_token; set one in tokenizer_config.json")
     return tokenizer
@@ -57,7 +64,7 @@ def load_tokenizer(name: str) -> Tokenizer:
 def load_model(name: str, dtype: torch.dtype) -> Model:
     """The causal LM with its weights in ``dtype``; UserError if it cannot be loaded."""
     check_model_folder(name)
-    return _from_pretrained(AutoModelForCausalLM, name, dtype=dtype)
+    return _load(AutoModelForCausalLM.from_pretrained, name, dtype=dtype)
 
 
 def pad_id(tokenizer: Tokenizer) -> int:
@@ -91,12 +98,13 @@ def fingerprint(name: str) -> str:
     """
     folder = Path(name)
     if not folder.exists():
-        config = _from_pretrained(AutoTokenizer, name).init_kwargs
-        return f"hub:{name}@{config.get('_commit_hash')}"
+        config = _load(
+            cached_file, name, filename="config.json"
+        )  # .../snapshots/COMMIT/config.json
+        return f"hub:{name}@{Path(config).parent.name}"
     digest = hashlib.sha256()
-    small = [path for pattern in ("*.json", "*.model", "*.txt") for path in folder.glob(pattern)]
-    for path in sorted(small):
-        if path.name not in ("run.json", "training.json"):
+    for path in (folder / name for name in SETTINGS):
+        if path.is_file():
             digest.update(path.name.encode() + path.read_bytes())
     for path in sorted(path for pattern in WEIGHTS for path in folder.glob(pattern)):
         size = path.stat().st_size
@@ -126,10 +134,10 @@ def save_checkpoint(model: Model, tokenizer: Tokenizer, folder: Path) -> None:
     temporary.rmdir()
 
 
-def _from_pretrained(loader: Any, name: str, **settings: Any) -> Any:
-    """``loader.from_pretrained`` with its many-line errors made one line."""
+def _load(loader: Callable[..., Any], name: str, **settings: Any) -> Any:
+    """``loader(name)`` with its many-line errors made one line."""
     try:
-        return loader.from_pretrained(name, **settings)
+        return loader(name, **settings)
     except (OSError, ValueError, json.JSONDecodeError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"{name}: cannot be loaded: {reason}") from None

@@ -36,10 +36,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_script(*arguments: object, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
-    """Run a script of the project as its users do; two threads of one process at most."""
+def run_script(
+    *arguments: object, launcher: tuple[str, ...] = (), **settings: str
+) -> subprocess.CompletedProcess:
+    """Run a script of the project as its users do, with environment variables; one thread."""
     command = [*(launcher or (sys.executable,)), *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | settings
     return subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=300
     )

@@ -158,6 +158,27 @@ def test_dry_run_shows_config_prompt_and_ids_and_writes_nothing(
     assert not (tmp_path / "s").exists()
 
 
+def test_a_hub_id_works_like_a_path(
+    full: Path, tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    """From a hub cache made by hand, as there need be no network."""
+    cached = tmp_path / "hub" / "models--org--tiny"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0123abcd" * 5)
+    shutil.copytree(tiny_model, cached / "snapshots" / ("0123abcd" * 5))
+    environment = {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    argv = options(Path("org/tiny"), data, tmp_path / "s")
+    result = run_script("sample.py", *argv, **environment)
+    assert result.returncode == 0, result.stderr
+    assert lines_of(tmp_path / "s") == lines_of(full)
+    assert read_manifest(tmp_path / "s")["model_sha256"] == "hub:org/tiny@" + "0123abcd" * 5
+    unknown = options(Path("org/unknown"), data, tmp_path / "t")
+    result = run_script("sample.py", *unknown, **environment)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: org/unknown: cannot be loaded: ")
+    assert result.stderr.count("\n") == 1
+
+
 def test_bad_input_ends_in_one_line(tiny_model: Path, tmp_path: Path) -> None:
     torn = write_lines(tmp_path / "torn.jsonl", ['{"query": "a", "response": "b"}', '{"query": '])
     result = run_script("sample.py", *options(tiny_model, torn, tmp_path / "s"))
