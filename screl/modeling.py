@@ -98,10 +98,8 @@ def fingerprint(name: str) -> str:
     """
     folder = Path(name)
     if not folder.exists():
-        config = _load(
-            cached_file, name, filename="config.json"
-        )  # .../snapshots/COMMIT/config.json
-        return f"hub:{name}@{Path(config).parent.name}"
+        config = Path(_load(cached_file, name, filename="config.json"))
+        return f"hub:{name}@{config.parent.name}"  # of .../snapshots/COMMIT/config.json
     digest = hashlib.sha256()
     for path in (folder / name for name in SETTINGS):
         if path.is_file():
