@@ -35,7 +35,7 @@ def parse_config(
     Raises UserError for a bad YAML file; exits with status 2 for a bad command line.
     """
     parser = _make_parser(config_class, doc)
-    given = vars(parser.parse_args(argv))
+    given = vars(parser.parse_args(_spell_out_flags(config_class, argv)))
     values: dict[str, Any] = {
         key: tuple(v) if isinstance(v, list) else v for key, v in given.items()
     }
@@ -109,8 +109,7 @@ def _add_argument(parser: argparse.ArgumentParser, field: Any) -> None:
         help_text += f" (default: {str(field.default).replace('%', '%%')})"
     settings: dict[str, Any] = {"help": help_text, "default": argparse.SUPPRESS}
     if kind is bool:
-        # --greedy, --greedy true and --greedy false are all understood; "False" is never true
-        settings |= {"nargs": "?", "const": True, "type": _parse_bool, "metavar": "true|false"}
+        settings |= {"type": _parse_bool, "metavar": "[true|false]"}
     elif get_origin(kind) is Literal:
         settings |= {"choices": get_args(kind)}
     elif get_origin(kind) is tuple:
@@ -140,12 +139,27 @@ def _scalar_type(kind: Any) -> Any:
     return kind
 
 
+def _spell_out_flags(config_class: type, argv: Sequence[str] | None) -> list[str]:
+    """``--greedy`` as ``--greedy=true``, unless true or false follows.
+
+    argparse's own optional value would take the file in ``--allow_partial FILE`` for it.
+    """
+    flags = {_flag(field) for field in _fields(config_class) if field.type is bool}
+    words = list(sys.argv[1:] if argv is None else argv)
+    return [
+        f"{word}=true" if word in flags and not is_bool else word
+        for word, is_bool in zip(words, [*map(_is_bool, words[1:]), False], strict=False)
+    ]
+
+
+def _is_bool(text: str) -> bool:
+    return text.lower() in ("true", "false")
+
+
 def _parse_bool(text: str) -> bool:
-    if text.lower() in ("true", "1", "yes"):
-        return True
-    if text.lower() in ("false", "0", "no"):
-        return False
-    raise argparse.ArgumentTypeError(f"expected true or false, not {text!r}")
+    if not _is_bool(text):
+        raise argparse.ArgumentTypeError(f"expected true or false, not {text!r}")
+    return text.lower() == "true"
 
 
 def _read_yaml(path: Path, config_class: type) -> dict[str, Any]:

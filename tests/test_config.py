@@ -50,7 +50,18 @@ def test_tuples_optionals_and_flags(tmp_path: Path) -> None:
     assert parse(tmp_path, "path: p\nlimit: null\ninputs: [z]\n").inputs == (Path("z"),)
 
 
+def test_a_flag_does_not_take_what_follows_it(tmp_path: Path) -> None:
+    config = parse(tmp_path, None, "--flag", "--path", "p")
+    assert (config.flag, config.path) == (True, Path("p"))
+    argv = ["--allow_partial", "runs/a", "runs/b", "--dry_run", "true"]
+    evaluated = parse_config(eval_script.EvalConfig, argv)
+    assert evaluated.samples == (Path("runs/a"), Path("runs/b"))
+    assert (evaluated.allow_partial, evaluated.dry_run) == (True, True)
+
+
 def test_false_is_false(tmp_path: Path) -> None:
+    assert parse(tmp_path, None, "--path", "p", "--flag", "false").flag is False
+    assert parse(tmp_path, None, "--path", "p", "--flag=False").flag is False
     assert parse(tmp_path, "path: p\nflag: true\n", "--flag", "False").flag is False
 
 
