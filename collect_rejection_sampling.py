@@ -78,13 +78,14 @@ def check(config: CollectConfig) -> None:
     for path in config.samples:
         if resolved.count(path.resolve()) > 1:
             raise UserError(f"{path}: given twice; give every run once in --samples")
-    if config.output_path.resolve() == config.data_path.resolve():
-        raise UserError(f"{config.output_path}: is the --data_path; give another --output_path")
+    output = config.output_path.resolve()
+    if output == config.data_path.resolve() or output.parent in resolved or output in resolved:
+        raise UserError(f"{config.output_path}: is an input; give another --output_path")
 
 
 def load(config: CollectConfig, path: Path, problems: list[Problem]) -> list[Completions]:
     """The runs at ``path``; says what they are."""
-    if warning := other_data_warning(path, config.data_path):
+    if warning := other_data_warning(path, config.data_path, problems):
         print(warning, file=sys.stderr)
     runs = load_completions(path, problems, "train", config.allow_partial, config.k)
     stream = sys.stdout if config.dry_run else sys.stderr

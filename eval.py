@@ -46,6 +46,8 @@ def main() -> None:
     """Load, score, print, save."""
     config = parse_config(EvalConfig, doc=__doc__)
     started = time.time()
+    if config.output_path and config.output_path.exists() and is_input(config, config.output_path):
+        raise UserError(f"{config.output_path}: is an input; give another --output_path")
     if config.dry_run:
         print(show_config(config))
     if not config.samples:
@@ -61,6 +63,14 @@ def main() -> None:
             scores.append(score_runs(runs, golds, data_path, config.fidelity))
     if not config.dry_run:
         report(config, scores, started)
+
+
+def is_input(config: EvalConfig, path: Path) -> bool:
+    """Whether writing ``path`` would destroy the data or a store's file."""
+    inputs = {config.data_path.resolve()} if config.data_path else set()
+    return path.resolve() in inputs or path.resolve().parent in {
+        samples.resolve() for samples in config.samples
+    }
 
 
 def find_data_path(path: Path, given: Path | None) -> Path:
@@ -85,7 +95,7 @@ def load(
     config: EvalConfig, path: Path, data_path: Path, problems: list[Problem]
 ) -> list[Completions]:
     """The runs at ``path``; says what they are."""
-    if warning := other_data_warning(path, data_path):
+    if warning := other_data_warning(path, data_path, problems):
         print(warning, file=sys.stderr)
     runs = load_completions(path, problems, "test", config.allow_partial)
     stream = sys.stdout if config.dry_run else sys.stderr

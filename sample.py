@@ -47,7 +47,7 @@ def main() -> None:
     check(config)
     problems = load_problems(config.data_path)
     # heavy: after the cheap checks, and not for --help
-    from screl.sampling import describe_plan, missing_samples, open_for, sample
+    from screl.sampling import describe_plan, missing_samples, open_for, sample, totals
 
     if config.dry_run:
         print(show_config(config))
@@ -55,15 +55,15 @@ def main() -> None:
         return
     open_for(config, problems)
     missing = missing_samples(config, problems)
-    if not missing:
-        print(f"{config.output_dir}: all {len(problems) * config.n_samples} samples are there")
-        return
-    results = sample(config, problems, missing)
-    write_run_info(config.output_dir / "run.json", config, started, results)
+    made = sample(config, problems, missing) if missing else {"n_samples_made_now": 0}
+    results = totals(config.output_dir) | made
+    if missing or not (config.output_dir / "run.json").exists():
+        write_run_info(config.output_dir / "run.json", config, started, results)
     print(
-        f"{config.output_dir}: {results['n_samples_made']} samples, {results['n_tokens']} tokens, "
-        f"{results['tokens_per_second']:.0f} tokens/s, "
-        f"{results['share_cut_off']:.1%} cut off at {config.max_new_tokens} tokens"
+        f"{config.output_dir}: {made['n_samples_made_now']} samples made, {results['n_samples']} "
+        f"are there, {results['n_tokens']} tokens, {results['share_cut_off']:.1%} cut off at "
+        f"{config.max_new_tokens} tokens"
+        + (f", {made['tokens_per_second']:.0f} tokens/s" if missing else "")
     )
 
 
@@ -73,8 +73,8 @@ def check(config: SampleConfig) -> None:
         raise UserError("--greedy makes one completion per problem; leave out --n_samples")
     if config.n_samples < 1 or config.batch_size < 1 or config.max_new_tokens < 1:
         raise UserError("--n_samples, --batch_size and --max_new_tokens must be at least 1")
-    if not config.greedy and config.temperature <= 0:
-        raise UserError("--temperature must be above 0; for the likeliest token give --greedy")
+    if not config.greedy and not 0.01 <= config.temperature < 100:
+        raise UserError("--temperature must be from 0.01 to 100; for the likeliest token: --greedy")
     if not 0 < config.top_p <= 1 or config.top_k < 0:
         raise UserError("--top_p must be in (0, 1] and --top_k at least 0")
 

@@ -59,6 +59,7 @@ def main() -> None:
     """Load, train, save, say where."""
     config = parse_config(TrainConfig, doc=__doc__)
     started = time.time()
+    check(config)
     problems = load_problems(config.data_path)
     if config.dry_run:
         print(show_config(config))
@@ -67,6 +68,20 @@ def main() -> None:
         print(f"{config.output_dir}: already trained with this config and data")
         return
     train(config, problems, identity, started)
+
+
+def check(config: TrainConfig) -> None:
+    """UserError for numbers that cannot be meant."""
+    if not 0 < config.num_train_epochs < 10_000:
+        raise UserError("--num_train_epochs must be above 0 and below 10,000")
+    if min(config.global_batch_size, config.per_device_batch_size, config.max_length) < 1:
+        raise UserError(
+            "--global_batch_size, --per_device_batch_size and --max_length must be at least 1"
+        )
+    if not (0 < config.learning_rate < 10 and 0 <= config.warmup_ratio <= 1):
+        raise UserError("--learning_rate must be in (0, 10) and --warmup_ratio in [0, 1]")
+    if config.save_steps < 0 or config.seed < 0:
+        raise UserError("--save_steps and --seed must be at least 0")
 
 
 def run_identity(config: TrainConfig) -> dict[str, Any]:

@@ -42,19 +42,23 @@ def load_completions(
     ]
 
 
-def other_data_warning(path: Path, data_path: Path) -> str | None:
+def other_data_warning(path: Path, data_path: Path, problems: Sequence[Problem]) -> str | None:
     """A line saying that the store at ``path`` was sampled for other data than ``data_path``.
 
-    No error, as the problems may have been reordered or cut: their ids decide. None if the data is
-    the same or is not recorded.
+    No error where the rows name their problem_id, as they may have been reordered or cut. None if
+    the data is the same or is not recorded. Raises UserError where ids are mere row numbers: those
+    of other content would join completions to the wrong problems.
     """
     manifest = read_manifest(path) if is_store(path) else {}
     if manifest.get("data_sha256") in (None, file_sha256(data_path)):
         return None
-    return (
-        f"warning: {path} was sampled for {manifest.get('data_path')}, which had other content "
-        f"than {data_path}; completions are joined by problem_id"
-    )
+    other = f"{path} was sampled for {manifest.get('data_path')}, which had other content than"
+    if any(problem.problem_id == i for i, problem in enumerate(problems)):
+        raise UserError(
+            f"{other} {data_path}, and its rows have no problem_id to join by; give the data it "
+            "was sampled for"
+        )
+    return f"warning: {other} {data_path}; completions are joined by problem_id"
 
 
 def stored_n_samples(manifest: dict[str, Any], path: Path) -> int:

@@ -55,11 +55,14 @@ def run_main(main: Callable[[], None]) -> None:
     except UserError as error:
         sys.exit(_one_line(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "finished work is kept: make room and run the same command again"
+        elif error.filename:
+            remedy = "check the path and its permissions"
+        else:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        remedy = "make room (or give another output path) and run the same command again"
-        sys.exit(_one_line(f"{where}{error.strerror}; finished work is kept: {remedy}"))
+        sys.exit(_one_line(f"{where}{error.strerror}; {remedy}"))
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; run the same command again to go on\n")
         sys.exit(130)
@@ -167,6 +170,8 @@ def _read_yaml(path: Path, config_class: type) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; check the path after --config") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8 text; save it as such") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if content is None:

@@ -1,7 +1,6 @@
 """Load a checkpoint and its tokenizer, and the tokenizer rules, in one place for every model."""
 
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +63,15 @@ def load_tokenizer(name: str) -> Tokenizer:
 def load_model(name: str, dtype: torch.dtype) -> Model:
     """The causal LM with its weights in ``dtype``; UserError if it cannot be loaded."""
     check_model_folder(name)
-    return _load(AutoModelForCausalLM.from_pretrained, name, dtype=dtype)
+    model, loading = _load(
+        AutoModelForCausalLM.from_pretrained, name, dtype=dtype, output_loading_info=True
+    )
+    if missing := sorted(loading["missing_keys"]):  # transformers would make up random ones
+        raise UserError(
+            f"{name}: {len(missing)} weights are missing (first: {missing[0]}); "
+            "copy or download the checkpoint again"
+        )
+    return model
 
 
 def pad_id(tokenizer: Tokenizer) -> int:
@@ -136,8 +143,8 @@ def _load(loader: Callable[..., Any], name: str, **settings: Any) -> Any:
     """``loader(name)`` with its many-line errors made one line."""
     try:
         return loader(name, **settings)
-    except (OSError, ValueError, json.JSONDecodeError) as error:
-        reason = str(error).strip().split("\n")[0]
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: weights of other shapes
+        reason = " ".join(str(error).split())[:300]
         raise UserError(f"{name}: cannot be loaded: {reason}") from None
     except SafetensorError as error:
         raise UserError(f"{name}: damaged weights ({error}); copy or train them again") from None

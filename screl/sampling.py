@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -54,6 +55,11 @@ def missing_samples(config: Any, problems: Sequence[Problem]) -> dict[ProblemId,
     """The sample ids that the store lacks, for each problem that lacks any."""
     there: dict[ProblemId, set[int]] = {problem.problem_id: set() for problem in problems}
     for known in read_samples(config.output_dir):
+        if known.problem_id not in there:
+            raise UserError(
+                f"{config.output_dir}: has a sample of problem {known.problem_id!r}, which "
+                f"{config.data_path} does not have; delete its lines or give another --output_dir"
+            )
         there[known.problem_id].add(known.sample_id)
     missing = {
         problem_id: [j for j in range(config.n_samples) if j not in known]
@@ -67,7 +73,7 @@ def sample(
 ) -> dict[str, Any]:
     """Make the missing samples; every batch is on the disk before the next one starts.
 
-    Returns how many samples and tokens were made, tokens/s, and the share cut off by the limit.
+    Returns how many samples were made, and tokens/s; what is of the store is in ``totals``.
     """
     tokenizer = load_tokenizer(config.model_name_or_path)
     model = load_model(
@@ -85,7 +91,7 @@ def sample(
         seed=config.seed,
     )
     n_samples = sum(map(len, missing.values()))
-    n_tokens = n_cut_off = 0
+    n_tokens = 0
     started = time.time()
     with (
         SampleWriter(config.output_dir) as writer,
@@ -94,14 +100,21 @@ def sample(
         for samples in generate(model, tokenizer, requests, params, config.batch_size):
             writer.write(samples)
             n_tokens += sum(made.n_tokens for made in samples)
-            n_cut_off += sum(made.finish_reason == "length" for made in samples)
             bar.update(len(samples))
             bar.set_postfix(tok_s=f"{n_tokens / (time.time() - started):.0f}")
     return {
-        "n_samples_made": n_samples,
-        "n_tokens": n_tokens,
+        "n_samples_made_now": n_samples,
         "tokens_per_second": round(n_tokens / (time.time() - started), 1),
-        "share_cut_off": n_cut_off / n_samples,
+    }
+
+
+def totals(path: Path) -> dict[str, Any]:
+    """Samples and tokens of the whole store, and the share cut off by the limit."""
+    samples = list(read_samples(path))
+    return {
+        "n_samples": len(samples),
+        "n_tokens": sum(made.n_tokens for made in samples),
+        "share_cut_off": sum(made.finish_reason == "length" for made in samples) / len(samples),
     }
 
 

@@ -48,8 +48,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def open_store(path: Path, manifest: dict[str, Any]) -> None:
     """Create the store, or check that it is the same run; UserError names every difference."""
-    if not is_store(path):
-        if path.is_dir() and any(path.glob("samples-*.jsonl")):
+    if not is_store(path) or not any(read_samples(path)):  # nothing in it yet: start anew
+        if not is_store(path) and path.is_dir() and any(path.glob("samples-*.jsonl")):
             raise UserError(f"{path}: has samples but no {MANIFEST}; give an empty --output_dir")
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / MANIFEST, manifest)

@@ -20,6 +20,7 @@ from screl.modeling import Model, Tokenizer, pad_id
 from screl.sft_data import Example, collate
 
 LOG = "train_log.jsonl"
+FULL_DISK = 2**24  # bytes: with less than 16 MiB free, a failed write means a full disk
 
 
 class OrderedExamples(Dataset):
@@ -181,16 +182,16 @@ def check_disk(folder: Path, n_bytes: int) -> None:
 
 
 @contextmanager
-def full_disk_explained(folder: Path, n_bytes: int) -> Iterator[None]:
+def full_disk_explained(folder: Path) -> Iterator[None]:
     """Turn what torch raises on a full disk, which does not say so, into a UserError that does."""
     try:
         yield
     except (RuntimeError, OSError) as error:
-        if shutil.disk_usage(folder).free > n_bytes:
+        if shutil.disk_usage(folder).free > FULL_DISK:
             raise
         raise UserError(
-            f"{folder}: the disk is full; the last whole checkpoint is kept: make room and run "
-            "the same command again"
+            f"{folder}: the disk is full ({error}); the last whole checkpoint is kept: make room "
+            "and run the same command again"
         ) from error
 
 
@@ -223,7 +224,7 @@ def fine_tune(
     n_bytes = bytes_to_write(model.num_parameters(), config.save_steps)
     if checkpoint is None:
         check_disk(config.output_dir, n_bytes)
-    with full_disk_explained(config.output_dir, n_bytes // 2):
+    with full_disk_explained(config.output_dir):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 

@@ -21,7 +21,6 @@ many=16 # k of the larger one; samples drawn per training problem
 votes=8 # samples drawn per test problem for maj1@8
 
 train() { # DATA MODEL EPOCHS SEED: fine-tunes the base model
-    [ -e "$2/run.json" ] && return
     echo "== train $2"
     python train.py --config configs/train/mini.yaml --data_path "$1" --output_dir "$2" \
         --num_train_epochs "$3" --seed "$4"
@@ -30,14 +29,13 @@ train() { # DATA MODEL EPOCHS SEED: fine-tunes the base model
 draw() { # MODEL DATA STORE SEED [options]: samples from a model
     local model=$1 data=$2 store=$3 seed=$4
     shift 4
-    [ -e "$store/run.json" ] && return
     echo "== sample $store"
     python sample.py --config configs/sample/mini.yaml --model_name_or_path "$model" \
         --data_path "$data" --output_dir "$store" --seed "$seed" "$@"
 }
 
 collect() { # K STORE OUTPUT: the correct, distinct paths among the first K samples
-    [ -e "$3" ] && return
+    [ -e "${3%.jsonl}.run.json" ] && return
     echo "== collect $3"
     python collect_rejection_sampling.py --data_path "$train_data" --samples "$2" --k "$1" \
         --output_path "$3"

@@ -112,7 +112,7 @@ def test_options_that_contradict_each_other(
     with pytest.raises(UserError, match="--k 0 is not among them"):
         collect(monkeypatch, tmp_path / "x.jsonl", a, options=("--k", "0"))
     before = PROBLEMS.read_bytes()
-    with pytest.raises(UserError, match="is the --data_path; give another"):
+    with pytest.raises(UserError, match="is an input; give another"):
         collect(monkeypatch, PROBLEMS, a)
     assert PROBLEMS.read_bytes() == before
     assert list(tmp_path.iterdir()) == []

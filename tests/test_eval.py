@@ -27,7 +27,9 @@ def make_data(path: Path) -> Path:
     return path
 
 
-def make_store(folder: Path, data: Path, n_samples: int, texts: dict[tuple[int, int], str]) -> Path:
+def make_store(
+    folder: Path, data: Path, n_samples: int, texts: dict[tuple[int | str, int], str]
+) -> Path:
     """A store of ``texts`` by (problem_id, sample_id); '...' at the end means cut off."""
     manifest = {
         "model_name_or_path": "models/tiny",
@@ -131,13 +133,45 @@ def test_an_unfinished_store_is_scored_only_if_allowed(
         score(monkeypatch, empty, "--allow_partial")
 
 
-def test_other_data_is_warned_about_and_ids_decide(
+def test_completions_never_join_other_data_by_row_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same rows in another order would score other problems."""
+    data = make_data(tmp_path / "d.jsonl")
+    store = make_store(tmp_path / "s", data, 2, TWO_SAMPLES)
+    lines = data.read_text().splitlines()[::-1]
+    reverse = tmp_path / "reverse.jsonl"
+    reverse.write_text("".join(line + "\n" for line in lines))
+    with pytest.raises(UserError, match="no problem_id to join by"):
+        score(monkeypatch, store, "--data_path", reverse)
+
+
+def test_named_problems_are_joined_by_id_whatever_their_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    rows = [{"query": "q", "response": f"#### {i}", "problem_id": f"p{i}"} for i in range(4)]
+    data, reverse = tmp_path / "d.jsonl", tmp_path / "reverse.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    reverse.write_text("".join(json.dumps(row) + "\n" for row in rows[::-1]))
+    store = make_store(tmp_path / "s", data, 1, {(f"p{i}", 0): f"#### {i}" for i in range(4)})
+    score(monkeypatch, store, "--data_path", reverse)
+    printed = capsys.readouterr()
+    assert "100.0 ±" in printed.out
+    assert "warning: " in printed.err
+
+
+def test_the_inputs_are_never_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_data(tmp_path / "d.jsonl")
+    store = make_store(tmp_path / "s", data, 2, TWO_SAMPLES)
+    for path in (data, store / "samples-0.jsonl"):
+        with pytest.raises(UserError, match="is an input; give another --output_path"):
+            score(monkeypatch, store, "--data_path", data, "--output_path", path)
+
+
+def test_a_store_whose_data_is_gone_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = make_store(tmp_path / "s", make_data(tmp_path / "d.jsonl"), 2, TWO_SAMPLES)
-    with pytest.raises(UserError, match="152 of 160 samples are missing"):
-        score(monkeypatch, store, "--data_path", PROBLEMS)
-    assert "warning: " in capsys.readouterr().err
     (tmp_path / "d.jsonl").unlink()
     with pytest.raises(UserError, match=r"its data, .*d\.jsonl, is not there; give --data_path"):
         score(monkeypatch, store)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from screl.files import UserError
 from screl.modeling import (
@@ -45,6 +46,21 @@ def test_torn_weights_are_refused(copy: Path) -> None:
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
     with pytest.raises(UserError, match=r"damaged weights|cannot be loaded"):
+        load_model(str(copy), torch.float32)
+
+
+def test_missing_weights_are_not_made_up(copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"1 weights are missing \(first: model\.layers\.1\.mlp"):
+        load_model(str(copy), torch.float32)
+
+
+def test_weights_of_another_shape_are_refused(copy: Path) -> None:
+    settings = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(settings | {"hidden_size": 64, "head_dim": 32}))
+    with pytest.raises(UserError, match="cannot be loaded"):
         load_model(str(copy), torch.float32)
 
 

@@ -252,8 +252,9 @@ def test_samples_of_other_data_are_warned_about(tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text("{}")
     store = make_store(tmp_path / "store", [], data_path="old.jsonl", data_sha256="0" * 64)
-    warning = other_data_warning(store, data)
+    named = [Problem("a", "q", "s", 1)]
+    warning = other_data_warning(store, data, named)
     assert warning is not None
     assert "was sampled for old.jsonl, which had other content" in warning
-    assert other_data_warning(make_store(tmp_path / "silent", []), data) is None
-    assert other_data_warning(GOLDEN / "votes", data) is None
+    assert other_data_warning(make_store(tmp_path / "silent", []), data, named) is None
+    assert other_data_warning(GOLDEN / "votes", data, named) is None

@@ -58,7 +58,7 @@ def test_every_sample_is_there_once(full: Path, data: Path) -> None:
     assert sorted(keys) == sorted((i, j) for i in ids for j in range(4))
     manifest = read_manifest(full)
     assert (manifest["n_samples"], manifest["temperature"], manifest["top_k"]) == (4, 1.0, 0)
-    assert json.loads((full / "run.json").read_text())["results"]["n_samples_made"] == 24
+    assert json.loads((full / "run.json").read_text())["results"]["n_samples"] == 24
 
 
 def test_a_finished_store_is_left_alone(
@@ -67,7 +67,7 @@ def test_a_finished_store_is_left_alone(
 ) -> None:  # fmt: skip
     before = lines_of(full)
     run_here(monkeypatch, options(tiny_model, data, full))
-    assert "all 24 samples are there" in capsys.readouterr().out
+    assert "0 samples made, 24 are there" in capsys.readouterr().out
     assert lines_of(full) == before
 
 
@@ -120,6 +120,36 @@ def test_another_run_into_the_same_folder_is_refused(
         run_here(monkeypatch, options(tiny_model, data, full, temperature=0.7))
 
 
+def test_a_store_without_samples_does_not_bind(
+    full: Path, tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "s"
+    with pytest.raises(UserError, match="has room for"):
+        run_here(monkeypatch, options(tiny_model, data, store, max_new_tokens=500))
+    run_here(monkeypatch, options(tiny_model, data, store))
+    assert lines_of(store) == lines_of(full)
+
+
+def test_a_sample_of_an_unknown_problem_is_named(
+    full: Path, tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Path(shutil.copytree(full, tmp_path / "s"))
+    with open(store / "samples-0.jsonl", "a") as file:
+        file.write(lines_of(full)[0].replace("test-0", "none-0") + "\n")
+    with pytest.raises(UserError, match=r"has a sample of problem 'none-0.*does not have"):
+        run_here(monkeypatch, options(tiny_model, data, store))
+
+
+def test_a_missing_run_json_is_written_again(
+    full: Path, tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Path(shutil.copytree(full, tmp_path / "s"))
+    (store / "run.json").unlink()
+    run_here(monkeypatch, options(tiny_model, data, store))
+    results = json.loads((store / "run.json").read_text())["results"]
+    assert (results["n_samples"], results["n_samples_made_now"]) == (24, 0)
+
+
 def test_greedy_makes_one_sample_and_names_no_temperature(
     tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,7 +163,7 @@ def test_greedy_makes_one_sample_and_names_no_temperature(
     [
         ({"greedy": True}, "leave out --n_samples"),
         ({"n_samples": 0}, "must be at least 1"),
-        ({"temperature": 0}, "give --greedy"),
+        ({"temperature": 0}, "for the likeliest token: --greedy"),
         ({"top_p": 0}, "--top_p must be in"),
         ({"max_new_tokens": 500}, r"test\.jsonl:1: the prompt has \d+ tokens; .* has room for 12"),
     ],

@@ -75,7 +75,10 @@ def test_a_full_disk_names_the_file_and_loses_nothing(tmp_path: Path) -> None:
 
 def test_another_run_is_refused_with_every_difference_named(tmp_path: Path) -> None:
     store = tmp_path / "store"
+    open_store(store, MANIFEST | {"model_sha256": "nothing sampled of it: does not bind"})
     open_store(store, MANIFEST)
+    with SampleWriter(store) as writer:
+        writer.write([make(0, 0)])
     open_store(store, MANIFEST | {"data_path": "moved"})
     with pytest.raises(UserError, match=r"model_sha256 was 'm', now 'n'; temperature was 0\.7, no"):
         open_store(store, MANIFEST | {"model_sha256": "n", "temperature": 1.0})
@@ -83,6 +86,8 @@ def test_another_run_is_refused_with_every_difference_named(tmp_path: Path) -> N
 
 def test_more_samples_are_welcome_and_fewer_do_not_shrink_the_store(tmp_path: Path) -> None:
     open_store(tmp_path, MANIFEST)
+    with SampleWriter(tmp_path) as writer:
+        writer.write([make(0, 0)])
     open_store(tmp_path, MANIFEST | {"n_samples": 5})
     open_store(tmp_path, MANIFEST | {"n_samples": 3})
     assert read_manifest(tmp_path)["n_samples"] == 5
