@@ -1,6 +1,5 @@
 """SFT -> group sampling -> rejection filter -> RFT -> scores, for verifiable problems.
 
-One module per idea. Text and mathematics (``answers equations rejection metrics prompts
-problems store published``) never import torch or transformers; ``sft_data modeling training
-engine_hf`` do, and only ``train.py`` and ``sample.py`` import those.
+One module per idea; README has the map. Text and mathematics never import torch or transformers;
+``modeling sft_data training engine_hf sampling`` do, and only train.py and sample.py import those.
 """
