@@ -20,7 +20,7 @@ from typing import Any
 from screl.answers import Fidelity, gold_answers
 from screl.completions import Completions, load_completions, other_data_warning
 from screl.config import option, parse_config, run_main, show_config
-from screl.files import UserError, write_atomic
+from screl.files import UserError, refuse_to_overwrite, write_atomic
 from screl.problems import Problem, load_problems
 from screl.rejection import Selection, add_funnels, funnel_table, reject_samples
 from screl.run_info import write_run_info
@@ -78,9 +78,7 @@ def check(config: CollectConfig) -> None:
     for path in config.samples:
         if resolved.count(path.resolve()) > 1:
             raise UserError(f"{path}: given twice; give every run once in --samples")
-    output = config.output_path.resolve()
-    if output == config.data_path.resolve() or output.parent in resolved or output in resolved:
-        raise UserError(f"{config.output_path}: is an input; give another --output_path")
+    refuse_to_overwrite(config.output_path, [config.data_path, *config.samples])
 
 
 def load(config: CollectConfig, path: Path, problems: list[Problem]) -> list[Completions]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from screl.answers import Fidelity, gold_answers
 from screl.completions import Completions, load_completions, other_data_warning
 from screl.config import option, parse_config, run_main, show_config
-from screl.files import UserError, write_json
+from screl.files import UserError, refuse_to_overwrite, write_json
 from screl.problems import Problem, load_problems
 from screl.run_info import write_run_info
 from screl.scoring import RunScore, difference_table, score_runs, score_table, store_table, to_json
@@ -46,14 +46,14 @@ def main() -> None:
     """Load, score, print, save."""
     config = parse_config(EvalConfig, doc=__doc__)
     started = time.time()
-    if config.output_path and config.output_path.exists() and is_input(config, config.output_path):
-        raise UserError(f"{config.output_path}: is an input; give another --output_path")
     if config.dry_run:
         print(show_config(config))
     if not config.samples:
         print(store_table(Path("runs"), config.fidelity) or NO_RUNS)
         return
     data_paths = [find_data_path(path, config.data_path) for path in config.samples]
+    if config.output_path:
+        refuse_to_overwrite(config.output_path, [*data_paths, *config.samples])
     problems = {data_path: load_problems(data_path) for data_path in set(data_paths)}
     scores = []
     for path, data_path in zip(config.samples, data_paths, strict=True):
@@ -63,14 +63,6 @@ def main() -> None:
             scores.append(score_runs(runs, golds, data_path, config.fidelity))
     if not config.dry_run:
         report(config, scores, started)
-
-
-def is_input(config: EvalConfig, path: Path) -> bool:
-    """Whether writing ``path`` would destroy the data or a store's file."""
-    inputs = {config.data_path.resolve()} if config.data_path else set()
-    return path.resolve() in inputs or path.resolve().parent in {
-        samples.resolve() for samples in config.samples
-    }
 
 
 def find_data_path(path: Path, given: Path | None) -> Path:

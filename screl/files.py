@@ -12,6 +12,9 @@ from typing import Any
 
 import orjson
 
+# How the files that hold samples begin, in a sample store and in the published layout.
+INPUT_NAMES = ("manifest.json", "samples-", "raw_generation_")
+
 
 class UserError(Exception):
     """The input or the run is at fault; the message is one line: what is wrong, how to mend it."""
@@ -68,6 +71,15 @@ def write_atomic(path: Path, parts: Iterable[str]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def refuse_to_overwrite(output: Path, inputs: Iterable[Path]) -> None:
+    """UserError if writing ``output`` would destroy one of ``inputs``, or samples inside one."""
+    output = output.resolve()
+    for given in inputs:
+        inside = output.parent == given.resolve() and output.name.startswith(INPUT_NAMES)
+        if output == given.resolve() or inside:
+            raise UserError(f"{output}: is an input; give another --output_path")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -166,6 +166,10 @@ def test_the_inputs_are_never_overwritten(tmp_path: Path, monkeypatch: pytest.Mo
     for path in (data, store / "samples-0.jsonl"):
         with pytest.raises(UserError, match="is an input; give another --output_path"):
             score(monkeypatch, store, "--data_path", data, "--output_path", path)
+        with pytest.raises(UserError, match="is an input; give another --output_path"):
+            score(monkeypatch, store, "--output_path", path)  # the data that the store names
+    for _ in range(2):  # metrics may lie beside the samples, and be written again
+        score(monkeypatch, store, "--output_path", store / "metrics.json")
 
 
 def test_a_store_whose_data_is_gone_says_so(
