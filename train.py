@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from screl.config import option, parse_config, run_main, show_config
-from screl.files import UserError, file_sha256, read_json, write_json
+from screl.files import UserError, file_sha256, read_json_object, write_json
 from screl.problems import Problem, load_problems
 from screl.run_info import refuse_another_run, write_run_info
 
@@ -100,7 +100,7 @@ def is_finished(output_dir: Path, identity: dict[str, Any]) -> bool:
     """Whether this very run is done; UserError if the folder holds another one."""
     path = output_dir / "training.json"
     if path.exists():
-        refuse_another_run(output_dir, read_json(path), identity)
+        refuse_another_run(output_dir, read_json_object(path), identity)
         return (output_dir / "run.json").exists()
     if (output_dir / "config.json").exists():
         raise UserError(f"{output_dir}: holds another model; give another --output_dir")

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from screl.files import UserError, file_sha256
 from screl.problems import Problem
 from screl.published import PublishedRun, Split, find_published, read_published
-from screl.store import is_store, read_manifest, read_samples
+from screl.store import is_store, read_manifest, read_samples, stored_n_samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +58,6 @@ def other_data_warning(path: Path, data_path: Path, problems: Sequence[Problem])
             "was sampled for"
         )
     return f"warning: {other} {data_path}; completions are joined by problem_id"
-
-
-def stored_n_samples(manifest: dict[str, Any], path: Path) -> int:
-    """``n_samples`` of the manifest of the store at ``path``; UserError if it has none."""
-    n_samples = manifest.get("n_samples")
-    if not isinstance(n_samples, int) or n_samples < 1:
-        raise UserError(f"{path}/manifest.json: no n_samples; the store must be made by sample.py")
-    return n_samples
 
 
 def _load_store(

@@ -97,6 +97,14 @@ def read_json(path: Path) -> Any:
             raise UserError(f"{path}: not valid JSON ({error})") from None
 
 
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; UserError if it is missing or anything else."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object; delete it and make its folder again")
+    return value
+
+
 def file_sha256(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with open_for_reading(path) as file:

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -143,7 +144,8 @@ def _load(loader: Callable[..., Any], name: str, **settings: Any) -> Any:
     """``loader(name)`` with its many-line errors made one line."""
     try:
         return loader(name, **settings)
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: weights of other shapes
+    # RuntimeError: weights of other shapes; UnpicklingError: a .bin that is none
+    except (OSError, ValueError, RuntimeError, UnpicklingError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{name}: cannot be loaded: {reason}") from None
     except SafetensorError as error:

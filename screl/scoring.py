@@ -13,11 +13,11 @@ from screl.answers import (
     gold_answers,
     is_correct,
 )
-from screl.completions import Completions, load_completions, stored_n_samples
+from screl.completions import Completions, load_completions
 from screl.files import UserError
 from screl.metrics import Metric, maj_at_k, mean_over_problems, paired_difference, pass_at_k
 from screl.problems import load_problems
-from screl.store import MANIFEST, read_manifest, read_samples
+from screl.store import MANIFEST, read_manifest, read_samples, stored_n_samples
 from screl.table import format_table
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from screl.files import UserError, parse_object, read_json, write_json
+from screl.files import UserError, parse_object, read_json_object, write_json
 from screl.problems import ProblemId
 from screl.run_info import refuse_another_run
 
@@ -40,10 +40,15 @@ def is_store(path: Path) -> bool:
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of the store at ``path``."""
-    manifest = read_json(path / MANIFEST)
-    if not isinstance(manifest, dict):
-        raise UserError(f"{path / MANIFEST}: expected a JSON object; make the samples again")
-    return manifest
+    return read_json_object(path / MANIFEST)
+
+
+def stored_n_samples(manifest: dict[str, Any], path: Path) -> int:
+    """``n_samples`` of the manifest of the store at ``path``; UserError if it has none."""
+    n_samples = manifest.get("n_samples")
+    if not isinstance(n_samples, int) or n_samples < 1:
+        raise UserError(f"{path}/manifest.json: no n_samples; the store must be made by sample.py")
+    return n_samples
 
 
 def open_store(path: Path, manifest: dict[str, Any]) -> None:
@@ -56,7 +61,7 @@ def open_store(path: Path, manifest: dict[str, Any]) -> None:
         return
     stored = read_manifest(path)
     refuse_another_run(path, stored, manifest, FREE_KEYS)
-    if manifest["n_samples"] > stored["n_samples"]:
+    if manifest["n_samples"] > stored_n_samples(stored, path):
         write_json(path / MANIFEST, stored | {"n_samples": manifest["n_samples"]})
 
 

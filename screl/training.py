@@ -155,7 +155,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     The Trainer writes ``trainer_state.json`` last, so a checkpoint that has it is whole.
     """
     whole = []
-    for path in folder.glob("checkpoint-*"):
+    for path in folder.glob("checkpoint-[0-9]*"):
         if (path / "trainer_state.json").is_file():
             whole.append(path)
         else:

@@ -57,6 +57,13 @@ def test_missing_weights_are_not_made_up(copy: Path) -> None:
         load_model(str(copy), torch.float32)
 
 
+def test_a_bin_file_that_is_none_is_refused(copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    (copy / "pytorch_model.bin").write_bytes(b"garbage" * 100)
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_model(str(copy), torch.float32)
+
+
 def test_weights_of_another_shape_are_refused(copy: Path) -> None:
     settings = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(settings | {"hidden_size": 64, "head_dim": 32}))

@@ -93,6 +93,15 @@ def test_more_samples_are_welcome_and_fewer_do_not_shrink_the_store(tmp_path: Pa
     assert read_manifest(tmp_path)["n_samples"] == 5
 
 
+@pytest.mark.parametrize("n_samples", [None, "4", 0])
+def test_a_manifest_that_was_tampered_with_is_named(tmp_path: Path, n_samples: object) -> None:
+    open_store(tmp_path, MANIFEST | {"n_samples": n_samples})
+    with SampleWriter(tmp_path) as writer:
+        writer.write([make(0, 0)])
+    with pytest.raises(UserError, match=r"manifest\.json: no n_samples"):
+        open_store(tmp_path, MANIFEST)
+
+
 def test_samples_without_a_manifest_are_refused(tmp_path: Path) -> None:
     with SampleWriter(tmp_path) as writer:
         writer.write([make(0, 0)])

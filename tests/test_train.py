@@ -239,7 +239,9 @@ def test_a_checkpoint_without_its_last_file_is_removed(tmp_path: Path) -> None:
     for step in (9, 10):
         (tmp_path / f"checkpoint-{step}").mkdir()
     (tmp_path / "checkpoint-9" / "trainer_state.json").write_text("{}")
+    (tmp_path / "checkpoint-mine").mkdir()  # nothing of the Trainer's: left alone
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-9"
+    assert (tmp_path / "checkpoint-mine").exists()
     assert not (tmp_path / "checkpoint-10").exists()
 
 
