@@ -1,44 +1,113 @@
-"""Load what was sampled, from a sample store or the published layout, joined to the problems."""
+"""What was sampled, joined to the problems: from a sample store, the published layout, or JSONL.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+A Run knows where its samples are; they are read and worked on problem by problem, in parallel.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from screl.files import UserError, file_sha256
+from screl.parallel import n_processors, parallel_map
+from screl.plain import index_plain, is_plain, parse_plain
 from screl.problems import Problem
-from screl.published import PublishedRun, Split, find_published, read_published
-from screl.store import is_store, read_manifest, read_samples, stored_n_samples
+from screl.published import (
+    Split,
+    find_published,
+    index_published,
+    is_prompt_of,
+    malformed,
+    parse_published,
+)
+from screl.sample_index import SampleIndex, place, read_lines
+from screl.store import index_store, is_store, parse_sample, read_manifest, stored_n_samples
+
+Result = TypeVar("Result")
+
+BLOCK_SAMPLES = 2**14  # read at a time by each process: about 10 MB
+
+
+class Completion(NamedTuple):
+    """One completion. ``n_tokens`` and ``is_cut_off`` are None where they are not recorded."""
+
+    sample_id: int
+    text: str
+    n_tokens: int | None
+    is_cut_off: bool | None  # it hit max_new_tokens
 
 
 @dataclass(frozen=True, slots=True)
-class Completions:
-    """The completions of one run: ``by_problem[i]`` those of problem i, in sample order."""
+class Run:
+    """The samples of one run: what they are, and where on disk each of them is."""
 
     name: str
     greedy: bool
-    n_samples: int  # asked for per problem; all are there unless partial ones were allowed
-    by_problem: list[list[str]]
-    n_cut_off: int | None  # completions that hit max_new_tokens; None where it is not recorded
+    layout: Literal["store", "published", "plain"]
+    index: SampleIndex
+
+    @property
+    def n_samples(self) -> int:
+        """Asked for per problem; all are there unless partial ones were allowed."""
+        return self.index.n_samples
 
 
-def load_completions(
+def open_runs(
     path: Path,
     problems: Sequence[Problem],
     split: Split,
     allow_partial: bool = False,
     k: int | None = None,
-) -> list[Completions]:
+    n_workers: int | None = None,
+) -> list[Run]:
     """The runs at ``path``: one, or a sampled and a greedy one in a published test folder.
 
     ``k`` takes the first k samples of every problem only. Raises UserError if a sample is missing
-    (unless ``allow_partial``), is of no known problem, or is malformed.
+    (unless ``allow_partial``), is there twice, or is of no known problem.
     """
     if is_store(path):
-        return [_load_store(path, problems, allow_partial, k)]
-    return [
-        _load_published(path, run, problems, allow_partial, k)
-        for run in find_published(path, split)
-    ]
+        runs = [_open_store(path, problems, k, n_workers)]
+    elif is_plain(path):
+        index = index_plain(path, problems)
+        runs = [Run(str(path), index.n_samples == 1, "plain", _first_k(index, k, path))]
+    else:
+        runs = _open_published(path, problems, split, allow_partial, k, n_workers)
+    for run in runs:
+        if not allow_partial:
+            _check_complete(run, problems)
+    return runs
+
+
+def map_problems(
+    function: Callable[..., Result],
+    problems: Sequence[Problem],
+    runs: Sequence[Run],
+    *arguments: Any,
+    n_workers: int | None = None,
+) -> Iterator[Result]:
+    """Yield ``function(problem, completions, *arguments)`` for every problem, in order.
+
+    ``completions[r]`` are those of run r, in the order of sample_id. Problems are shared out to
+    processes in blocks, so ``function`` must be importable, and what it returns small. Raises
+    UserError, with file and line, for a malformed sample.
+    """
+    n_per_problem = max(1, sum(run.n_samples for run in runs))
+    n_blocks_wanted = 4 * (n_workers or n_processors())  # for an even share
+    size = max(1, min(BLOCK_SAMPLES // n_per_problem, len(problems) // n_blocks_wanted))
+    blocks = [(begin, min(begin + size, len(problems))) for begin in range(0, len(problems), size)]
+    shared = (function, problems, runs, arguments)
+    for results in parallel_map(_work_on_block, blocks, shared, n_workers):
+        yield from results
+
+
+def read_completions(
+    problems: Sequence[Problem], runs: Sequence[Run], begin: int, end: int
+) -> Iterator[tuple[Problem, list[list[Completion]]]]:
+    """For each problem of positions ``begin`` to ``end`` its completions of every run."""
+    lines = [read_lines(run.index, begin, end) for run in runs]
+    for i in range(begin, end):
+        of_runs = zip(runs, lines, strict=True)
+        yield problems[i], [_parse(run, problems[i], i, rows[i - begin]) for run, rows in of_runs]
 
 
 def other_data_warning(path: Path, data_path: Path, problems: Sequence[Problem]) -> str | None:
@@ -60,74 +129,115 @@ def other_data_warning(path: Path, data_path: Path, problems: Sequence[Problem])
     return f"warning: {other} {data_path}; completions are joined by problem_id"
 
 
-def _load_store(
-    path: Path, problems: Sequence[Problem], allow_partial: bool, k: int | None
-) -> Completions:
-    manifest = read_manifest(path)
-    n_samples = _first_k(stored_n_samples(manifest, path), k, path)
-    by_problem: list[dict[int, str]] = [{} for _ in problems]
-    position_of = {problem.problem_id: i for i, problem in enumerate(problems)}
-    n_cut_off = 0
-    for sample in read_samples(path):
-        if sample.problem_id not in position_of:
-            raise UserError(
-                f"{path}: has samples of a problem {sample.problem_id!r} that --data_path does not "
-                f"have; give the data it was sampled for ({manifest.get('data_path')})"
+def _work_on_block(
+    block: tuple[int, int],
+    function: Callable[..., Result],
+    problems: Sequence[Problem],
+    runs: Sequence[Run],
+    arguments: tuple[Any, ...],
+) -> list[Result]:
+    return [
+        function(problem, completions, *arguments)
+        for problem, completions in read_completions(problems, runs, *block)
+    ]
+
+
+def _parse(
+    run: Run, problem: Problem, position: int, lines: Sequence[bytes | None]
+) -> list[Completion]:
+    match run.layout:
+        case "store":
+            return _parse_stored(run, position, lines)
+        case "published":
+            return _parse_published(run, problem, position, lines)
+        case "plain":
+            rows = parse_plain(run.index, position, lines)
+            return [Completion(sample_id, *row) for sample_id, row in rows]
+
+
+def _parse_stored(run: Run, position: int, lines: Sequence[bytes | None]) -> list[Completion]:
+    files, file_no = run.index.files, run.index.file_no[position].tolist()
+    starts = run.index.starts[position].tolist()
+    completions = []
+    for sample_id, line in enumerate(lines):
+        if line is not None:
+            sample = parse_sample(line, files[file_no[sample_id]], starts[sample_id])
+            is_cut_off = sample.finish_reason == "length"
+            completions.append(
+                Completion(sample_id, sample.completion, sample.n_tokens, is_cut_off)
             )
-        if 0 <= sample.sample_id < n_samples:
-            by_problem[position_of[sample.problem_id]][sample.sample_id] = sample.completion
-            n_cut_off += sample.finish_reason == "length"
-    if not allow_partial:
-        _check_complete(by_problem, n_samples, problems, path)
-    return Completions(
-        name=str(path),
-        greedy=manifest.get("greedy") is True,
-        n_samples=n_samples,
-        by_problem=_in_sample_order(by_problem),
-        n_cut_off=n_cut_off,
-    )
+    return completions
 
 
-def _load_published(
-    path: Path, run: PublishedRun, problems: Sequence[Problem], allow_partial: bool, k: int | None
-) -> Completions:
-    n_samples = 1 if run.greedy else _first_k(len(run.files), k, path)
-    used = PublishedRun(run.greedy, run.files[:n_samples])
-    return Completions(
-        name=str(path),
-        greedy=run.greedy,
-        n_samples=n_samples,
-        by_problem=_in_sample_order(read_published(used, problems, allow_partial)),
-        n_cut_off=None,
-    )
+def _parse_published(
+    run: Run, problem: Problem, position: int, lines: Sequence[bytes | None]
+) -> list[Completion]:
+    completions = []
+    known_prompt = None  # the other samples mostly have the same
+    for sample_id, line in enumerate(lines):
+        if line is None:
+            continue
+        try:
+            prompt, text = parse_published(line)
+        except ValueError:
+            raise malformed(place(*run.index.origin(position, sample_id))) from None
+        if prompt is not None and prompt != known_prompt:
+            if not is_prompt_of(prompt, problem):
+                raise UserError(
+                    f"{place(*run.index.origin(position, sample_id))}: the prompt is not that of "
+                    f"problem {problem.problem_id!r}, which belongs here; give the problems it was "
+                    "sampled for, in their order, or pass --allow_partial to join by question"
+                )
+            known_prompt = prompt
+        completions.append(Completion(sample_id, text, None, None))
+    return completions
 
 
-def _first_k(n_samples: int, k: int | None, path: Path) -> int:
-    if k is None:
-        return n_samples
-    if not 1 <= k <= n_samples:
+def _open_store(
+    path: Path, problems: Sequence[Problem], k: int | None, n_workers: int | None
+) -> Run:
+    manifest = read_manifest(path)
+    n_samples = stored_n_samples(manifest, path)
+    _check_k(n_samples, k, path)
+    index = index_store(path, problems, k or n_samples, manifest.get("data_path"), n_workers)
+    return Run(str(path), manifest.get("greedy") is True, "store", index)
+
+
+def _open_published(
+    path: Path,
+    problems: Sequence[Problem],
+    split: Split,
+    allow_partial: bool,
+    k: int | None,
+    n_workers: int | None,
+) -> list[Run]:
+    runs = []
+    for found in find_published(path, split):
+        if not found.greedy:
+            _check_k(len(found.files), k, path)
+            found = replace(found, files=found.files[:k])
+        index = index_published(found, problems, allow_partial, n_workers)
+        runs.append(Run(str(path), found.greedy, "published", index))
+    return runs
+
+
+def _first_k(index: SampleIndex, k: int | None, path: Path) -> SampleIndex:
+    _check_k(index.n_samples, k, path)
+    return index.first(k) if k else index
+
+
+def _check_k(n_samples: int, k: int | None, path: Path) -> None:
+    if k is not None and not 1 <= k <= n_samples:
         raise UserError(f"{path}: has {n_samples} samples per problem; --k {k} is not among them")
-    return k
 
 
-def _check_complete(
-    by_problem: Sequence[dict[int, str]], n_samples: int, problems: Sequence[Problem], path: Path
-) -> None:
-    n_expected = n_samples * len(problems)
-    n_missing = n_expected - sum(map(len, by_problem))
+def _check_complete(run: Run, problems: Sequence[Problem]) -> None:
+    n_missing = run.index.n_missing()
     if n_missing == 0:
         return
-    first_problem, first_sample = next(
-        (problem.problem_id, sample_id)
-        for problem, samples in zip(problems, by_problem, strict=True)
-        for sample_id in range(n_samples)
-        if sample_id not in samples
-    )
+    position, sample_id = run.index.first_missing()
     raise UserError(
-        f"{path}: {n_missing} of {n_expected} samples are missing (first: problem "
-        f"{first_problem!r}, sample {first_sample}); run sample.py again or pass --allow_partial"
+        f"{run.name}: {n_missing} of {run.n_samples * len(problems)} samples are missing (first: "
+        f"problem {problems[position].problem_id!r}, sample {sample_id}); run sample.py again or "
+        "pass --allow_partial"
     )
-
-
-def _in_sample_order(by_problem: Sequence[dict[int, str]]) -> list[list[str]]:
-    return [[samples[sample_id] for sample_id in sorted(samples)] for samples in by_problem]

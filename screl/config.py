@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import difflib
 import errno
+import os
 import sys
 import types
 import typing
@@ -54,6 +55,9 @@ def run_main(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(_one_line(error))
+    except BrokenPipeError:  # "| head": the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the last flush
+        sys.exit(1)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             remedy = "finished work is kept: make room and run the same command again"
@@ -111,12 +115,13 @@ def _add_argument(parser: argparse.ArgumentParser, field: Any) -> None:
     elif field.default not in (None, ()):
         help_text += f" (default: {str(field.default).replace('%', '%%')})"
     settings: dict[str, Any] = {"help": help_text, "default": argparse.SUPPRESS}
+    if get_origin(kind) is tuple:
+        settings["nargs"] = "*" if field.default == () else "+"
+        kind = get_args(kind)[0]
     if kind is bool:
         settings |= {"type": _parse_bool, "metavar": "[true|false]"}
     elif get_origin(kind) is Literal:
         settings |= {"choices": get_args(kind)}
-    elif get_origin(kind) is tuple:
-        settings |= {"nargs": "*" if field.default == () else "+", "type": get_args(kind)[0]}
     else:
         settings |= {"type": _scalar_type(kind)}
     parser.add_argument(field.name if field.metadata["positional"] else _flag(field), **settings)

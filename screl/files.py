@@ -31,7 +31,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 n_rows += 1
-                yield number, parse_object(line, path, number)
+                yield number, parse_object(line, f"{path}:{number}")
     if n_rows == 0:
         raise UserError(f"{path}: the file is empty; expected one JSON object per line")
 
@@ -46,16 +46,15 @@ def open_for_reading(path: Path) -> Any:
         raise UserError(f"{path}: no such file; check the path") from None
 
 
-def parse_object(line: bytes, path: Path, number: int) -> dict[str, Any]:
-    """The JSON object on one line; UserError with file and line number if it is not one."""
+def parse_object(line: bytes, where: str) -> dict[str, Any]:
+    """The JSON object on one line; UserError naming ``where``, file:line, if it is not one."""
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise UserError(
-            f"{path}:{number}: not valid JSON ({error}); mend or delete this line"
-        ) from None
+        raise UserError(f"{where}: not valid JSON ({error}); mend or delete this line") from None
     if not isinstance(row, dict):
-        raise UserError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+        found = type(row).__name__
+        raise UserError(f"{where}: expected a JSON object, found {found}; mend or delete this line")
     return row
 
 

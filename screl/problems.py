@@ -1,21 +1,28 @@
 """Problems and training data: JSONL rows ``{"query", "response"}``, optionally ``problem_id``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from screl.files import UserError, read_jsonl
 
 ProblemId = int | str
 
+OWN_KEYS = ("query", "response", "problem_id")
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One row: ``question`` is its ``query`` on disk, ``solution`` its ``response``."""
+    """One row: ``question`` is its ``query`` on disk, ``solution`` its ``response``.
+
+    ``extra`` holds its other keys (``level``, ``type``), by which scores can be broken down.
+    """
 
     problem_id: ProblemId
     question: str
     solution: str
     line: int
+    extra: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 def load_problems(path: Path) -> list[Problem]:
@@ -43,5 +50,6 @@ def load_problems(path: Path) -> list[Problem]:
                 f"{line_of_id[problem_id]}; ids must be unique"
             )
         line_of_id[problem_id] = number
-        problems.append(Problem(problem_id, row["query"], row["response"], number))
+        extra = {key: value for key, value in row.items() if key not in OWN_KEYS}
+        problems.append(Problem(problem_id, row["query"], row["response"], number, extra))
     return problems

@@ -10,13 +10,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from screl.files import UserError, open_for_reading
+from screl.parallel import parallel_map
 from screl.problems import Problem
 from screl.prompts import build_prompt
+from screl.sample_index import (
+    Lines,
+    SampleIndex,
+    Samples,
+    find_all_lines,
+    make_index,
+    place,
+)
 
 Split = Literal["train", "test"]
 
@@ -76,77 +87,114 @@ def find_published(path: Path, split: Split) -> list[PublishedRun]:
     return runs
 
 
-def read_published(
-    run: PublishedRun, problems: Sequence[Problem], allow_partial: bool
-) -> list[dict[int, str]]:
-    """For every problem its completions by sample_id, the place of the sample's seed.
+def index_published(
+    run: PublishedRun, problems: Sequence[Problem], allow_partial: bool, n_workers: int | None
+) -> SampleIndex:
+    """Where the samples of ``run`` are; sample_id is the place of the sample's seed.
 
-    Raises UserError, with file and line, for a malformed line and for a prompt of another problem,
-    and, unless ``allow_partial``, for a sample with too few or too many lines.
+    Raises UserError for a sample with too few or too many lines, unless ``allow_partial``: then
+    lines are joined to problems by their question, and a prompt of no problem is an error. Lines
+    after the last problem's that repeat earlier ones (the published samplers fill their last batch
+    up) are left out.
     """
+    files = [path for of_sample in run.files for path in of_sample]
+    lines = dict(zip(files, parallel_map(find_all_lines, files, (), n_workers), strict=True))
     finder = ProblemFinder(problems)
-    by_problem: list[dict[int, str]] = [{} for _ in problems]
-    for sample_id, files in enumerate(run.files):
-        rows = [(file, *row) for file in files for row in _read_rows(file)]
-        if len(rows) != len(problems) and not allow_partial:
+    found: list[Samples] = []
+    for sample_id, of_sample in enumerate(run.files):
+        n_before = 0
+        n_lines = sum(len(lines[path].starts) for path in of_sample)
+        if n_lines < len(problems) and not allow_partial:
             raise UserError(
-                f"{', '.join(map(str, files))}: {len(rows)} lines for {len(problems)} problems; "
+                f"{', '.join(map(str, of_sample))}: {n_lines} lines for {len(problems)} problems; "
                 "give the problems it was sampled for, or complete it, or pass --allow_partial"
             )
-        position = 0
-        for file, number, prompt, completion in rows:
+        for path in of_sample:
+            starts, lengths = lines[path]
             if allow_partial:
-                position = finder.find(prompt, position, f"{file}:{number}")
+                positions = finder.find_all(path, lines[path], n_before)
+                positions[max(0, len(problems) - n_before) :] = len(problems)  # the surplus
             else:
-                finder.check(prompt, position, f"{file}:{number}")
-            if sample_id in by_problem[position]:
-                raise UserError(
-                    f"{file}:{number}: problem {problems[position].problem_id!r} is there twice; "
-                    "delete one of the two lines"
-                )
-            by_problem[position][sample_id] = completion
-            position += 1
-    return by_problem
+                positions = np.arange(n_before, n_before + len(starts))
+                _check_surplus(path, lines[path], len(problems) - n_before, finder)
+            n_before += len(starts)
+            keep = positions < len(problems)
+            sample_ids = np.full(int(keep.sum()), sample_id)
+            found.append(Samples(positions[keep], sample_ids, starts[keep], lengths[keep]))
+    return make_index(files, found, problems, len(run.files))
+
+
+def parse_published(line: bytes) -> tuple[str | None, str]:
+    """Prompt (None if the line has none) and completion; ValueError if the line is malformed."""
+    row = orjson.loads(line)
+    # with match this takes three times as long, and it is done for every sample
+    pair = row[0] if type(row) is list and len(row) == 1 else None
+    if type(pair) is list and len(pair) == 2 and type(pair[0]) is str and type(pair[1]) is str:
+        return pair[0], pair[1]
+    texts = row.get("gen") if type(row) is dict else None
+    if type(texts) is list and len(texts) == 1 and type(texts[0]) is str:
+        return None, texts[0]
+    raise ValueError("neither of the two forms")
+
+
+def malformed(where: str) -> UserError:
+    """The error for a line that parse_published does not read."""
+    return UserError(
+        f"{where}: expected [[prompt, completion]] or "
+        '{"gen": [completion]}; mend this line or make the file again'
+    )
+
+
+def is_prompt_of(prompt: str, problem: Problem) -> bool:
+    """Whether ``prompt`` holds the problem's question, or is the end of its prompt.
+
+    White space is not compared: decoding changes it.
+    """
+    squeezed = _without_spaces(prompt)
+    if _without_spaces(problem.question) in squeezed:
+        return True
+    whole = _without_spaces(build_prompt(problem.question))
+    return len(squeezed) >= MIN_PROMPT_TAIL and whole.endswith(squeezed)
 
 
 class ProblemFinder:
-    """Tells which problem a prompt is about. White space is not compared: decoding changes it."""
+    """Tells which problem a prompt is about."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        self._problems = problems
-        self._questions = [_without_spaces(problem.question) for problem in problems]
+        self.problems = problems
         self._prompts = [_without_spaces(build_prompt(problem.question)) for problem in problems]
+        # the first of problems with the same question, as a search from the start would find
+        self._position_of = {prompt: i for i, prompt in reversed(list(enumerate(self._prompts)))}
 
-    def check(self, prompt: str | None, position: int, where: str) -> None:
-        """UserError unless ``prompt`` is about the problem at ``position``, or is not known."""
-        if prompt is None or self._fits(_without_spaces(prompt), position):
-            return
-        expected = self._problems[position].problem_id
-        raise UserError(
-            f"{where}: the prompt is not that of problem {expected!r}, which belongs here; give "
-            "the problems it was sampled for, in their order, or pass --allow_partial to join by "
-            "question"
-        )
+    def find_all(self, path: Path, lines: Lines, start: int) -> NDArray[np.int64]:
+        """The position of the problem of each line; looked for from ``start`` on first."""
+        positions = np.zeros(len(lines.starts), np.int64)
+        for i, (offset, prompt) in enumerate(_read_prompts(path, lines)):
+            if prompt is None:
+                raise UserError(
+                    f"{place(path, offset)}: without a prompt the line cannot be joined to a "
+                    "problem; complete the file and leave out --allow_partial"
+                )
+            found = self.find(prompt, start)
+            if found is None:
+                raise UserError(
+                    f"{place(path, offset)}: the prompt holds the question of no "
+                    "problem; give the problems it was sampled for as --data_path"
+                )
+            positions[i] = found
+            start = found + 1
+        return positions
 
-    def find(self, prompt: str | None, start: int, where: str) -> int:
-        """The position of the problem that ``prompt`` is about, looked for from ``start`` on."""
-        if prompt is None:
-            raise UserError(
-                f"{where}: without a prompt the line cannot be joined to a problem; "
-                "complete the file and leave out --allow_partial"
-            )
-        squeezed = _without_spaces(prompt)
-        for position in chain(range(start, len(self._problems)), range(start)):
-            if self._fits(squeezed, position):
-                return position
-        raise UserError(
-            f"{where}: the prompt holds the question of no problem; "
-            "give the problems it was sampled for as --data_path"
-        )
-
-    def _fits(self, squeezed: str, position: int) -> bool:
-        is_tail = len(squeezed) >= MIN_PROMPT_TAIL and self._prompts[position].endswith(squeezed)
-        return self._questions[position] in squeezed or is_tail
+    def find(self, prompt: str, start: int) -> int | None:
+        """The position of the problem that ``prompt`` is about; None if it is about none."""
+        n, squeezed = len(self.problems), _without_spaces(prompt)
+        if start < n and self._prompts[start] == squeezed:
+            return start
+        exact = self._position_of.get(squeezed)  # not by part: a question may be part of another
+        if exact is not None:
+            return exact
+        order = chain(range(start, n), range(min(start, n)))
+        return next((i for i in order if is_prompt_of(prompt, self.problems[i])), None)
 
 
 def _find_files(folder: Path, patterns: Sequence[str]) -> list[list[Path]]:
@@ -170,26 +218,28 @@ def _find_files(folder: Path, patterns: Sequence[str]) -> list[list[Path]]:
     return []
 
 
-def _read_rows(path: Path) -> Iterator[tuple[int, str | None, str]]:
-    """Yield line number, prompt (None if the line has none) and completion."""
+def _check_surplus(path: Path, lines: Lines, n_wanted: int, finder: ProblemFinder) -> None:
+    """UserError unless the lines after the first ``n_wanted`` are about known problems."""
+    n_wanted, n_problems = max(0, n_wanted), len(finder.problems)
+    surplus = Lines(lines.starts[n_wanted:], lines.lengths[n_wanted:])
+    for offset, prompt in _read_prompts(path, surplus):
+        if prompt is None or finder.find(prompt, 0) is None:
+            raise UserError(
+                f"{place(path, offset)}: more lines than the {n_problems} problems, "
+                "and this one repeats none of them; give the problems it was sampled for"
+            )
+
+
+def _read_prompts(path: Path, lines: Lines) -> Iterator[tuple[int, str | None]]:
+    """Offset and prompt of each of ``lines``."""
     with open_for_reading(path) as file:
-        for number, line in enumerate(file, start=1):
+        for start, length in zip(lines.starts.tolist(), lines.lengths.tolist(), strict=True):
+            file.seek(start)
             try:
-                yield number, *_parse_row(orjson.loads(line))
-            except ValueError:  # of JSON, or of the form
-                raise UserError(
-                    f"{path}:{number}: expected [[prompt, completion]] or "
-                    '{"gen": [completion]}; mend this line or make the file again'
-                ) from None
-
-
-def _parse_row(row: Any) -> tuple[str | None, str]:
-    match row:
-        case [[str(prompt), str(completion)]]:
-            return prompt, completion
-        case {"gen": [str(completion)]}:
-            return None, completion
-    raise ValueError("neither of the two forms")
+                prompt, _ = parse_published(file.read(length))
+            except ValueError:
+                raise malformed(place(path, start)) from None
+            yield start, prompt
 
 
 def _without_spaces(text: str) -> str:

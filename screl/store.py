@@ -6,18 +6,45 @@ A last line torn by a kill is dropped on reading and cut off before the next one
 """
 
 import os
-from collections.abc import Iterable, Iterator
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
 from screl.files import UserError, parse_object, read_json_object, write_json
-from screl.problems import ProblemId
+from screl.parallel import parallel_map
+from screl.problems import Problem, ProblemId
 from screl.run_info import refuse_another_run
+from screl.sample_index import (
+    SampleIndex,
+    Samples,
+    byte_ranges,
+    concatenate,
+    find_lines,
+    lines_in_range,
+    make_index,
+    place,
+)
 
 MANIFEST = "manifest.json"
+# Exact types: true is no number here.
+SAMPLE_TYPES = {
+    "problem_id": (int, str),
+    "sample_id": (int,),
+    "completion": (str,),
+    "n_tokens": (int,),
+    "finish_reason": (str,),
+}
+# The beginning of a line as SampleWriter writes it, so that finding samples needs no whole parse.
+# Other ids than printable ASCII and numbers that fit 64 bits are left to the parser.
+AS_WRITTEN = re.compile(
+    rb'\{"problem_id":(?:([0-9]{1,18})|"([ !#-\[\]-~]*)"),"sample_id":([0-9]{1,18}),'
+)
 # What may change between two runs into one folder: how far to go and how, not what is drawn.
 FREE_KEYS = frozenset({"n_samples", "model_name_or_path", "data_path", "versions"})
 
@@ -72,16 +99,79 @@ def read_samples(path: Path) -> Iterator[Sample]:
     """
     seen: set[tuple[ProblemId, int]] = set()
     for file in sorted(path.glob("samples-*.jsonl")):
-        for number, line in _whole_lines(file):
-            sample = _parse_sample(line, file, number)
+        for offset, line in _whole_lines(file):
+            sample = parse_sample(line, file, offset)
             key = (sample.problem_id, sample.sample_id)
             if key in seen:
                 raise UserError(
-                    f"{file}:{number}: problem {key[0]!r} has sample {key[1]} twice; "
+                    f"{place(file, offset)}: problem {key[0]!r} has sample {key[1]} twice; "
                     "delete one of the two lines"
                 )
             seen.add(key)
             yield sample
+
+
+def parse_sample(line: bytes, file: Path, offset: int) -> Sample:
+    """The sample on the line at byte ``offset`` of ``file``; UserError naming it if malformed."""
+    try:
+        sample = Sample(**orjson.loads(line))
+    except (TypeError, orjson.JSONDecodeError):
+        raise _malformed(line, place(file, offset)) from None
+    for key, kinds in SAMPLE_TYPES.items():
+        if type(getattr(sample, key)) not in kinds:
+            raise _malformed(line, place(file, offset))
+    return sample
+
+
+def index_store(
+    path: Path,
+    problems: Sequence[Problem],
+    n_samples: int,
+    data_path: object = None,
+    n_workers: int | None = None,
+) -> SampleIndex:
+    """Where the first ``n_samples`` of every problem are in the store at ``path``.
+
+    ``data_path``: what the store was sampled for, to be named in a message. Raises UserError for a
+    malformed line, a problem that is not among ``problems``, and a sample that is there twice.
+    """
+    files = sorted(path.glob("samples-*.jsonl"))
+    ranges = [(file, begin, end) for file in files for begin, end in byte_ranges(file)]
+    position_of = {problem.problem_id: i for i, problem in enumerate(problems)}
+    parts: dict[Path, list[Samples]] = {file: [] for file in files}
+    found = parallel_map(_find_samples, ranges, (position_of, data_path), n_workers)
+    for (file, _, _), samples in zip(ranges, found, strict=True):
+        parts[file].append(samples)
+    return make_index(files, [concatenate(parts[file]) for file in files], problems, n_samples)
+
+
+def _find_samples(
+    limits: tuple[Path, int, int], position_of: dict[ProblemId, int], data_path: object
+) -> Samples:
+    """The samples in a range of a file."""
+    file, begin, end = limits
+    data, first = lines_in_range(file, begin, end)
+    lines = find_lines(data, first, whole_only=True)
+    positions, sample_ids = [], []
+    for start, length in zip(lines.starts.tolist(), lines.lengths.tolist(), strict=True):
+        at = start - first
+        if head := AS_WRITTEN.match(data, at):
+            problem_id: ProblemId = int(head[1]) if head[1] else head[2].decode()
+            sample_id = int(head[3])
+        else:
+            sample = parse_sample(data[at : at + length], file, start)
+            # any number that is beyond all samples does for a larger one
+            problem_id, sample_id = sample.problem_id, min(sample.sample_id, sys.maxsize)
+        position = position_of.get(problem_id)
+        if position is None:
+            raise UserError(
+                f"{place(file, start)}: a sample of a problem {problem_id!r} that --data_path does "
+                f"not have; give the data it was sampled for ({data_path})"
+            )
+        positions.append(position)
+        sample_ids.append(sample_id)
+    of_whom, which = np.array(positions, np.int64), np.array(sample_ids, np.int64)
+    return Samples(of_whom, which, lines.starts, lines.lengths)
 
 
 class SampleWriter:
@@ -112,29 +202,27 @@ class SampleWriter:
 
 
 def _whole_lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines that end in a newline; a kill can only tear the last one."""
+    """Offsets and lines that end in a newline, but blank ones; a kill only tears the last one."""
+    offset = 0
     with open(file, "rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.endswith(b"\n"):
-                yield number, line
+        for line in lines:
+            if line.endswith(b"\n") and line.strip():
+                yield offset, line
+            offset += len(line)
 
 
-def _parse_sample(line: bytes, file: Path, number: int) -> Sample:
-    row = parse_object(line, file, number)
+def _malformed(line: bytes, where: str) -> UserError:
+    """What is wrong with a line that is no sample."""
     try:
-        sample = Sample(**row)
-    except TypeError:
-        raise UserError(
-            f"{file}:{number}: expected the keys {', '.join(Sample.__slots__)}, "
-            f"found {', '.join(row)}; mend or delete this line"
-        ) from None
-    for key, kind in (("problem_id", int | str), ("sample_id", int), ("completion", str)):
-        if not isinstance(row[key], kind):
-            raise UserError(
-                f"{file}:{number}: {key} is {row[key]!r}, of the wrong type; "
-                "mend or delete this line"
-            )
-    return sample
+        row = parse_object(line, where)
+    except UserError as error:
+        return error
+    if row.keys() != set(Sample.__slots__):
+        wrong = f"expected the keys {', '.join(Sample.__slots__)}, found {', '.join(row)}"
+    else:
+        key = next(key for key, kinds in SAMPLE_TYPES.items() if type(row[key]) not in kinds)
+        wrong = f"{key} is {row[key]!r}, of the wrong type"
+    return UserError(f"{where}: {wrong}; mend or delete this line")
 
 
 def _cut_torn_tail(file: Path) -> None:

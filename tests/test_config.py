@@ -2,6 +2,8 @@
 
 import dataclasses
 import errno
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +27,7 @@ class Example:
     flag: bool = option("a flag", False)
     limit: int | None = option("a limit", None)
     inputs: tuple[Path, ...] = option("inputs", ())
+    checks: tuple[Literal["a", "b"], ...] = option("checks", ())
 
 
 def parse(tmp_path: Path, yaml_text: str | None, *argv: str) -> Example:
@@ -48,6 +51,16 @@ def test_tuples_optionals_and_flags(tmp_path: Path) -> None:
     assert config.limit == 4
     assert config.flag is True
     assert parse(tmp_path, "path: p\nlimit: null\ninputs: [z]\n").inputs == (Path("z"),)
+
+
+def test_tuples_of_choices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(tmp_path, None, "--path", "p", "--checks", "b", "a").checks == ("b", "a")
+    assert parse(tmp_path, "path: p\nchecks: [a]\n").checks == ("a",)
+    with pytest.raises(UserError, match="checks: 'c' is not one of a, b"):
+        parse(tmp_path, "path: p\nchecks: [c]\n")
+    with pytest.raises(SystemExit):
+        parse(tmp_path, None, "--path", "p", "--checks", "c")
+    assert "invalid choice: 'c'" in capsys.readouterr().err
 
 
 def test_a_flag_does_not_take_what_follows_it(tmp_path: Path) -> None:
@@ -102,6 +115,20 @@ def test_a_user_error_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit) as caught:
         run_main(fail)
     assert caught.value.code == "error: a.jsonl:3: broken mend it"  # a text means status 1
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    script = ROOT / "collect_rejection_sampling.py"
+    golden = ROOT / "tests/data/golden"
+    command = f"{sys.executable} {script} --explain 3 --data_path {golden}/problems.jsonl"
+    result = subprocess.run(
+        f"{command} --samples {golden}/model_a | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
+    assert len(result.stdout.splitlines()) == 1
+    assert "Traceback" not in result.stderr
 
 
 def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

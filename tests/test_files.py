@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from screl.files import UserError, read_json, read_jsonl, write_atomic
+from screl.files import UserError, parse_object, read_json, read_jsonl, write_atomic
 
 
 def test_rows_come_with_their_line_numbers(tmp_path: Path) -> None:
@@ -20,8 +20,9 @@ def test_rows_come_with_their_line_numbers(tmp_path: Path) -> None:
     [
         ("", "file is empty"),
         ("\n\n", "file is empty"),
-        ('{"a": 1}\n{"a": 2', ":2: not valid JSON"),
-        ('{"a": 1}\n[1]\n', ":2: expected a JSON object, found list"),
+        ('{"a": 1}\n{"a": 2', ":2: not valid JSON .*; mend or delete this line"),
+        ('{"a": 1}\n\n[1]\n', ":3: expected a JSON object, found list; mend or delete this line"),
+        ('{"a": 1}\nNaN', ":2: not valid JSON"),
     ],
 )
 def test_bad_content_is_named(tmp_path: Path, content: str, message: str) -> None:
@@ -30,6 +31,14 @@ def test_bad_content_is_named(tmp_path: Path, content: str, message: str) -> Non
     with pytest.raises(UserError, match=message) as caught:
         list(read_jsonl(path))
     assert str(path) in str(caught.value)
+
+
+def test_one_line_is_an_object_or_named() -> None:
+    assert parse_object(b' {"a": [1]}\r\n', "a.jsonl:7") == {"a": [1]}
+    lines = (b"", b"7", b"null", b'"a"', b"[]", b"[" * 5000, b'{"a": \xff}', b'{"a": 1}{"a": 1}')
+    for line in lines:
+        with pytest.raises(UserError, match=r"^a\.jsonl:7: .*; mend or delete this line$"):
+            parse_object(line, "a.jsonl:7")
 
 
 def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:

@@ -1,12 +1,24 @@
 """The sample store: exactly once, whatever happens in between."""
 
 import errno
+from dataclasses import asdict
 from pathlib import Path
 
+import orjson
 import pytest
 
 from screl.files import UserError
-from screl.store import Sample, SampleWriter, open_store, read_manifest, read_samples
+from screl.problems import Problem
+from screl.sample_index import read_lines
+from screl.store import (
+    Sample,
+    SampleWriter,
+    index_store,
+    open_store,
+    parse_sample,
+    read_manifest,
+    read_samples,
+)
 
 MANIFEST = {"model_sha256": "m", "temperature": 0.7, "n_samples": 2, "data_path": "a"}
 
@@ -57,6 +69,32 @@ def test_a_malformed_line_in_the_middle_is_named(tmp_path: Path) -> None:
     (tmp_path / "samples-0.jsonl").write_text("{bad}\n{}\n")
     with pytest.raises(UserError, match=r"samples-0\.jsonl:1: not valid JSON"):
         list(read_samples(tmp_path))
+
+
+def test_all_samples_are_read_or_found_alike(tmp_path: Path) -> None:
+    """By sample.py, which goes on, and by the index of those who use the samples."""
+    problems = [Problem(i, "q", "s", i + 1) for i in range(3)]
+    for worker in (0, 1):
+        with SampleWriter(tmp_path, worker) as writer:
+            writer.write([make(i, worker, f"{i}.{worker}") for i in (2, 0, 1)])
+        with open(tmp_path / f"samples-{worker}.jsonl", "a") as file:
+            file.write('\n  \r\n{"problem_id":0,"sample_id":0,')  # blank lines, a torn one
+    index = index_store(tmp_path, problems, 2)
+    assert index.files == (tmp_path / "samples-0.jsonl", tmp_path / "samples-1.jsonl")
+    lines = [line for of_problem in read_lines(index, 0, 3) for line in of_problem]
+    found = [parse_sample(line or b"", tmp_path, 0) for line in lines]
+    assert found == [make(i, j, f"{i}.{j}") for i in range(3) for j in range(2)]
+    assert sorted(read_samples(tmp_path), key=lambda s: s.completion) == found
+
+
+def test_a_number_of_tokens_is_a_number(tmp_path: Path) -> None:
+    line = orjson.dumps(asdict(make(0, 0)) | {"n_tokens": "1"}) + b"\n"
+    (tmp_path / "samples-0.jsonl").write_bytes(b"\n" + line)
+    message = r"samples-0\.jsonl:2: n_tokens is '1', of the wrong type; mend or delete this line"
+    with pytest.raises(UserError, match=message):
+        list(read_samples(tmp_path))
+    with pytest.raises(UserError, match=message):
+        parse_sample(line, tmp_path / "samples-0.jsonl", 1)
 
 
 def test_a_full_disk_names_the_file_and_loses_nothing(tmp_path: Path) -> None:
