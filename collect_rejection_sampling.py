@@ -4,26 +4,38 @@
         --output_path rft.jsonl
     python collect_rejection_sampling.py --data_path data/train_use.jsonl --samples A B C D \\
         --output_path u13b.jsonl --fidelity paper
+    python collect_rejection_sampling.py --data_path D --samples SAMPLES --compare
+    python collect_rejection_sampling.py --data_path D --samples SAMPLES --explain PROBLEM_ID
 
-Several SAMPLES are pooled in the order given and selected from once (the paper's union, U13B).
-SAMPLES is a sample store, or a folder or file in the published layout (raw_generation_*.json).
+Several SAMPLES are pooled and selected from once (the paper's union, U13B). SAMPLES is a sample
+store, a folder or file in the published layout (raw_generation_*.json), or JSONL of completions.
+Beside rft.jsonl go rft.sources.jsonl (of each row its run and sample), rft.run.json (the funnel),
+and rft.state.jsonl, by which the same command goes on when there are more samples.
 """
 
-import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from screl.answers import Fidelity, gold_answers
-from screl.completions import Completions, load_completions, other_data_warning
+from screl.completions import Run, map_problems, read_completions
 from screl.config import option, parse_config, run_main, show_config
+from screl.equations import equation_path
+from screl.fidelity_report import compare_problem, comparison_report, explain, merge
 from screl.files import UserError, refuse_to_overwrite, write_atomic
+from screl.filter_state import continue_from, save_state
+from screl.funnel import report_runs, report_tables, shared_paths, to_json
+from screl.inputs import open_and_tell
 from screl.problems import Problem, load_problems
-from screl.rejection import Selection, add_funnels, funnel_table, reject_samples
+from screl.process_checks import ProcessCheck
+from screl.rejection import ProblemState, Rules
+from screl.rft_data import filter_problems, source_rows, training_rows
 from screl.run_info import write_run_info
+from screl.selection import Keep
+
+KEEP: dict[str, Keep] = {"none": "distinct", "rows": "random_rows", "tokens": "random_tokens"}
 
 
 @dataclass(frozen=True)
@@ -31,11 +43,25 @@ class CollectConfig:
     """Options of collect_rejection_sampling.py."""
 
     data_path: Path = option('the problems sampled: JSONL of {"query", "response"}')
-    samples: tuple[Path, ...] = option("sample stores, or folders or files as published")
-    output_path: Path = option("the RFT data; its .run.json goes beside it")
+    samples: tuple[Path, ...] = option("sample stores, or folders or files as published, or JSONL")
+    output_path: Path | None = option("the RFT data; not for --compare and --explain", None)
     fidelity: Fidelity = option("strict: exact numbers; paper: as the published code", "strict")
     k: int | None = option("use the first k samples per problem of every run; else all", None)
+    process_checks: tuple[ProcessCheck, ...] = option(
+        "also reject right answers with: unused_result, last_equation_not_answer, "
+        "unexplained_number",
+        (),
+    )
+    no_dedup: bool = option("keep every right sample, not one per path", False)
+    control: Literal["none", "rows", "tokens"] = option(
+        "keep random right samples instead, as many rows, or tokens, a problem as would be kept",
+        "none",
+    )
+    seed: int = option("of --control", 0)
+    compare: bool = option("print what paper and strict treat differently; write nothing", False)
+    explain: str | None = option("print what becomes of every sample of this problem_id", None)
     allow_partial: bool = option("use what is there of an unfinished run", False)
+    n_workers: int | None = option("processes; not given: one a processor", None)
     dry_run: bool = option("print the resolved config and what would be read, then stop", False)
 
 
@@ -47,66 +73,120 @@ def main() -> None:
     if config.dry_run:
         print(show_config(config))
     problems = load_problems(config.data_path)
-    golds = gold_answers(problems, config.data_path, config.fidelity)
-    runs = [run for path in config.samples for run in load(config, path, problems)]
+    for fidelity in {config.fidelity, "paper", "strict"} if config.compare else {config.fidelity}:
+        gold_answers(problems, config.data_path, fidelity)
+    runs = open_all(config, problems)
     if config.dry_run:
         print(f"{config.output_path}: would be written")
-        return
-    selections = [
-        reject_samples(
-            [text for run in runs for text in run.by_problem[i]],
-            problem.solution,
-            golds[i],
-            config.fidelity,
-        )
-        for i, problem in enumerate(problems)
-    ]
-    write_atomic(config.output_path, training_rows(problems, selections))
-    funnel = add_funnels(selection.funnel for selection in selections)
-    results = asdict(funnel) | count_problems(selections)
-    write_run_info(config.output_path.with_suffix(".run.json"), config, started, results)
-    print(funnel_table(funnel, len(problems)))
-    print(
-        f"{config.output_path}: {results['n_rows']} rows = {len(problems)} solutions + "
-        f"{funnel.n_distinct} paths; {results['n_problems_without_path']} problems got no path"
-    )
+    elif config.explain is not None:
+        explain_problem(config, config.explain, problems, runs)
+    elif config.compare:
+        compare(config, problems, runs)
+    elif config.output_path is not None:  # as check() made sure
+        collect(config, config.output_path, problems, runs, started)
 
 
 def check(config: CollectConfig) -> None:
-    """UserError for options that contradict each other."""
+    """UserError for options that contradict each other, and for outputs that are inputs."""
     resolved = [path.resolve() for path in config.samples]
     for path in config.samples:
         if resolved.count(path.resolve()) > 1:
             raise UserError(f"{path}: given twice; give every run once in --samples")
-    refuse_to_overwrite(config.output_path, [config.data_path, *config.samples])
+    if config.no_dedup and config.control != "none":
+        raise UserError("--no_dedup keeps every right sample; leave out --control or --no_dedup")
+    if config.output_path is None:
+        if config.explain is None and not config.compare:
+            raise UserError("where to? give --output_path RFT.jsonl")
+        return
+    for suffix in (".jsonl", ".run.json", ".sources.jsonl", ".state.jsonl"):
+        output = config.output_path.with_suffix(suffix)
+        refuse_to_overwrite(output, [config.data_path, *config.samples])
 
 
-def load(config: CollectConfig, path: Path, problems: list[Problem]) -> list[Completions]:
-    """The runs at ``path``; says what they are."""
-    if warning := other_data_warning(path, config.data_path, problems):
-        print(warning, file=sys.stderr)
-    runs = load_completions(path, problems, "train", config.allow_partial, config.k)
+def rules_of(config: CollectConfig) -> Rules:
+    """How samples are judged and chosen."""
+    keep = "all" if config.no_dedup else KEEP[config.control]
+    return Rules(config.fidelity, config.process_checks, keep, config.seed)
+
+
+def open_all(config: CollectConfig, problems: list[Problem]) -> list[Run]:
+    """The runs of all SAMPLES, in their order."""
     stream = sys.stdout if config.dry_run else sys.stderr
-    for run in runs:
-        print(f"{path}: {run.n_samples} samples of each of {len(problems)} problems", file=stream)
-    return runs
+    rest = (stream, config.allow_partial, config.k, config.n_workers)
+    return [
+        run
+        for path in config.samples
+        for run in open_and_tell(path, config.data_path, problems, "train", *rest)
+    ]
 
 
-def training_rows(problems: Sequence[Problem], selections: Sequence[Selection]) -> Iterator[str]:
-    """Yield JSON lines: every problem's solution, then its kept completions."""
-    for problem, selection in zip(problems, selections, strict=True):
-        for response in (problem.solution, *selection.completions):
-            yield json.dumps({"query": problem.question, "response": response}) + "\n"
+def collect(
+    config: CollectConfig, output: Path, problems: list[Problem], runs: list[Run], started: float
+) -> None:
+    """Filter, write the RFT data and what lies beside it, print the funnel."""
+    rules = rules_of(config)
+    state_path = output.with_suffix(".state.jsonl")
+    known, rest = None, runs
+    if rules.keep == "distinct":  # what the others keep depends on all samples at once
+        known, rest = continue_from(state_path, rules, config.data_path, problems, runs)
+    if known:
+        print(f"{state_path}: going on from there", file=sys.stderr)
+    states = filter_problems(problems, rest, rules, known, config.n_workers)
+    write_atomic(output, training_rows(problems, states))
+    names = [run.name for run in runs]
+    write_atomic(output.with_suffix(".sources.jsonl"), source_rows(problems, states, names))
+    if rules.keep == "distinct":
+        save_state(state_path, states, rules, config.data_path, runs)
+    report(config, output, problems, runs, states, started)
 
 
-def count_problems(selections: Sequence[Selection]) -> dict[str, Any]:
-    """Rows written, and how many problems there are and got nothing."""
-    n_kept = [len(selection.completions) for selection in selections]
-    return {
-        "n_problems": len(selections),
+def report(
+    config: CollectConfig,
+    output: Path,
+    problems: list[Problem],
+    runs: list[Run],
+    states: list[ProblemState],
+    started: float,
+) -> None:
+    """Print the funnel; write it to run.json."""
+    names = [run.name for run in runs]
+    solution_paths = [equation_path(problem.solution, config.fidelity) for problem in problems]
+    reports = report_runs(names, [run.n_samples for run in runs], states, solution_paths)
+    n_kept = [len(state.kept) for state in states]
+    counts: dict[str, Any] = {
+        "n_problems": len(problems),
         "n_problems_without_path": n_kept.count(0),
-        "n_rows": len(selections) + sum(n_kept),
+        "n_rows": len(problems) + sum(n_kept),
     }
+    results = counts | {"runs": [to_json(of_run) for of_run in reports]}
+    if len(runs) > 1:
+        results["shared_paths"] = shared_paths(names, states)
+    write_run_info(output.with_suffix(".run.json"), config, started, results)
+    print(f"{report_tables(reports, len(problems))}\n")
+    print(
+        f"{output}: {counts['n_rows']} rows = {len(problems)} solutions + {sum(n_kept)} paths; "
+        f"{counts['n_problems_without_path']} problems got no path"
+    )
+
+
+def explain_problem(
+    config: CollectConfig, problem_id: str, problems: list[Problem], runs: list[Run]
+) -> None:
+    """Print every completion of one problem with what becomes of it."""
+    ids = [str(problem.problem_id) for problem in problems]
+    if problem_id not in ids:
+        raise UserError(f"{config.data_path}: no problem_id {problem_id!r}; they are like {ids[0]}")
+    position = ids.index(problem_id)
+    ((problem, completions),) = read_completions(problems, runs, position, position + 1)
+    print("\n".join(explain(problem, completions, [run.name for run in runs], rules_of(config))))
+
+
+def compare(config: CollectConfig, problems: list[Problem], runs: list[Run]) -> None:
+    """Print what the two fidelities treat differently."""
+    rules = rules_of(config)
+    parts = map_problems(compare_problem, problems, runs, rules, n_workers=config.n_workers)
+    differences = merge(parts)
+    print(comparison_report(differences, [run.name for run in runs]))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ def extract_answer(text: str, fidelity: Fidelity) -> Answer | None:
     >>> extract_answer("#### 1,234.50", "paper")
     '1234.50'
     """
-    text = text.split("\0", maxsplit=1)[0]
+    if "\0" in text:
+        text = text.split("\0", maxsplit=1)[0]
     return _extract_exact(text) if fidelity == "strict" else _extract_published(text)
 
 
@@ -56,7 +57,7 @@ def is_correct(answer: Answer | None, gold: Answer, tolerance: float = 0.0) -> b
     """Whether ``answer`` is the gold one; ``tolerance`` applies to the paper's floats only."""
     if answer is None:
         return False
-    if isinstance(answer, Fraction):
+    if type(answer) is Fraction:  # isinstance is slow for numbers.Rational
         return answer == gold
     if tolerance:
         return abs(float(answer) - float(gold)) < tolerance

@@ -44,6 +44,11 @@ OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.GtE: operator.ge,
 }
 
+# A chain such as "48/2+3.5": what nine in ten equations are. 50 operations are less than MAX_DEPTH.
+_NUMBER = r"(?:[0-9]+\.[0-9]*|\.[0-9]+|[1-9][0-9]*|0)"
+CHAIN = re.compile(rf" *{_NUMBER}(?: *[-+*/] *{_NUMBER}){{0,50}} *")
+CHAIN_OPERATOR = re.compile(r" *([-+*/]) *")
+
 EXACT_TEXT = re.compile(r"[0-9eE.+\-*/%() ]*")
 EXACT_NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 
@@ -58,7 +63,9 @@ def python_value(text: str) -> int | float:
     Leading blanks are dropped as ``eval`` does. Raises NotArithmeticError, and nothing else; a
     complex result, like (-8)**0.5, is one too.
     """
-    value = _compute(text.lstrip(" \t"), _read_python_number)
+    value = _chain_value(text, float, operator.truediv)
+    if value is None:
+        value = _compute(text.lstrip(" \t"), _read_python_number)
     if not isinstance(value, int | float):
         raise NotArithmeticError(text)
     return value
@@ -69,6 +76,9 @@ def exact_value(text: str) -> Fraction:
 
     Raises NotArithmeticError, and nothing else; an irrational power is one too.
     """
+    value = _chain_value(text, Fraction, Fraction)
+    if value is not None:
+        return Fraction(value)
     text = text.strip(" ")
     if not EXACT_TEXT.fullmatch(text):
         raise NotArithmeticError(text)
@@ -78,6 +88,33 @@ def exact_value(text: str) -> Fraction:
     if not isinstance(value, int | Fraction):  # Fraction // Fraction is an int
         raise NotArithmeticError(text)
     return Fraction(value)
+
+
+def _chain_value(
+    text: str, read_decimal: Callable[[str], Number], divide: Callable[[Any, Any], Any]
+) -> Any:
+    """The value of a CHAIN, None if ``text`` is none: what _compute gives, several times faster.
+
+    Nothing comes near MAX_BITS: the numbers have MAX_LENGTH digits in all.
+    """
+    if len(text) > MAX_LENGTH or not CHAIN.fullmatch(text):
+        return None
+    first, *tokens = CHAIN_OPERATOR.split(text.strip(" "))
+    total: Any = 0
+    term: Any = int(first) if first.isdigit() else read_decimal(first)
+    try:
+        for op, token in zip(tokens[::2], tokens[1::2], strict=True):
+            number: Any = int(token) if token.isdigit() else read_decimal(token)
+            if op == "*":
+                term *= number
+            elif op == "/":
+                term = divide(term, number)
+            else:  # from the left, and -(x*y) is (-x)*y: the order in which Python rounds
+                total += term
+                term = number if op == "+" else -number
+        return total + term
+    except ArithmeticError:
+        raise NotArithmeticError(text) from None
 
 
 def _compute(text: str, read_number: Callable[[ast.Constant], Number]) -> Number:

@@ -1,117 +1,190 @@
 """Rejection sampling: of a problem's samples keep one right, valid completion per equation path.
 
-arXiv 2308.01825, Section 3.3 and Algorithm 1 of Appendix A.3.
+arXiv 2308.01825, Section 3.3 and Algorithm 1 of Appendix A.3. Everything here is about one problem;
+what is known of it can be continued with more samples.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from functools import cache
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
-from rapidfuzz.distance import Levenshtein
+from screl.answers import Fidelity, extract_answer, is_correct
+from screl.completions import Completion
+from screl.equations import check_equation, find_equations, path_of
+from screl.problems import Problem, ProblemId
+from screl.process_checks import ProcessCheck, failed_checks
+from screl.selection import (
+    Candidate,
+    Keep,
+    select_as_published,
+    select_at_random,
+    select_farthest,
+)
 
-from screl.answers import Answer, Fidelity, extract_answer, is_correct
-from screl.equations import equation_path, has_valid_equations
-from screl.table import format_table
-
-FUNNEL_LABELS = {
-    "n_sampled": "sampled",
-    "n_answered": "with an answer",
-    "n_right": "right",
-    "n_valid": "right, all equations hold",
-    "n_distinct": "distinct paths, kept",
-    "n_distinct_with_solution": "distinct paths, solution's included",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Funnel:
-    """How many samples of one problem (or of all, see add_funnels) pass each step."""
-
-    n_sampled: int
-    n_answered: int
-    n_right: int  # the paper's Table 1, per problem
-    n_valid: int  # right, and every equation holds
-    n_distinct: int  # kept
-    n_distinct_with_solution: int  # paths among the kept ones and the solution: Table 2
+# Why a sample is rejected, in the order in which it is looked at; what passes is valid.
+Reason = Literal[
+    "no_answer", "wrong_answer", "unparsed_equation", "false_equation", "process_check", "valid"
+]
+# What becomes of a valid one.
+Fate = Reason | Literal["solution_path", "repeated_path", "kept"]
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """What is kept of one problem's samples, and the counts on the way."""
+class Rules:
+    """How samples are judged and chosen among."""
 
-    completions: list[str]
-    funnel: Funnel
+    fidelity: Fidelity
+    process_checks: tuple[ProcessCheck, ...] = ()
+    keep: Keep = "distinct"
+    seed: int = 0  # of random_rows and random_tokens
 
 
-def reject_samples(
-    completions: Sequence[str], solution: str, gold: Answer, fidelity: Fidelity
-) -> Selection:
-    """Keep the right completions whose equations hold, one for each distinct path.
+class Verdict(NamedTuple):
+    """On one text. ``path`` is its equation path if it is valid, else empty."""
 
-    paper: in the order of arrival, and the solution's own path may be sampled again, as published.
-    strict: in the order of their text, so that the order of arrival does not matter, and the
-    solution's path counts as known: a sample that repeats it is not kept.
+    reason: Reason
+    path: str = ""
+    failed_checks: Sequence[ProcessCheck] = ()
+
+
+NO_ANSWER, WRONG_ANSWER = Verdict("no_answer"), Verdict("wrong_answer")
+
+
+@dataclass(slots=True)
+class ProblemState:
+    """What is known of one problem after some of its samples; enough to go on with more of them.
+
+    ``counts[source]``: how many samples of a run there were ("sampled"), ended for each reason,
+    failed each process check, were cut off; and sums of lengths, with how many samples know theirs
+    in tokens. ``first_seen[path][source]``: the sample_id with which a run first had this path.
+    ``kept``: in the order of output.
     """
-    answers = [extract_answer(completion, fidelity) for completion in completions]
-    right = [
-        completion
-        for completion, answer in zip(completions, answers, strict=True)
-        if is_correct(answer, gold)
-    ]
-    valid = [completion for completion in right if has_valid_equations(completion, fidelity)]
-    solution_path = equation_path(solution)
-    if fidelity == "strict":
-        kept = select_distinct_paths(sorted(set(valid)), known_paths={solution_path})
+
+    counts: list[Counter[str]]
+    first_seen: dict[str, dict[int, int]] = field(default_factory=dict)
+    kept: list[Candidate] = field(default_factory=list)
+
+
+def new_state(n_runs: int) -> ProblemState:
+    """That of a problem of which no sample was seen."""
+    return ProblemState([Counter() for _ in range(n_runs)])
+
+
+def filter_problem(
+    problem: Problem,
+    completions: Sequence[Sequence[Completion]],
+    rules: Rules,
+    known: Mapping[ProblemId, ProblemState] | None = None,
+) -> ProblemState:
+    """The state of ``problem`` after its ``completions`` of every run, on top of what is known.
+
+    paper: completions count in the order of runs and samples, and the solution's own path may be
+    sampled again, as published. strict: their order does not matter, and the solution's path counts
+    as known: a sample that repeats it is not kept.
+    """
+    state = (known or {}).get(problem.problem_id) or new_state(len(completions))
+    judge = make_judge(problem, rules)
+    candidates: list[Candidate] = []
+    for source, of_run in enumerate(completions):
+        verdicts = [judge(completion.text) for completion in of_run]
+        state.counts[source].update(count(of_run, verdicts))
+        for completion, verdict in zip(of_run, verdicts, strict=True):
+            if verdict.reason == "valid":
+                sample_id, text, n_tokens, _ = completion
+                candidates.append(Candidate(verdict.path, text, source, sample_id, n_tokens))
+                first = state.first_seen.setdefault(verdict.path, {})
+                first[source] = min(first.get(source, sample_id), sample_id)
+    state.kept = select(candidates, problem, rules, state.kept)
+    return state
+
+
+def select(
+    candidates: Sequence[Candidate], problem: Problem, rules: Rules, kept: Sequence[Candidate]
+) -> list[Candidate]:
+    """Those of ``candidates`` to be kept, if ``kept`` are kept already."""
+    if rules.keep == "all":
+        return [*kept, *candidates]
+    if rules.fidelity == "paper":
+        chosen = select_as_published(candidates, kept)
     else:
-        kept = select_distinct_paths(valid)
-    funnel = Funnel(
-        n_sampled=len(completions),
-        n_answered=sum(answer is not None for answer in answers),
-        n_right=len(right),
-        n_valid=len(valid),
-        n_distinct=len(kept),
-        n_distinct_with_solution=len({solution_path, *map(equation_path, kept)}),
-    )
-    return Selection(kept, funnel)
+        chosen = select_farthest(candidates, problem.solution, kept)
+    if rules.keep == "distinct":
+        return chosen
+    return select_at_random(candidates, chosen, rules.keep, f"{rules.seed} {problem.problem_id}")
 
 
-def select_distinct_paths(completions: Iterable[str], known_paths: Iterable[str] = ()) -> list[str]:
-    """One completion for each equation path that is not in ``known_paths``: Algorithm 1 of A.3.
+def count(completions: Sequence[Completion], verdicts: Sequence[Verdict]) -> Counter[str]:
+    """The counts of ProblemState for some samples of one run."""
+    counts = Counter[str](verdict.reason for verdict in verdicts)
+    counts.update(check for verdict in verdicts for check in verdict.failed_checks)
+    counts["sampled"] = len(completions)
+    counts["characters"] = sum([len(completion.text) for completion in completions])
+    n_tokens = [
+        completion.n_tokens for completion in completions if completion.n_tokens is not None
+    ]
+    counts["tokens_known"], counts["tokens"] = len(n_tokens), sum(n_tokens)
+    counts["cut_off"] = sum(completion.is_cut_off is True for completion in completions)
+    return counts
 
-    The first completion of a path represents it. A later one takes its place if its Levenshtein
-    distances to the other kept completions add up to strictly more. "Other" is by text, as
-    published: those that differ from the present representative.
+
+def make_judge(problem: Problem, rules: Rules) -> Callable[[str], Verdict]:
+    """A function that judges a text, and remembers: at low temperatures many texts are the same.
+
+    The solution must have an answer (see gold_answers).
     """
-    ignored = set(known_paths)
-    distance = cache(Levenshtein.distance)  # a representative is compared again and again
+    gold = extract_answer(problem.solution, rules.fidelity)
+    assert gold is not None
+    of_texts: dict[str, Verdict] = {}
+    of_equations: dict[tuple[str, ...], Verdict] = {}
 
-    def total_distance(text: str, others: Iterable[str]) -> int:
-        return sum(distance(text, other) for other in others)
+    def judge(text: str) -> Verdict:
+        verdict = of_texts.get(text)
+        if verdict is None:
+            verdict = of_texts[text] = judge_text(text)
+        return verdict
 
-    kept: dict[str, str] = {}  # path -> its representative, in the order of the paths' arrival
-    for completion in completions:
-        path = equation_path(completion)
-        if path in ignored:
-            continue
-        current = kept.setdefault(path, completion)
-        if current == completion:
-            continue
-        others = [other for other in kept.values() if other != current]
-        if total_distance(completion, others) > total_distance(current, others):
-            kept[path] = completion
-    return list(kept.values())
+    def judge_text(text: str) -> Verdict:
+        answer = extract_answer(text, rules.fidelity)
+        if not is_correct(answer, gold):
+            return NO_ANSWER if answer is None else WRONG_ANSWER
+        equations = tuple(find_equations(text))
+        verdict = of_equations.get(equations)
+        if verdict is None:
+            verdict = of_equations[equations] = judge_equations(equations, rules.fidelity)
+        if verdict.reason == "valid" and rules.process_checks:
+            failed = failed_checks(text, problem.question, rules.process_checks)
+            return Verdict("process_check", failed_checks=failed) if failed else verdict
+        return verdict
+
+    return judge
 
 
-def add_funnels(funnels: Iterable[Funnel]) -> Funnel:
-    """The sum of every count."""
-    rows = list(funnels)
-    return Funnel(**{f.name: sum(getattr(row, f.name) for row in rows) for f in fields(Funnel)})
+def judge_equations(equations: Sequence[str], fidelity: Fidelity) -> Verdict:
+    """The verdict on a completion whose answer is right, by its equations."""
+    statuses = {check_equation(equation, fidelity) for equation in equations}
+    if "unparsed" in statuses:
+        return Verdict("unparsed_equation")
+    if "false" in statuses:
+        return Verdict("false_equation")
+    return Verdict("valid", path_of(equations, fidelity))
 
 
-def funnel_table(funnel: Funnel, n_problems: int) -> str:
-    """The counts as a table: in all, and per problem."""
-    rows = [["", "total", "per problem"]]
-    for name, label in FUNNEL_LABELS.items():
-        count = getattr(funnel, name)
-        rows.append([label, str(count), f"{count / n_problems:.2f}"])
-    return format_table(rows)
+def fates(
+    problem: Problem, completions: Sequence[Sequence[Completion]], rules: Rules
+) -> list[list[Fate]]:
+    """What becomes of every completion of every run: filter_problem again, for people to see."""
+    judge = make_judge(problem, rules)
+    kept = filter_problem(problem, completions, rules).kept
+    places = {(candidate.source, candidate.sample_id) for candidate in kept}
+    paths = {candidate.path for candidate in kept}
+
+    def fate(source: int, completion: Completion) -> Fate:
+        verdict = judge(completion.text)
+        if verdict.reason != "valid":
+            return verdict.reason
+        if (source, completion.sample_id) in places:
+            return "kept"
+        return "repeated_path" if verdict.path in paths else "solution_path"
+
+    return [[fate(source, c) for c in of_run] for source, of_run in enumerate(completions)]

@@ -3,6 +3,7 @@
 import re
 import time
 import warnings
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from screl.arithmetic import NotArithmeticError, exact_value
+from screl import arithmetic
+from screl.answers import Fidelity
+from screl.arithmetic import CHAIN, NotArithmeticError, exact_value, python_value
 from screl.equations import (
+    check_equation,
     equation_path,
     find_equations,
     has_valid_equations,
-    is_valid_equation,
 )
 from screl.problems import load_problems
 
@@ -67,11 +70,11 @@ HOSTILE = [
 
 @pytest.mark.parametrize("fidelity", ["strict", "paper"])
 @pytest.mark.parametrize("equation", HOSTILE, ids=lambda text: text[:20].encode("unicode_escape"))
-def test_hostile_equations_are_invalid_at_once(equation: str, fidelity: str) -> None:
+def test_hostile_equations_are_not_right_at_once(equation: str, fidelity: Fidelity) -> None:
     started = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert not is_valid_equation(equation, fidelity)  # type: ignore[arg-type]
+        assert check_equation(equation, fidelity) != "right"
     assert time.process_time() - started < 0.5
 
 
@@ -79,7 +82,7 @@ def test_model_output_makes_no_noise() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for equation in ("1if 2else 3=1", "'\\d'=2", "1 is 1=1", "2(3)=6"):
-            is_valid_equation(equation, "paper")
+            check_equation(equation, "paper")
     assert caught == []
 
 
@@ -115,7 +118,7 @@ def assume_small_power(text: str) -> None:
 @example("1e5=100000")
 def test_paper_decides_as_python_eval_on_any_text(text: str) -> None:
     assume_small_power(text)
-    assert is_valid_equation(text, "paper") == published_check(text)
+    assert (check_equation(text, "paper") == "right") == published_check(text)
 
 
 TOKENS = (
@@ -145,7 +148,7 @@ def test_paper_agrees_with_the_value_that_python_eval_gives(left: str) -> None:
         right = 1.0
     for stated in (right, right + 0.01):
         equation = f"{left}={stated}"
-        assert is_valid_equation(equation, "paper") == published_check(equation)
+        assert (check_equation(equation, "paper") == "right") == published_check(equation)
 
 
 @pytest.mark.parametrize(
@@ -211,8 +214,194 @@ def test_paper_agrees_with_the_value_that_python_eval_gives(left: str) -> None:
     ],
 )
 def test_the_two_fidelities(equation: str, paper: bool, strict: bool) -> None:
-    assert is_valid_equation(equation, "paper") is paper
-    assert is_valid_equation(equation, "strict") is strict
+    assert (check_equation(equation, "paper") == "right") is paper
+    assert (check_equation(equation, "strict") == "right") is strict
+
+
+@pytest.mark.parametrize(
+    ("equation", "paper", "strict"),
+    [
+        ("3*4=12", "right", "right"),
+        ("3*4=13", "false", "false"),
+        ("3*4", "unparsed", "unparsed"),
+        ("3*4=", "unparsed", "unparsed"),
+        ("=12", "unparsed", "unparsed"),
+        ("1/0=1", "unparsed", "unparsed"),
+        ("3*4=12=x", "right", "unparsed"),
+        ("3*4=13=x", "false", "unparsed"),
+        ("3*4=12=13", "right", "false"),
+        ("3/4=3/4", "unparsed", "right"),
+        ("9**99999=1", "unparsed", "unparsed"),
+        ("9**9000=1", "unparsed", "false"),  # too large for a float
+        ("(-8)**0.5=2", "unparsed", "unparsed"),
+        ("1" * 1000 + "=1", "unparsed", "unparsed"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_false_is_not_unparsed(equation: str, paper: str, strict: str) -> None:
+    assert check_equation(equation, "paper") == paper
+    assert check_equation(equation, "strict") == strict
+
+
+@pytest.mark.parametrize(
+    ("equation", "strict"),
+    [
+        ("5 apples*2=10 apples", "right"),
+        ("5 apples*2=11 apples", "false"),
+        ("3kg+2 kg=5kg", "right"),
+        ("60 miles/hour*2 hours=120 miles", "right"),
+        ("60 miles / hour * 2 hours = 120 miles", "right"),
+        ("60 miles per hour*2=120", "right"),
+        ("500/month*12=6000", "right"),
+        ("$5*3=$15", "right"),
+        ("5 dollars*4=$20", "right"),
+        ("5 dollars an hour*4=20 dollars", "right"),
+        ("1,200 apples+1=1,201 apples", "right"),
+        ("10 dollars/3=3.33 dollars", "right"),
+        ("10 dollars/3=3.34 dollars", "false"),
+        ("3 apples x 4 = 12 apples", "right"),
+        ("5 square feet*2=10 square feet", "right"),
+        ("60 seconds*2=120 seconds", "right"),
+        ("2e5 miles=200000", "right"),
+        ("5.miles=5", "right"),
+        ("1 hour=60 minutes", "false"),  # units are not converted
+        ("50 percent*20=10", "right"),
+        ("50 per cent*20=10", "right"),
+        ("50Percent*20=10", "right"),
+        ("1/3=33.33 percent", "right"),
+        ("50 percent-20=-19.5", "right"),
+        ("50 percent of 20=10", "unparsed"),
+        ("50 percent 20=10", "unparsed"),  # not 50 modulo 20
+        ("50 percent (20)=10", "unparsed"),
+        ("50 per cent apples=50", "unparsed"),
+        ("5k=5", "unparsed"),
+        ("5k=5000", "unparsed"),
+        ("5m+1m=6m", "unparsed"),
+        ("5K=5000", "unparsed"),
+        ("2M*3=6M", "unparsed"),
+        ("1b=1", "unparsed"),
+        ("2bn=2", "unparsed"),
+        ("5 hundred=5", "unparsed"),
+        ("5 Thousand dollars=5", "unparsed"),
+        ("5 million*2=10 million", "unparsed"),
+        ("5 dozen eggs=5", "unparsed"),
+        ("5 dozens=60", "unparsed"),
+        ("3 quarters=3", "unparsed"),
+        ("2 thirds*3=6", "unparsed"),
+        ("1 half=1", "unparsed"),
+        ("3 halves=3", "unparsed"),
+        ("6/two=6", "unparsed"),
+        ("6/dozen=6", "unparsed"),
+        ("2 pi=2", "unparsed"),
+        ("half of 10=5", "unparsed"),
+        ("apples*5=5", "unparsed"),
+        ("apples 5=5", "unparsed"),
+        ("5*apples=5", "unparsed"),
+        ("5=apples", "unparsed"),
+        ("(2+3) apples=5", "unparsed"),
+        ("5 apples 3=53", "unparsed"),
+        ("5 apples3=5", "unparsed"),
+        ("5 apples.5=5.5", "unparsed"),  # the numbers do not join
+        ("5 (apples)=5", "unparsed"),
+        ("5\tapples=5", "unparsed"),
+        ("2 hours 30 minutes=150 minutes", "unparsed"),
+        ("5x=10", "unparsed"),
+        ("5 x=10", "unparsed"),
+        ("5xapples=5", "unparsed"),
+        ("5y+1=6", "unparsed"),
+        ("3x4=12", "right"),
+        ("2e5=200000", "right"),
+        ("0xff=0", "unparsed"),
+        ("5 if 3 else 2=5", "unparsed"),
+        ("5 if (3) else (2)=5", "unparsed"),
+        ("5 if -3=2", "unparsed"),
+        ("5 and 3=3", "unparsed"),
+        ("5 and -3=2", "unparsed"),
+        ("5 or -3=2", "unparsed"),
+        ("not 5=0", "unparsed"),
+        ("5 in -3=2", "unparsed"),
+        ("5 True=5", "unparsed"),
+        ("5 minus -3=2", "unparsed"),
+        ("10 divided by -2=8", "unparsed"),
+        ("60 per -2=58", "unparsed"),
+        ("5 squared=5", "unparsed"),
+        ("5 äpfel=5", "unparsed"),
+    ],
+)
+def test_units_are_dropped_and_other_words_refused(equation: str, strict: str) -> None:
+    assert check_equation(equation, "strict") == strict
+
+
+UNITS = ("apples", " apples", " per box", "/hour", " miles / hour", "kg", " green apples")
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(("7", "2.50", "1,000", "20%", "$3")), st.sampled_from("+-*/")),
+        min_size=1,
+        max_size=5,
+    ),
+    st.lists(st.sampled_from(UNITS), min_size=5, max_size=5),
+    st.integers(-30, 30),
+)
+def test_units_change_nothing(
+    operations: list[tuple[str, str]], units: list[str], result: int
+) -> None:
+    def equation(units: list[str]) -> str:
+        terms = zip(operations, units, strict=False)
+        left = "".join(
+            number + ("" if "%" in number else unit) + op for (number, op), unit in terms
+        )
+        return f"{left}2={result}{units[0]}"
+
+    expected = check_equation(equation([""] * 5), "strict")
+    assert check_equation(equation(units), "strict") == expected
+    for refused in ("k", " dozen", " squared", " and", " percent of", " x"):
+        assert check_equation(equation([refused] * 5), "strict") == "unparsed"
+
+
+DIGITS = st.text("0123456789", min_size=1, max_size=25)
+NUMBERS = DIGITS | st.builds("{}.{}".format, DIGITS | st.just(""), DIGITS | st.just(""))
+BLANKS = st.sampled_from(("", "", " ", "  "))
+CHAINS = st.lists(
+    st.tuples(st.sampled_from("+-*/"), BLANKS, NUMBERS, BLANKS).map("".join), max_size=60
+).map("".join)
+
+
+@settings(max_examples=500, deadline=None)
+@given(BLANKS, NUMBERS, CHAINS)
+@example("", "0.1", "+0.2+0.3-0.6")
+@example("", "10", "-3*0.1*7/3+1")
+@example("", "1", "/0")
+@example("", "0", "/7*3-0.0")
+@example("", "9" * 310, "+0.5")
+@example("", "9" * 310, "/3")
+@example("", "9" * 310 + ".0", "*0")
+@example("", "007", "+1")
+@example("", ".", "+1")
+@example("", "1", "+1" * 51)
+@example("", "1", "+1" * 250)  # too deep
+@example("", "9" * 999, "*9")
+def test_the_short_way_gives_what_the_general_one_gives(blank: str, first: str, rest: str) -> None:
+    text = blank + first + rest
+    for read in (python_value, exact_value):
+        short = value_or_none(read, text)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(arithmetic, "CHAIN", re.compile("(?!)"))
+            general = value_or_none(read, text)
+        assert repr(short) == repr(general)  # 5 is not 5.0, and nan is nan
+
+
+def value_or_none(read: Callable[[str], int | float | Fraction], text: str) -> object:
+    try:
+        return read(text)
+    except NotArithmeticError:
+        return None
+
+
+@pytest.mark.parametrize("text", ["1", "48/2", " 1.5 + .5*3. ", "1" + "+1" * 50])
+def test_a_chain_of_plain_numbers_takes_the_short_way(text: str) -> None:
+    assert CHAIN.fullmatch(text)
 
 
 @given(st.fractions(max_denominator=1000), st.integers(2, 5))
@@ -225,7 +414,7 @@ def test_strict_accepts_the_rounded_value_and_no_neighbour(
         sign = "-" if rounded + shift < 0 else ""
         whole, decimals = divmod(abs(rounded + shift), 10**n_decimals)
         equation = f"{left}={sign}{whole}.{decimals:0{n_decimals}d}"
-        assert is_valid_equation(equation, "strict") is expected
+        assert check_equation(equation, "strict") == ("right" if expected else "false")
 
 
 def test_exact_values_are_read_from_the_text_not_from_floats() -> None:
@@ -256,9 +445,9 @@ def test_the_path_is_the_equations_without_spaces() -> None:
 
 
 @pytest.mark.parametrize("fidelity", ["strict", "paper"])
-def test_all_equations_must_hold(fidelity: str) -> None:
+def test_all_equations_must_hold(fidelity: Fidelity) -> None:
     def valid(text: str) -> bool:
-        return has_valid_equations(text, fidelity)  # type: ignore[arg-type]
+        return has_valid_equations(text, fidelity)
 
     assert valid("<<1+1=2>> <<2*2=4>>")
     assert not valid("<<1+1=3>> <<2*2=4>>")

@@ -1,119 +1,165 @@
-"""The filter and the choice of one completion per path."""
+"""What becomes of a problem's samples, reason by reason."""
 
 import random
-from fractions import Fraction
+from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from screl.answers import Fidelity
+from screl.completions import Completion
 from screl.equations import equation_path
-from screl.rejection import Funnel, add_funnels, reject_samples, select_distinct_paths
+from screl.problems import Problem
+from screl.rejection import Fate, ProblemState, Rules, fates, filter_problem, new_state
+from screl.selection import Keep
 
-SOLUTION = "Together <<1+2=3>>3.\n#### 3"
+PROBLEM = Problem("p", "How many are 1 and 2?", "Together <<1+2=3>>3.\n#### 3", 1)
+CASES: list[tuple[str, Fate, Fate]] = [  # text, under strict, under paper
+    ("no answer <<2+1=3>>", "no_answer", "no_answer"),
+    ("wrong <<2+2=4>>\n#### 4", "wrong_answer", "wrong_answer"),
+    ("bad arithmetic <<2+2=3>>\n#### 3", "false_equation", "false_equation"),
+    ("no equation <<two+1=3>>\n#### 3", "unparsed_equation", "unparsed_equation"),
+    ("both <<two+1=3>> <<2+2=3>>\n#### 3", "unparsed_equation", "unparsed_equation"),
+    ("solution's path <<1+2=3>>\n#### 3", "solution_path", "kept"),
+    ("new path, longest of its kind <<2+1=3>>\n#### 3", "kept", "kept"),
+    ("new path again <<2+1=3>>\n#### 3", "repeated_path", "repeated_path"),
+    ("in dollars <<4-1=3>>\n#### $3", "kept", "no_answer"),
+    ("chain <<4-1=3=5>>\n#### 3", "false_equation", "kept"),
+    ("as number <<4-1.00=3>>\n#### 3.0", "kept", "kept"),
+]
 
 
-def edit_distance(a: str, b: str) -> int:
-    """The textbook recurrence, to check against."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, start=1):
-        previous, row[0] = row[0], i
-        for j, y in enumerate(b, start=1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (x != y))
-    return row[-1]
+def completions(texts: list[str], first: int = 0) -> list[Completion]:
+    return [Completion(first + i, text, len(text), i % 3 == 0) for i, text in enumerate(texts)]
 
 
-def algorithm_1(completions: list[str]) -> list[str]:
-    """The published selection, word for word from its description in A.3."""
-    keys: list[str] = []
-    kept: list[str] = []
-    for text in completions:
-        key = equation_path(text)
-        if key not in keys:
-            keys.append(key)
-            kept.append(text)
-            continue
-        slot = keys.index(key)
-        now = kept[slot]
-        others = [other for other in kept if other != now]
-        if sum(edit_distance(text, o) for o in others) > sum(edit_distance(now, o) for o in others):
-            kept[slot] = text
-    return kept
+def kept_texts(texts: list[str], rules: Rules) -> list[str]:
+    state = filter_problem(PROBLEM, [completions(texts)], rules)
+    return [candidate.text for candidate in state.kept]
+
+
+@pytest.mark.parametrize("fidelity", ["strict", "paper"])
+def test_every_reason(fidelity: Fidelity) -> None:
+    texts = [text for text, *_ in CASES]
+    expected = [case[1] if fidelity == "strict" else case[2] for case in CASES]
+    assert fates(PROBLEM, [completions(texts)], Rules(fidelity)) == [expected]
+    state = filter_problem(PROBLEM, [completions(texts)], Rules(fidelity))
+    assert [c.text for c in state.kept] == sorted(
+        (text for text, fate in zip(texts, expected, strict=True) if fate == "kept"),
+        key=lambda text: equation_path(text) if fidelity == "strict" else texts.index(text),
+    )
+
+
+def test_counts() -> None:
+    texts = [text for text, *_ in CASES]
+    (counts,) = filter_problem(PROBLEM, [completions(texts)], Rules("strict")).counts
+    n_characters = sum(map(len, texts))
+    assert +counts == Counter(
+        {
+            "sampled": 11,
+            "no_answer": 1,
+            "wrong_answer": 1,
+            "unparsed_equation": 2,
+            "false_equation": 2,
+            "valid": 5,
+            "characters": n_characters,
+            "tokens": n_characters,
+            "tokens_known": 11,
+            "cut_off": 4,
+        }
+    )
+
+
+def test_first_seen_is_kept_by_run() -> None:
+    a = completions(["x <<2+1=3>>\n#### 3", "<<4-1=3>>\n#### 3", "y <<2+1=3>>\n#### 3"])
+    b = completions(["z\n#### 4", "<<2+1=3>>\n#### 3"])
+    state = filter_problem(PROBLEM, [a, b], Rules("paper"))
+    assert state.first_seen == {"2+1=3": {0: 0, 1: 1}, "4-1=3": {0: 1}}
 
 
 texts = st.lists(
     st.builds(
-        lambda head, path, tail: f"{head}<<{path}>>{tail}",
+        lambda head, path, answer: f"{head} <<{path}>>\n#### {answer}",
         st.text("ab", max_size=3),
-        st.sampled_from(["1+2=3", "2+1=3", "3=3"]),
-        st.text("abc", max_size=4),
+        st.sampled_from(["1+2=3", "$2+1=$3", "2+1=3", "3=3", "2+2=3", "a=3", "3=3=3"]),
+        st.sampled_from(["3", "3.0", "$3", "4", "x"]),
     ),
-    max_size=10,
+    max_size=12,
 )
 
 
-@given(texts)
-def test_selection_is_algorithm_1(completions: list[str]) -> None:
-    assert select_distinct_paths(completions) == algorithm_1(completions)
+@given(texts, texts, st.randoms(use_true_random=False))
+def test_strict_keeps_the_same_texts_whatever_the_order(
+    a: list[str], b: list[str], rng: random.Random
+) -> None:
+    def keep(*runs: list[str]) -> list[str]:
+        state = filter_problem(PROBLEM, [completions(run) for run in runs], Rules("strict"))
+        return [candidate.text for candidate in state.kept]
+
+    shuffled = rng.sample(a + b, len(a) + len(b))
+    assert keep(a, b) == keep(b, a) == keep(shuffled, [])
 
 
-def test_the_later_completion_wins_only_if_strictly_farther() -> None:
-    other = "<<2+1=3>>zz"
-    near, far, as_near = "<<1+2=3>>zz", "<<1+2=3>>abcdef", "<<1+2=3>>zy"
-    assert select_distinct_paths([near, other, far]) == [far, other]
-    assert select_distinct_paths([far, other, near]) == [far, other]
-    assert select_distinct_paths([as_near, other, "<<1+2=3>>yz"]) == [as_near, other]
-    # alone, every distance sum is zero: the first stays
-    assert select_distinct_paths([near, far]) == [near]
+@given(texts, st.integers(0, 12), st.sampled_from(["strict", "paper"]))
+def test_going_on_gives_the_result_of_filtering_all(
+    everything: list[str], cut: int, fidelity: Fidelity
+) -> None:
+    rules = Rules(fidelity)
+    first = filter_problem(PROBLEM, [completions(everything[:cut])], rules)
+    rest = completions(everything[cut:], first=len(everything[:cut]))
+    both = filter_problem(PROBLEM, [rest], rules, {"p": first})
+    whole = filter_problem(PROBLEM, [completions(everything)], rules)
+    assert both.kept == whole.kept
+    assert both.first_seen == whole.first_seen
+    for key in ("sampled", "valid", "wrong_answer", "characters", "tokens"):
+        assert both.counts[0][key] == whole.counts[0][key]
 
 
-def test_known_paths_are_not_kept() -> None:
-    completions = ["<<1+2=3>>", "<<2+1=3>>"]
-    assert select_distinct_paths(completions, known_paths={"1+2=3"}) == ["<<2+1=3>>"]
+@given(texts, st.sampled_from(["strict", "paper"]))
+def test_fates_and_filter_agree(all_texts: list[str], fidelity: Fidelity) -> None:
+    rules = Rules(fidelity)
+    state = filter_problem(PROBLEM, [completions(all_texts)], rules)
+    (of_run,) = fates(PROBLEM, [completions(all_texts)], rules)
+    assert Counter(of_run)["kept"] == len(state.kept)
+    valid = [fate for fate in of_run if fate in ("kept", "repeated_path", "solution_path")]
+    assert len(valid) == state.counts[0]["valid"]
 
 
-@given(texts, st.integers())
-def test_strict_does_not_depend_on_the_order_of_arrival(completions: list[str], seed: int) -> None:
-    completions = [text + "\n#### 3" for text in completions]
-    shuffled = random.Random(seed).sample(completions, len(completions))
-    first = reject_samples(completions, SOLUTION, Fraction(3), "strict")
-    assert first == reject_samples(shuffled, SOLUTION, Fraction(3), "strict")
-    assert sorted(map(equation_path, first.completions)) == sorted(
-        set(map(equation_path, completions)) - {"1+2=3"}
-    )
+def test_the_equation_path_of_strict_has_no_dollars_and_units() -> None:
+    texts = ["a <<$2+$1=$3>>\n#### 3", "bb <<2+1=3>>\n#### 3", "c <<2 cats+1 cat=3 cats>>\n#### 3"]
+    assert len(kept_texts(texts, Rules("strict"))) == 1
+    # in Python neither dollars nor units are arithmetic
+    assert kept_texts(texts, Rules("paper")) == texts[1:2]
 
 
-def test_paper_does_depend_on_the_order_and_may_repeat_the_solution() -> None:
-    a, b = "a <<1+2=3>>\n#### 3", "b <<1 + 2=3>>\n#### 3"
-    assert reject_samples([a, b], SOLUTION, "3", "paper").completions == [a]
-    assert reject_samples([b, a], SOLUTION, "3", "paper").completions == [b]
+def test_a_completion_without_equations_is_valid_and_has_the_empty_path() -> None:
+    texts = ["first\n#### 3", "second\n#### 3", "<<2+1=3>>\n#### 3"]
+    state = filter_problem(PROBLEM, [completions(texts)], Rules("paper"))
+    assert [candidate.path for candidate in state.kept] == ["", "2+1=3"]
 
 
-COMPLETIONS = [
-    "no answer <<2+1=3>>",
-    "wrong <<2+2=4>>\n#### 4",
-    "bad arithmetic <<2+2=3>>\n#### 3",
-    "solution's path <<1+2=3>>\n#### 3",
-    "new path <<2+1=3>>\n#### 3.0",
-    "new path again <<2+1=3>>\n#### 3",
-    "in dollars <<4-1=3>>\n#### $3",
-]
+def test_process_checks_reject_and_are_counted() -> None:
+    texts = ["<<2+1=3>> <<3*5=15>>\n#### 3", "<<2+1=3>>\n#### 3"]
+    rules = Rules("strict", process_checks=("unused_result", "last_equation_not_answer"))
+    state = filter_problem(PROBLEM, [completions(texts)], rules)
+    assert [candidate.text for candidate in state.kept] == texts[1:]
+    counts = state.counts[0]
+    assert (counts["process_check"], counts["valid"]) == (1, 1)
+    assert counts["last_equation_not_answer"] == 1
+    assert kept_texts(texts, Rules("strict")) == texts[::-1]
 
 
-def test_the_funnel_of_both_fidelities() -> None:
-    strict = reject_samples(COMPLETIONS, SOLUTION, Fraction(3), "strict")
-    assert strict.funnel == Funnel(7, 6, 5, 4, 2, 3)
-    assert set(map(equation_path, strict.completions)) == {"2+1=3", "4-1=3"}
-    paper = reject_samples(COMPLETIONS, SOLUTION, "3", "paper")
-    assert paper.funnel == Funnel(7, 5, 4, 3, 2, 2)
-    assert [equation_path(text) for text in paper.completions] == ["1+2=3", "2+1=3"]
+def test_all_right_samples_and_controls() -> None:
+    texts = [f"{'x' * i} <<2+1=3>>\n#### 3" for i in range(9)] + ["<<4-1=3>>\n#### 3", "no"]
+    assert kept_texts(texts, Rules("paper", keep="all")) == texts[:-1]
+    keeps: list[Keep] = ["random_rows", "random_tokens"]
+    for keep in keeps:
+        kept = kept_texts(texts, Rules("strict", keep=keep, seed=1))
+        assert set(kept) <= set(texts[:-1])
+    assert len(kept_texts(texts, Rules("strict", keep="random_rows"))) == 2
 
 
-def test_no_samples_leave_the_solution_as_the_only_path() -> None:
-    selection = reject_samples([], SOLUTION, Fraction(3), "strict")
-    assert selection.completions == []
-    assert selection.funnel == Funnel(0, 0, 0, 0, 0, 1)
-
-
-def test_funnels_add_up() -> None:
-    assert add_funnels([Funnel(6, 5, 4, 3, 2, 1)] * 2) == Funnel(12, 10, 8, 6, 4, 2)
-    assert add_funnels([]) == Funnel(0, 0, 0, 0, 0, 0)
+def test_no_samples() -> None:
+    assert filter_problem(PROBLEM, [[], []], Rules("strict")).kept == []
+    assert new_state(2) == ProblemState([Counter(), Counter()])

@@ -1,0 +1,139 @@
+"""Going on with a filter run: the same bytes as from nothing, or from nothing if in doubt."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import collect_rejection_sampling
+from screl.answers import Fidelity
+
+GOLDEN = Path(__file__).parent / "data/golden"
+
+
+def copy_seeds(source: Path, target: Path, seeds: range) -> Path:
+    target.mkdir(exist_ok=True)
+    for seed in seeds:
+        name = f"raw_generation_0.7_{seed}.json"
+        (target / name).write_bytes((source / name).read_bytes())
+    return target
+
+
+def collect(monkeypatch: pytest.MonkeyPatch, output: Path, *arguments: object) -> bytes:
+    """Run the filter on golden problems; what it wrote."""
+    problems = GOLDEN / "problems.jsonl"
+    words = ["collect", "--data_path", problems, "--output_path", output, *arguments]
+    monkeypatch.setattr("sys.argv", list(map(str, words)))
+    collect_rejection_sampling.main()
+    sources = output.with_suffix(".sources.jsonl").read_bytes()
+    results = json.loads(output.with_suffix(".run.json").read_bytes())["results"]
+    return output.read_bytes() + sources + json.dumps(results).encode()
+
+
+@pytest.fixture(params=["strict", "paper"])
+def fidelity(request: pytest.FixtureRequest) -> Fidelity:
+    value: Fidelity = request.param
+    return value
+
+
+@pytest.mark.parametrize("first", [1, 10, 23])
+def test_more_samples_give_the_result_of_filtering_all(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fidelity: Fidelity,
+    first: int,
+) -> None:
+    source = GOLDEN / "model_a"
+    run = copy_seeds(source, tmp_path / "run", range(first))
+    options = ("--samples", run, "--fidelity", fidelity)
+    collect(monkeypatch, tmp_path / "rft.jsonl", *options)
+    copy_seeds(source, run, range(first, 24))
+    continued = collect(monkeypatch, tmp_path / "rft.jsonl", *options)
+    assert "going on from there" in capsys.readouterr().err
+    again = collect(monkeypatch, tmp_path / "rft.jsonl", *options)
+    assert "going on from there" in capsys.readouterr().err
+    scratch = collect(monkeypatch, tmp_path / "scratch.jsonl", *options)
+    assert "going on" not in capsys.readouterr().err
+    assert continued == again == scratch
+    state, other = (tmp_path / f"{name}.state.jsonl" for name in ("rft", "scratch"))
+    lines = [path.read_text().splitlines() for path in (state, other)]
+    assert [*map(json.loads, lines[0][1:])] == [*map(json.loads, lines[1][1:])]
+
+
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fidelity: Fidelity) -> list[object]:
+    """Filter ten samples each of two runs; the options."""
+    runs = [copy_seeds(GOLDEN / f"model_{x}", tmp_path / x, range(10)) for x in "ab"]
+    options: list[object] = ["--samples", *runs, "--fidelity", fidelity]
+    collect(monkeypatch, tmp_path / "rft.jsonl", *options)
+    return options
+
+
+@pytest.mark.parametrize("run", ["a", "b"])
+def test_a_union_goes_on_where_the_order_allows(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fidelity: Fidelity,
+    run: str,
+) -> None:
+    options = start(tmp_path, monkeypatch, fidelity)
+    copy_seeds(GOLDEN / f"model_{run}", tmp_path / run, range(10, 24))
+    capsys.readouterr()
+    continued = collect(monkeypatch, tmp_path / "rft.jsonl", *options)
+    goes_on = "going on" in capsys.readouterr().err
+    # as published, a's samples come before all of b's
+    assert goes_on == (fidelity == "strict" or run == "b")
+    assert continued == collect(monkeypatch, tmp_path / "scratch.jsonl", *options)
+
+
+def test_anything_else_starts_from_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "rft.jsonl"
+
+    def goes_on(*arguments: object) -> bool:
+        capsys.readouterr()
+        collect(monkeypatch, output, *arguments)
+        return "going on" in capsys.readouterr().err
+
+    options = start(tmp_path, monkeypatch, "strict")
+    assert goes_on(*options)
+    assert not goes_on(*options[:2])  # one run only
+    assert not goes_on(*options)
+    assert not goes_on(*options, "--process_checks", "unused_result")
+    assert not goes_on(*options)
+    assert not goes_on(*options, "--k", 5)  # fewer samples
+    assert goes_on(*options)  # and back to more of them
+
+    file = tmp_path / "a/raw_generation_0.7_3.json"
+    before = file.read_bytes()
+    file.write_bytes(before.replace(b"####", b"### ", 1))  # of the same length
+    assert not goes_on(*options)
+    file.write_bytes(before)
+    assert not goes_on(*options)
+    assert goes_on(*options)
+
+    state = output.with_suffix(".state.jsonl")
+    for damaged in (b"", state.read_bytes()[:-40], b"{}\n" + state.read_bytes(), b"[]", b"\xff"):
+        state.write_bytes(damaged)
+        assert not goes_on(*options)
+    assert not goes_on(*options, "--no_dedup")
+    assert not goes_on(*options, "--no_dedup")
+
+
+def test_a_store_that_was_filled_up_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Samples that were missing among the first ones have their place in the order."""
+    run = copy_seeds(GOLDEN / "model_a", tmp_path / "run", range(4))
+    file = run / "raw_generation_0.7_1.json"
+    whole = file.read_bytes()
+    file.write_bytes(b"".join(whole.splitlines(keepends=True)[:50]))
+    options = ("--samples", run, "--allow_partial")
+    collect(monkeypatch, tmp_path / "rft.jsonl", *options)
+    file.write_bytes(whole)
+    capsys.readouterr()
+    filled = collect(monkeypatch, tmp_path / "rft.jsonl", *options)
+    assert "going on" not in capsys.readouterr().err
+    assert filled == collect(monkeypatch, tmp_path / "scratch.jsonl", *options)
