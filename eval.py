@@ -1,25 +1,46 @@
-"""Score samples: maj1@1 of greedy ones; mean@1, maj1@K and pass@K of k samples per problem.
+"""Score samples: maj1@1 of greedy ones; mean@1, maj1@k and pass@k of K samples per problem.
 
     python eval.py SAMPLES [SAMPLES2 ...] --data_path data/test_use.jsonl --output_path metrics.json
+    python eval.py SEED0 SEED1 SEED2 --seeds --baseline OLD0 OLD1 OLD2
     python eval.py                      # what is under ./runs, how far it is, and its scores
 
-SAMPLES is a sample store, or a folder or file in the published layout (raw_generation_*.json).
-Scores are in percent, ± the standard error over problems.
+SAMPLES is a sample store, or a folder or file in the published layout (raw_generation_*.json), or
+a JSONL file of completions. Scores are in percent, ± the standard error over problems; [low, high]
+is a 95 % bootstrap interval over problems. Every later SAMPLES is compared with the first.
 """
 
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from screl.answers import Fidelity, gold_answers
-from screl.completions import Completions, load_completions, other_data_warning
+import orjson
+
+from screl.answers import Fidelity
+from screl.ballots import Grader, Rules
+from screl.breakdowns import check_key
+from screl.completions import Run
 from screl.config import option, parse_config, run_main, show_config
-from screl.files import UserError, refuse_to_overwrite, write_json
+from screl.files import refuse_to_overwrite, write_atomic, write_json
+from screl.inputs import exit_with_usage, find_data_path, open_and_tell
+from screl.mistakes import mistake_lines
 from screl.problems import Problem, load_problems
 from screl.run_info import write_run_info
-from screl.scoring import RunScore, difference_table, score_runs, score_table, store_table, to_json
-from screl.store import is_store, read_manifest
+from screl.score_report import (
+    Entries,
+    breakdown_report,
+    changes,
+    difference_report,
+    partial_warning,
+    score_report,
+    seed_report,
+)
+from screl.score_tables import mistake_table
+from screl.scoring import RunScore, score_runs, to_json
+from screl.store_list import store_table
 
 NO_RUNS = "no samples under ./runs yet; make some: bash scripts/quickstart.sh (or sample.py)"
 
@@ -37,82 +58,149 @@ class EvalConfig:
         'problems: JSONL of {"query", "response"}; not given: each store\'s own', None
     )
     fidelity: Fidelity = option("strict: exact numbers; paper: as the published code", "strict")
+    grader: Grader = option(
+        "number: '#### n'; math_verify: formulas, as in MATH, by Math-Verify", "number"
+    )
+    graders: bool = option("instead of scores: what six graders make of the same texts", False)
+    seeds: bool = option("SAMPLES are seeds of one recipe: their mean, spread, interval", False)
+    baseline: tuple[Path, ...] = option("with --seeds: the seeds of a recipe to compare with", ())
+    breakdown: tuple[str, ...] = option(
+        "scores by steps (of the solution), length, cut_off, or a key of the data's rows", ()
+    )
     output_path: Path | None = option("write metrics.json, and its .run.json beside it", None)
+    changes_path: Path | None = option(
+        "write the problems that changed from the first SAMPLES to each later one, JSONL", None
+    )
+    errors_path: Path | None = option("write every wrong completion and its kind, JSONL", None)
     allow_partial: bool = option("score what is there of an unfinished run", False)
     dry_run: bool = option("print the resolved config and what would be scored, then stop", False)
+
+
+class Opened(NamedTuple):
+    """What is at one of the given paths."""
+
+    path: Path
+    data_path: Path
+    problems: list[Problem]
+    runs: list[Run]
 
 
 def main() -> None:
     """Load, score, print, save."""
     config = parse_config(EvalConfig, doc=__doc__)
     started = time.time()
+    check_options(config)
     if config.dry_run:
         print(show_config(config))
     if not config.samples:
-        print(store_table(Path("runs"), config.fidelity) or NO_RUNS)
+        print(store_table(Path("runs"), Rules(config.fidelity, config.grader)) or NO_RUNS)
         return
-    data_paths = [find_data_path(path, config.data_path) for path in config.samples]
+    opened = open_all(config)
+    if config.dry_run:
+        return
+    entries, shares = grade(opened) if config.graders else score(config, opened)
     if config.output_path:
-        refuse_to_overwrite(config.output_path, [*data_paths, *config.samples])
+        write_json(config.output_path, entries)
+        write_run_info(config.output_path.with_suffix(".run.json"), config, started, shares)
+
+
+def check_options(config: EvalConfig) -> None:
+    """Exit with status 2 for options that do not go together."""
+    wrong = None
+    beside = [config.seeds, config.breakdown, config.changes_path, config.errors_path]
+    if not config.samples and (any(beside) or config.output_path or config.graders):
+        wrong = "give SAMPLES; without any, eval.py only lists what is under ./runs"
+    elif config.graders and any(beside):
+        wrong = "--graders shows its panel only; give what else you want in another command"
+    elif config.seeds and len(config.samples) < 2:
+        wrong = "--seeds needs two or more SAMPLES: one seed has no spread"
+    elif config.baseline and not config.seeds:
+        wrong = "--baseline goes with --seeds; else give the first run to compare with as SAMPLES"
+    elif len(config.baseline) == 1:
+        wrong = "--baseline needs two or more seeds: one has no spread"
+    elif config.changes_path and (config.seeds or len(config.samples) < 2):
+        wrong = "--changes_path needs two or more SAMPLES, without --seeds"
+    if wrong:
+        exit_with_usage(wrong)
+
+
+def open_all(config: EvalConfig) -> list[Opened]:
+    """SAMPLES, and the baseline's after them; refuses what cannot end well before it is read."""
+    paths = [*config.samples, *config.baseline]
+    data_paths = [find_data_path(path, config.data_path) for path in paths]
+    for output in (config.output_path, config.changes_path, config.errors_path):
+        if output:
+            refuse_to_overwrite(output, [*data_paths, *paths])
     problems = {data_path: load_problems(data_path) for data_path in set(data_paths)}
-    scores = []
-    for path, data_path in zip(config.samples, data_paths, strict=True):
-        runs = load(config, path, data_path, problems[data_path])
-        golds = gold_answers(problems[data_path], data_path, config.fidelity)
-        if not config.dry_run:
-            scores.append(score_runs(runs, golds, data_path, config.fidelity))
-    if not config.dry_run:
-        report(config, scores, started)
-
-
-def find_data_path(path: Path, given: Path | None) -> Path:
-    """``given``, or the data that the store at ``path`` was sampled for.
-
-    Exits with status 2 if ``path`` is in the published layout, which does not say.
-    """
-    if given is not None:
-        return given
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder; check the path")
-    if not is_store(path):
-        sys.stderr.write(f"error: {path} is not a sample store; say --data_path TEST.jsonl\n")
-        sys.exit(2)
-    data_path = Path(str(read_manifest(path).get("data_path")))
-    if not data_path.is_file():
-        raise UserError(f"{path}: its data, {data_path}, is not there; give --data_path TEST.jsonl")
-    return data_path
-
-
-def load(
-    config: EvalConfig, path: Path, data_path: Path, problems: list[Problem]
-) -> list[Completions]:
-    """The runs at ``path``; says what they are."""
-    if warning := other_data_warning(path, data_path, problems):
-        print(warning, file=sys.stderr)
-    runs = load_completions(path, problems, "test", config.allow_partial)
+    for by in config.breakdown:
+        for data_path in problems:
+            check_key(problems[data_path], by, data_path)
     stream = sys.stdout if config.dry_run else sys.stderr
-    for run in runs:
-        kind = "greedy sample" if run.greedy else "samples"
-        print(f"{path}: {run.n_samples} {kind} of each of {len(problems)} problems", file=stream)
-    return runs
+    opened = []
+    for path, data_path in zip(paths, data_paths, strict=True):
+        of = problems[data_path]
+        runs = open_and_tell(path, data_path, of, "test", stream, config.allow_partial)
+        opened.append(Opened(path, data_path, of, runs))
+    return opened
 
 
-def report(config: EvalConfig, scores: list[RunScore], started: float) -> None:
-    """Print the table; write metrics.json and its run.json if asked to."""
-    print(score_table(scores))
-    if differences := difference_table(scores):
-        print(f"\n{differences}")
-    if config.output_path is None:
-        return
-    write_json(config.output_path, [to_json(score) for score in scores])
-    shares = {
-        score.run: {
-            "share_without_answer": score.share_without_answer,
-            "share_cut_off": score.share_cut_off,
-        }
-        for score in scores
+def score(config: EvalConfig, opened: list[Opened]) -> tuple[Entries, dict[str, Any]]:
+    """Print all tables, write what was asked for beside metrics.json.
+
+    Returns the entries of metrics.json, and the shares that go to run.json.
+    """
+    rules = Rules(config.fidelity, config.grader)
+    scores = [score_runs(of.runs, of.problems, of.data_path, rules) for of in opened]
+    for warning in filter(None, map(partial_warning, scores)):
+        print(warning, file=sys.stderr)
+    entries = [to_json(score) for score in scores]
+    print(score_report(scores, with_curves=not config.seeds))
+    n_seeds = len(config.samples)
+    if config.seeds:
+        print(f"\n{seed_report(scores[:n_seeds], scores[n_seeds:], entries)}")
+    elif len(scores) > 1:
+        print(f"\n{difference_report(scores, entries)}")
+    for by in config.breakdown:
+        print(f"\n{breakdown_report(scores, by, entries)}")
+    if config.changes_path:
+        lines = (orjson.dumps(row).decode() + "\n" for row in changes(scores))
+        write_atomic(config.changes_path, lines)
+    if config.errors_path:
+        print(f"\n{write_errors(config.errors_path, opened, rules)}")
+    return entries, {score.run: shares_of(score) for score in scores}
+
+
+def write_errors(path: Path, opened: list[Opened], rules: Rules) -> str:
+    """Write every wrong completion to ``path``; a table of how many of which kind there are."""
+    counts: list[Counter[str]] = [Counter() for _ in opened]
+
+    def lines() -> Iterator[str]:
+        for of_path, of_counts in zip(opened, counts, strict=True):
+            yield from mistake_lines(of_path.problems, of_path.runs, rules, of_counts)
+
+    write_atomic(path, lines())
+    return mistake_table([str(of_path.path) for of_path in opened], counts)
+
+
+def grade(opened: list[Opened]) -> tuple[Entries, dict[str, Any]]:
+    """Print what every grader makes of every run; the entries of metrics.json, and nothing else."""
+    from screl.grader_report import grade_run, grader_entry, grader_report
+
+    entries: Entries = []
+    for _, data_path, problems, runs in opened:
+        for run in runs:
+            panels = grade_run(run, problems)
+            print(("\n" if entries else "") + grader_report(run, panels))
+            entries.append(grader_entry(run, str(data_path), len(problems), panels))
+    return entries, {}
+
+
+def shares_of(score: RunScore) -> dict[str, float | None]:
+    """For run.json."""
+    return {
+        "share_without_answer": score.share_without_answer,
+        "share_cut_off": score.share_cut_off,
     }
-    write_run_info(config.output_path.with_suffix(".run.json"), config, started, shares)
 
 
 if __name__ == "__main__":

@@ -1,78 +1,136 @@
-"""Score runs of completions: which metrics a run has, over which problems, and how to show them."""
+"""Score runs of completions: which metrics a run has, and over which problems."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from screl.answers import (
-    SCORING_TOLERANCE,
-    Answer,
-    Fidelity,
-    extract_answer,
-    gold_answers,
-    is_correct,
-)
-from screl.completions import Completions, load_completions
+import numpy as np
+from numpy.typing import NDArray
+
+from screl.ballots import Rules, check_golds, read_ballot, show_answer
+from screl.completions import Completion, Run, map_problems
 from screl.files import UserError
-from screl.metrics import Metric, maj_at_k, mean_over_problems, paired_difference, pass_at_k
-from screl.problems import load_problems
-from screl.store import MANIFEST, read_manifest, read_samples, stored_n_samples
-from screl.table import format_table
+from screl.metrics import Floats, Metric, summarise
+from screl.problems import Problem, ProblemId
+from screl.sample_index import MISSING
+from screl.votes import MAX_SAMPLES, expected_maj, expected_pass, first_k_maj, majority
+
+UNKNOWN = -1  # what a run does not record of its completions
 
 
-@dataclass(frozen=True, slots=True)
+class Graded(NamedTuple):
+    """What is kept of completions: no texts. Arrays of one element a completion.
+
+    ``n_tokens`` and ``is_cut_off`` (0 or 1) are UNKNOWN where they are not recorded.
+    """
+
+    is_right: NDArray[np.bool_]
+    has_answer: NDArray[np.bool_]
+    is_cut_off: NDArray[np.int8]
+    n_tokens: NDArray[np.int32]
+    n_characters: NDArray[np.int32]
+
+
+class ProblemScore(NamedTuple):
+    """The scores of one problem in one run; the curves have a score at index k - 1."""
+
+    maj: Floats
+    passed: Floats
+    winner: str  # what the vote of all says: one answer, or several joined by "or"; "" for none
+    graded: Graded
+
+
+@dataclass(frozen=True)
 class RunScore:
     """The scores of one SAMPLES; ``scores`` are per problem, from 0 to 1, by metric."""
 
     run: str
     data_path: str
-    fidelity: Fidelity
-    n_samples: int
-    problems: list[int]  # positions of the problems that are scored
-    scores: dict[str, list[float]]
+    rules: Rules
+    n_samples: int  # per problem, K
+    problems: list[Problem]  # those that are scored
+    left_out: list[ProblemId]  # of these no sample is there
+    n_completions: int
+    n_completions_expected: int
+    scores: dict[str, Floats]
+    winners: dict[str, list[str]]  # by metric: what the vote of all samples says, see ProblemScore
+    graded: list[Graded]  # per problem: of its samples, or the greedy one if there are none
     share_without_answer: float
     share_cut_off: float | None  # None where it is not recorded
 
+    @cached_property
     def metrics(self) -> dict[str, Metric]:
-        """The mean of every metric over problems, in percent."""
-        return {name: mean_over_problems(scores) for name, scores in self.scores.items()}
+        """The mean of every metric over problems, with its uncertainty, in percent."""
+        columns = np.column_stack(list(self.scores.values()))
+        return dict(zip(self.scores, summarise(columns), strict=True))
+
+    def headline(self, k: int | None = None) -> list[str]:
+        """The metrics that tables show: at 1 and at ``k`` (K, if not given)."""
+        k = k or self.n_samples
+        names = ["maj1@1", "mean@1", f"maj1@{k}", f"pass@{k}"]
+        return [name for name in dict.fromkeys(names) if name in self.scores]
 
 
 def score_runs(
-    runs: Sequence[Completions], golds: Sequence[Answer], data_path: Path, fidelity: Fidelity
+    runs: Sequence[Run], problems: Sequence[Problem], data_path: Path, rules: Rules
 ) -> RunScore:
     """Score what one SAMPLES holds: a greedy run, a sampled one, or one of each.
 
-    A greedy run gives maj1@1. A sampled one gives maj1@K and pass@K, and, if there is no greedy
-    one, mean@1, the mean over its samples (the only metric of K = 1). Where samples are missing
-    (--allow_partial), problems without any are left out, and K is the least number that a scored
-    problem has: all are scored with their first K samples. Raises UserError if none can be scored.
+    A greedy run gives maj1@1. A sampled one gives mean@1, the mean over all its samples, and
+    maj1@k and pass@k for k = 2 to K (see screl.votes). Where samples are missing
+    (--allow_partial), problems without any are left out, and K is the least number of a scored one;
+    of the others all samples are used (in paper: the first K vote), up to 1,000. Raises UserError
+    if none can be scored.
     """
-    scored = [i for i in range(len(golds)) if all(run.by_problem[i] for run in runs)]
-    if not scored:
+    check_golds(problems, data_path, rules)
+    n_expected = len(problems) * sum(run.n_samples for run in runs)
+    runs = [replace(run, index=run.index.first(MAX_SAMPLES)) for run in runs]
+    n_there = np.stack([(run.index.file_no != MISSING).sum(axis=1) for run in runs])
+    is_scored: list[bool] = np.all(n_there > 0, axis=0).tolist()
+    if not any(is_scored):
         raise UserError(f"{runs[0].name}: holds no samples of these problems; run sample.py first")
-    run_golds = [golds[i] for i in scored]
-    has_greedy = any(run.greedy for run in runs)
-    scores: dict[str, list[float]] = {}
-    answers: list[list[list[Answer | None]]] = []
-    for run in sorted(runs, key=lambda run: not run.greedy):
-        answers.append(_equally_many_answers(run, scored, fidelity))
-        if run.greedy:
-            scores["maj1@1"] = _mean_at_1(answers[-1], run_golds)
-        else:
-            scores |= _sampled_scores(answers[-1], run_golds, fidelity, with_mean=not has_greedy)
-    every_answer = [answer for of_run in answers for row in of_run for answer in row]
+    k_max = [int(of_run[is_scored].min()) for of_run in n_there]
+    every = map_problems(score_problem, problems, runs, k_max, rules)
+    by_run = list(zip(*(of_runs for of_runs in every if of_runs is not None), strict=True))
+    main = min(range(len(runs)), key=lambda i: runs[i].greedy)  # a sampled one, if there is one
+    every_graded = join_graded([row.graded for rows in by_run for row in rows])
     return RunScore(
         run=runs[0].name,
         data_path=str(data_path),
-        fidelity=fidelity,
-        n_samples=max(len(of_run[0]) for of_run in answers),
-        problems=scored,
-        scores=scores,
-        share_without_answer=every_answer.count(None) / len(every_answer),
-        share_cut_off=_share_cut_off(runs),
+        rules=rules,
+        n_samples=max(k_max),
+        problems=[p for p, wanted in zip(problems, is_scored, strict=True) if wanted],
+        left_out=[p.problem_id for p, w in zip(problems, is_scored, strict=True) if not w],
+        n_completions=int(n_there.sum()),
+        n_completions_expected=n_expected,
+        scores=_scores_by_metric(runs, by_run, k_max),
+        winners={
+            "maj1@1" if run.greedy else f"maj1@{k}" if k > 1 else "mean@1": [r.winner for r in rows]
+            for run, rows, k in zip(runs, by_run, k_max, strict=True)
+        },
+        graded=[row.graded for row in by_run[main]],
+        share_without_answer=1 - float(every_graded.has_answer.mean()),
+        share_cut_off=_share_cut_off(every_graded),
     )
+
+
+def score_problem(
+    problem: Problem,
+    completions: Sequence[Sequence[Completion]],
+    k_max: Sequence[int],
+    rules: Rules,
+) -> list[ProblemScore] | None:
+    """The scores of one problem in every run; None if one of them has no sample of it."""
+    if not all(completions):
+        return None
+    return [_score(problem, *of_run, rules) for of_run in zip(completions, k_max, strict=True)]
+
+
+def join_graded(parts: Sequence[Graded]) -> Graded:
+    """One after the other."""
+    return Graded(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 def to_json(score: RunScore) -> dict[str, Any]:
@@ -80,125 +138,78 @@ def to_json(score: RunScore) -> dict[str, Any]:
     return {
         "run": score.run,
         "data_path": score.data_path,
-        "fidelity": score.fidelity,
+        "fidelity": score.rules.fidelity,
+        "grader": score.rules.grader,
         "n_problems": len(score.problems),
+        "n_problems_left_out": len(score.left_out),
         "n_samples": score.n_samples,
-        "metrics": {name: _metric_to_json(metric) for name, metric in score.metrics().items()},
+        "metrics": {name: metric_to_json(metric) for name, metric in score.metrics.items()},
     }
 
 
-def score_table(scores: Sequence[RunScore]) -> str:
-    """One row per run, in percent, as ``value ± standard error over problems``."""
-    names = list(dict.fromkeys(name for score in scores for name in score.scores))
-    rows = [["run", "problems", "samples", *names, "no answer", "cut off"]]
-    for score in scores:
-        metrics = score.metrics()
-        cells = [_show(metrics[name]) if name in metrics else "-" for name in names]
-        cut_off = "-" if score.share_cut_off is None else f"{score.share_cut_off:.1%}"
-        counts = [str(len(score.problems)), str(score.n_samples)]
-        rows.append([score.run, *counts, *cells, f"{score.share_without_answer:.1%}", cut_off])
-    return format_table(rows)
-
-
-def difference_table(scores: Sequence[RunScore]) -> str | None:
-    """Each later run minus the first, problem by problem; None if no run has a metric in common.
-
-    Only runs over the same problems of the same data are compared.
-    """
-    first = scores[0]
-    rows = [["difference to the first run", "metric", "points"]]
-    for score in scores[1:]:
-        if (score.data_path, score.problems) == (first.data_path, first.problems):
-            for name in [name for name in first.scores if name in score.scores]:
-                value, error = paired_difference(score.scores[name], first.scores[name])
-                rows.append([score.run, name, f"{value:+.1f}{_show_error(error)}"])
-    return format_table(rows) if len(rows) > 1 else None
-
-
-def store_table(root: Path, fidelity: Fidelity) -> str | None:
-    """Every sample store under ``root`` with its progress and scores; None if there is none."""
-    paths = sorted(path.parent for path in root.rglob(MANIFEST))
-    header = ["run", "model", "data", "samples done", "scores"]
-    rows = [header, *(_store_row(path, fidelity) for path in paths)]
-    return format_table(rows) if paths else None
-
-
-def _store_row(path: Path, fidelity: Fidelity) -> list[str]:
-    """A store that cannot be read or scored says why in the column of its scores."""
-    try:
-        manifest = read_manifest(path)
-        n_samples = stored_n_samples(manifest, path)
-        n_done = sum(1 for _ in read_samples(path))
-    except UserError as error:
-        return [str(path), "-", "-", "-", str(error)]
-    model, data_path = manifest.get("model_name_or_path", "-"), manifest.get("data_path", "-")
-    n_problems = manifest.get("n_problems")
-    n_expected = n_samples * n_problems if isinstance(n_problems, int) else None
-    cells = [str(path), str(model), str(data_path), f"{n_done} of {n_expected or '?'}"]
-    if n_expected and n_done < n_expected:
-        return [*cells, "unfinished"]
-    try:
-        score = _score_store(path, Path(data_path), fidelity)
-    except UserError as error:
-        return [*cells, f"not scored: {error}"]
-    return [*cells, ", ".join(f"{name} {_show(m)}" for name, m in score.metrics().items())]
-
-
-def _score_store(path: Path, data_path: Path, fidelity: Fidelity) -> RunScore:
-    problems = load_problems(data_path)
-    runs = load_completions(path, problems, "test")
-    return score_runs(runs, gold_answers(problems, data_path, fidelity), data_path, fidelity)
-
-
-def _equally_many_answers(
-    run: Completions, scored: Sequence[int], fidelity: Fidelity
-) -> list[list[Answer | None]]:
-    """The answers to the ``scored`` problems, as many to each as the poorest of them has."""
-    k = min(len(run.by_problem[i]) for i in scored)
-    return [[extract_answer(text, fidelity) for text in run.by_problem[i][:k]] for i in scored]
-
-
-def _sampled_scores(
-    answers: Sequence[Sequence[Answer | None]],
-    golds: Sequence[Answer],
-    fidelity: Fidelity,
-    with_mean: bool,
-) -> dict[str, list[float]]:
-    scores = {"mean@1": _mean_at_1(answers, golds)} if with_mean else {}
-    k = len(answers[0])
-    if k > 1:
-        rows = list(zip(answers, golds, strict=True))
-        scores[f"maj1@{k}"] = [maj_at_k(row, gold, fidelity) for row, gold in rows]
-        scores[f"pass@{k}"] = [pass_at_k(k, _n_right(row, gold), k) for row, gold in rows]
-    return scores
-
-
-def _mean_at_1(answers: Sequence[Sequence[Answer | None]], golds: Sequence[Answer]) -> list[float]:
-    """For every problem the share of its answers that is right."""
-    return [_n_right(row, gold) / len(row) for row, gold in zip(answers, golds, strict=True)]
-
-
-def _n_right(answers: Sequence[Answer | None], gold: Answer) -> int:
-    return sum(is_correct(answer, gold, SCORING_TOLERANCE) for answer in answers)
-
-
-def _share_cut_off(runs: Sequence[Completions]) -> float | None:
-    known = [run for run in runs if run.n_cut_off is not None]
-    n_completions = sum(len(texts) for run in known for texts in run.by_problem)
-    return sum(run.n_cut_off or 0 for run in known) / n_completions if n_completions else None
-
-
-def _metric_to_json(metric: Metric) -> dict[str, float | int | None]:
-    entry: dict[str, float | int | None] = {
+def metric_to_json(metric: Metric) -> dict[str, Any]:
+    """In percent."""
+    entry: dict[str, Any] = {
         "value": metric.value,
         "standard_error": metric.standard_error,
+        "interval": metric.interval,
     }
     return entry if metric.n_correct is None else entry | {"n_correct": metric.n_correct}
 
 
-def _show(metric: Metric) -> str:
-    return f"{metric.value:.1f}{_show_error(metric.standard_error)}"
+def _score(
+    problem: Problem, completions: Sequence[Completion], k_max: int, rules: Rules
+) -> ProblemScore:
+    ballot = read_ballot(problem, [completion.text for completion in completions], rules)
+    is_right = np.array([answer in ballot.right for answer in ballot.answers])
+    if rules.fidelity == "paper":
+        maj = first_k_maj(ballot.answers, ballot.right, k_max)
+        winners = majority(ballot.answers[:k_max])[:1]
+    else:
+        maj = expected_maj(ballot.answers, ballot.right, k_max)
+        winners = majority(ballot.answers)
+    return ProblemScore(
+        maj=maj,
+        passed=expected_pass(len(is_right), int(is_right.sum()), k_max),
+        winner=" or ".join(str(show_answer(winner)) for winner in winners),
+        graded=_grade(completions, ballot.answers, is_right),
+    )
 
 
-def _show_error(error: float | None) -> str:
-    return "" if error is None else f" ± {error:.1f}"
+def _grade(
+    completions: Sequence[Completion], answers: Sequence[object], is_right: NDArray[np.bool_]
+) -> Graded:
+    return Graded(
+        is_right=is_right,
+        has_answer=np.array([answer is not None for answer in answers]),
+        is_cut_off=np.array(list(_known(c.is_cut_off for c in completions)), np.int8),
+        n_tokens=np.array(list(_known(c.n_tokens for c in completions)), np.int32),
+        n_characters=np.array([len(c.text) for c in completions], np.int32),
+    )
+
+
+def _known(values: Iterator[int | None]) -> Iterator[int]:
+    return (UNKNOWN if value is None else value for value in values)
+
+
+def _scores_by_metric(
+    runs: Sequence[Run], by_run: Sequence[Sequence[ProblemScore]], k_max: Sequence[int]
+) -> dict[str, Floats]:
+    """Per problem; maj1@1 of a greedy run first."""
+    greedy: dict[str, Floats] = {}
+    scores: dict[str, Floats] = {}
+    for run, rows, k in zip(runs, by_run, k_max, strict=True):
+        right = np.array([row.graded.is_right.mean() for row in rows])
+        if run.greedy:
+            greedy["maj1@1"] = right
+            continue
+        scores["mean@1"] = right
+        maj, passed = np.stack([row.maj for row in rows]), np.stack([row.passed for row in rows])
+        scores |= {f"maj1@{j}": maj[:, j - 1] for j in range(2, k + 1)}
+        scores |= {f"pass@{j}": passed[:, j - 1] for j in range(2, k + 1)}
+    return greedy | scores
+
+
+def _share_cut_off(graded: Graded) -> float | None:
+    known = graded.is_cut_off[graded.is_cut_off != UNKNOWN]
+    return float(known.mean()) if len(known) else None

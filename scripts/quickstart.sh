@@ -34,11 +34,12 @@ draw() { # MODEL DATA STORE SEED [options]: samples from a model
         --data_path "$data" --output_dir "$store" --seed "$seed" "$@"
 }
 
-collect() { # K STORE OUTPUT: the correct, distinct paths among the first K samples
-    [ -e "${3%.jsonl}.run.json" ] && return
-    echo "== collect $3"
-    python collect_rejection_sampling.py --data_path "$train_data" --samples "$2" --k "$1" \
-        --output_path "$3"
+collect() { # K STORE OUTPUT [options]: the correct, distinct paths among the first K samples
+    local k=$1 store=$2 output=$3
+    shift 3
+    echo "== collect $output"
+    python collect_rejection_sampling.py --data_path "$train_data" --samples "$store" --k "$k" \
+        --output_path "$output" "$@"
 }
 
 draw data/mini/model "$test_data" "$runs/base/greedy" 0 --greedy
@@ -50,11 +51,14 @@ for ((seed = 0; seed < n_seeds; seed++)); do
         collect "$k" "$run/sft/samples" "$run/rft_k$k.jsonl"
         train "$run/rft_k$k.jsonl" "$run/rft_k$k" "$epochs" "$seed"
     done
-    # the control: SFT data for as many steps as the larger RFT run takes
+    # a control: random right samples, as many of each problem as the larger RFT set has
+    collect "$many" "$run/sft/samples" "$run/rft_k${many}_random.jsonl" --control rows --seed "$seed"
+    train "$run/rft_k${many}_random.jsonl" "$run/rft_k${many}_random" "$epochs" "$seed"
+    # another control: SFT data for as many steps as the larger RFT run takes
     rows=$(wc -l <"$run/rft_k$many.jsonl")
     more=$(awk "BEGIN { print $epochs * $rows / $(wc -l <"$train_data") }")
     train "$train_data" "$run/sft_matched" "$more" "$seed"
-    for model in sft sft_matched "rft_k$few" "rft_k$many"; do
+    for model in sft sft_matched "rft_k$few" "rft_k${many}_random" "rft_k$many"; do
         draw "$run/$model" "$test_data" "$run/$model/greedy" 0 --greedy
     done
     for model in sft "rft_k$many"; do

@@ -4,18 +4,22 @@ Scores are means over problems and seeds, in percent. ``±`` is the standard err
 the seeds' mean; how much the seeds differ is shown beside it, one value a seed.
 """
 
+import re
 import statistics
 import sys
 from pathlib import Path
 
+import numpy as np
+
 # A script's sys.path starts at its own folder, scripts/; the package lies one folder up.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from screl.answers import gold_answers
-from screl.completions import load_completions
+from screl.ballots import Rules
+from screl.comparison import paired_difference
+from screl.completions import open_runs
 from screl.config import run_main
 from screl.files import read_json
-from screl.metrics import mean_over_problems, paired_difference
+from screl.metrics import Floats, mean_and_error
 from screl.problems import load_problems
 from screl.scoring import score_runs
 from screl.table import format_table
@@ -27,56 +31,53 @@ HEADER = [
     "steps",
     "samples",
     "right",
-    "new paths",
+    "kept",
     "maj1@1",
     "each seed",
     "- sft",
     "- sft_matched",
+    "- random",
     "maj1@8",
 ]
-Scores = list[list[float]]  # seeds x problems
+BASELINES = ("sft", "sft_matched", "rft_k16_random")
 
 
-def scores_of(stores: list[Path], metric: str) -> Scores | None:
-    """Per-problem scores of every seed's store; None where the quickstart does not sample it."""
+def scores_of(stores: list[Path], metric: str) -> Floats | None:
+    """Scores of every seed's store, (seeds, problems); None where the quickstart has no such."""
     if not all(store.exists() for store in stores):
         return None
     problems = load_problems(TEST)
-    golds = gold_answers(problems, TEST, "strict")
-    return [
-        score_runs(load_completions(store, problems, "test"), golds, TEST, "strict").scores[metric]
+    scores = [
+        score_runs(open_runs(store, problems, "test"), problems, TEST, Rules()).scores[metric]
         for store in stores
     ]
+    return np.stack(scores)
 
 
-def mean_over_seeds(scores: Scores) -> list[float]:
-    """For every problem the mean of its scores."""
-    return [statistics.fmean(of_one_problem) for of_one_problem in zip(*scores, strict=True)]
-
-
-def show_mean(scores: Scores | None) -> str:
-    """``value ± standard error`` in percent."""
+def show_mean(scores: Floats | None) -> str:
+    """``value ± standard error`` in percent, of the seeds' mean."""
     if scores is None:
         return "-"
-    metric = mean_over_problems(mean_over_seeds(scores))
-    return f"{metric.value:.1f} ± {metric.standard_error:.1f}"
+    (value,), (error,) = mean_and_error(scores.mean(axis=0)[:, None])
+    return f"{value:.1f} ± {error:.1f}"
 
 
-def show_difference(scores: Scores, baseline: Scores) -> str:
+def show_difference(scores: Floats, baseline: Floats) -> str:
     """Paired over problems, in points."""
-    value, error = paired_difference(mean_over_seeds(scores), mean_over_seeds(baseline))
+    value, error = paired_difference(baseline.mean(axis=0), scores.mean(axis=0))
     return f"{value:+.1f} ± {error:.1f}"
 
 
 def describe_data(model: str, seed_runs: list[Path]) -> list[str]:
-    """Training rows and steps; samples, right ones and new paths kept, a problem; seeds' means."""
+    """Training rows and steps; samples, right ones and kept ones, a problem; seeds' means."""
     trainings = [read_json(run / model / "run.json")["results"] for run in seed_runs]
     cells = [f"{statistics.fmean(t[key] for t in trainings):.0f}" for key in ("n_rows", "n_steps")]
     if not model.startswith("rft"):
         return [*cells, "-", "-", "-"]
-    funnels = [read_json(run / f"{model}.run.json")["results"] for run in seed_runs]
-    for count in ("n_sampled", "n_right", "n_distinct"):
-        cells.append(f"{statistics.fmean(f[count] / f['n_problems'] for f in funnels):.2f}")
+    results = [read_json(run / f"{model}.run.json")["results"] for run in seed_runs]
+    for count in ("n_sampled", "n_right", "n_kept"):
+        counts = (of_seed["runs"][-1]["funnel"][count] for of_seed in results)
+        cells.append(f"{statistics.fmean(counts) / results[0]['n_problems']:.2f}")
     return cells
 
 
@@ -88,15 +89,15 @@ def make_table(root: Path, n_seeds: int) -> str:
         name: scores_of([run / name / "greedy" for run in seed_runs], "maj1@1") for name in names
     }
     base = scores_of([root / "base" / "greedy"], "maj1@1")
-    rows = [HEADER, ["base", *"-----", show_mean(base), *"----"]]
+    rows = [HEADER, ["base", *"-----", show_mean(base), *"-----"]]
     for name, scores in greedy.items():
         assert scores is not None
-        each = " ".join(f"{100 * statistics.fmean(of_seed):.1f}" for of_seed in scores)
+        each = " ".join(f"{100 * of_seed.mean():.1f}" for of_seed in scores)
         differences = [
             show_difference(scores, baseline)
-            if (baseline := greedy.get(other)) and row_order(name) > row_order(other)
+            if (baseline := greedy.get(other)) is not None and row_order(name) > row_order(other)
             else "-"
-            for other in ("sft", "sft_matched")
+            for other in BASELINES
         ]
         votes = scores_of([run / name / "votes" for run in seed_runs], "maj1@8")
         data = describe_data(name, seed_runs)
@@ -104,9 +105,10 @@ def make_table(root: Path, n_seeds: int) -> str:
     return format_table(rows)
 
 
-def row_order(name: str) -> tuple[bool, int, str]:
-    """SFT before RFT, a small k before a large one."""
-    return name.startswith("rft"), int(name.partition("_k")[2] or 0), name
+def row_order(name: str) -> tuple[bool, int, bool, str]:
+    """SFT before RFT, a small k before a large one, a control before what it is for."""
+    k = re.search(r"_k(\d+)", name)
+    return name.startswith("rft"), int(k[1]) if k else 0, not name.endswith("_random"), name
 
 
 def main() -> None:
@@ -115,9 +117,10 @@ def main() -> None:
     print(f"\n{make_table(root, n_seeds)}\n")
     n_problems = len(load_problems(TEST))
     print(f"{n_problems} test problems ({TEST}), {n_seeds} seed(s); percent ± standard error.")
-    print("rows, steps: of training; samples, right, new paths: per training problem.")
+    print("rows, steps: of training; samples, right, kept: per training problem.")
     print("sft_matched: SFT data for as many steps as the largest RFT run.")
-    print("- sft, - sft_matched: paired differences of maj1@1, problem by problem, in points.")
+    print("rft_k16_random: as rft_k16, but random right samples instead of one for each path.")
+    print("- sft, - sft_matched, - random: paired differences of maj1@1, by problem, in points.")
     print(
         f"Checkpoints, samples, run.json: {root}/seed*/; what was kept: {root}/seed*/rft_k*.jsonl"
     )

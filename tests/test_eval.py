@@ -9,7 +9,7 @@ import pytest
 import eval as eval_script
 from screl.files import UserError, file_sha256, write_json
 from screl.store import Sample, SampleWriter
-from tests.conftest import run_script
+from tests.conftest import ROOT, run_script
 
 GOLDEN = Path(__file__).parent / "data/golden"
 PROBLEMS = GOLDEN / "problems.jsonl"
@@ -58,7 +58,7 @@ TWO_SAMPLES = {
 
 
 def test_paper_reproduces_the_published_scores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "metrics.json"
     arguments = ("--data_path", PROBLEMS, "--fidelity", "paper", "--output_path", output)
@@ -70,15 +70,49 @@ def test_paper_reproduces_the_published_scores(
         "run": str(VOTES),
         "data_path": str(PROBLEMS),
         "fidelity": "paper",
+        "grader": "number",
         "n_problems": 80,
+        "n_problems_left_out": 0,
         "n_samples": 8,
     }
-    assert list(metrics) == ["maj1@1", "maj1@8", "pass@8"]
+    curves = [f"{metric}@{k}" for metric in ("maj1", "pass") for k in range(2, 9)]
+    assert list(metrics) == ["maj1@1", "mean@1", *curves]
     assert metrics["maj1@1"]["n_correct"] == expected["greedy_correct"] == 35
     assert metrics["maj1@8"]["n_correct"] == expected["majority_correct"] == 53
     assert metrics["maj1@8"]["value"] == 100 * 53 / 80
     assert metrics["maj1@8"]["standard_error"] == pytest.approx(5.320, abs=1e-3)
+    low, high = metrics["maj1@8"]["interval"]
+    assert low < 100 * 53 / 80 - 8 < 100 * 53 / 80 + 8 < high
     assert json.loads((tmp_path / "metrics.run.json").read_text())["config"]["fidelity"] == "paper"
+    assert "43.8 ± 5.6  48.9 ± 2.0  66.2 ± 5.3" in capsys.readouterr().out
+
+
+def test_every_number_worked_out_in_the_readme_of_the_fixture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tests/data/scorer/README.md: 18, 18.0 and 18., ties, and samples without an answer."""
+    monkeypatch.chdir(ROOT)
+    third = 100 / 3
+    expected = {
+        "strict": {
+            **{"mean@1": 50, "maj1@2": 700 / 12, "maj1@3": 2 * third, "maj1@4": 2 * third},
+            **{"pass@2": 700 / 9, "pass@3": 1100 / 12, "pass@4": 100},
+        },
+        "paper": {
+            **{"mean@1": 500 / 12, "maj1@2": third, "maj1@3": third, "maj1@4": 0},
+            **{"pass@2": 2 * third, "pass@3": 2.5 * third, "pass@4": 100},
+        },
+    }
+    for fidelity, values in expected.items():
+        output = tmp_path / f"{fidelity}.json"
+        store = "tests/data/scorer/samples"
+        score(monkeypatch, store, "--fidelity", fidelity, "--output_path", output)
+        (entry,) = json.loads(output.read_text())
+        found = {name: metric["value"] for name, metric in entry["metrics"].items()}
+        assert found == pytest.approx(values)
+    strict = json.loads((tmp_path / "strict.json").read_text())[0]["metrics"]
+    assert strict["mean@1"]["standard_error"] == pytest.approx(14.43, abs=0.01)
+    assert strict["pass@4"]["interval"] == pytest.approx([100 * 0.025 ** (1 / 3), 100])
 
 
 def test_a_store_gives_mean_vote_and_pass(
@@ -97,27 +131,209 @@ def test_a_store_gives_mean_vote_and_pass(
     assert "n_correct" not in metrics["maj1@2"]
     assert metrics["pass@2"]["n_correct"] == 3
     table = capsys.readouterr().out.splitlines()
-    header = "run problems samples mean@1 maj1@2 pass@2 no answer cut off"
+    header = "run problems K mean@1 maj1@K pass@K no answer cut off"
     assert " ".join(table[0].split()) == header
     assert table[1].endswith("62.5 ± 23.9  75.0 ± 25.0      12.5%    12.5%")
+    assert [line.split()[1] for line in table[3:6]] == ["k", "1", "2"]
+    assert "50.0 ± 20.4" in table[4]  # mean@1: scores 1, 1/2, 0, 1/2
+    assert "62.5 ± 23.9" in table[5]
 
 
-def test_a_greedy_store_gives_maj1_at_1(
+def test_later_runs_are_compared_with_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = make_data(tmp_path / "d.jsonl")
     right = make_store(tmp_path / "a", data, 1, {(i, 0): f"#### {i}" for i in range(4)})
     wrong = make_store(tmp_path / "b", data, 1, {(i, 0): "#### 0" for i in range(4)})
-    score(monkeypatch, wrong, right, "--output_path", tmp_path / "m.json")
+    outputs = ("--output_path", tmp_path / "m.json", "--changes_path", tmp_path / "c.jsonl")
+    score(monkeypatch, wrong, right, *outputs)
     entries = json.loads((tmp_path / "m.json").read_text())
     assert [list(entry["metrics"]) for entry in entries] == [["maj1@1"]] * 2
     assert [entry["metrics"]["maj1@1"]["n_correct"] for entry in entries] == [1, 4]
-    # three of four problems differ: mean .75, standard deviation .5, over the root of 4
-    assert capsys.readouterr().out.endswith("maj1@1  +75.0 ± 25.0\n")
+    # three of four problems differ: mean .75, standard deviation .5, over the root of 4; a coin
+    # falls three times on the same side with 2 / 8
+    difference = entries[1]["difference_to_first"]["maj1@1"]
+    assert (difference["value"], difference["standard_error"]) == (75.0, 25.0)
+    assert (difference["n_gained"], difference["n_lost"], difference["p_value"]) == (3, 0, 0.25)
+    printed = capsys.readouterr().out
+    rows = [line.split() for line in printed.splitlines()]
+    assert ["a", "maj1@1", "+75.0", "±", "25.0"] in [row[:5] for row in rows]
+    assert printed.endswith(f"{right}, maj1@1, gained: 1, 2, 3\n")
+    changed = [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()]
+    assert [row["problem_id"] for row in changed] == [1, 2, 3]
+    assert changed[1] == {
+        "problem_id": 2,
+        "metric": "maj1@1",
+        "run": str(right),
+        "first": 0.0,
+        "second": 1.0,
+        "first_answer": "0",
+        "second_answer": "2",
+    }
+
+
+def test_runs_of_different_k_are_compared_at_the_lesser(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_data(tmp_path / "d.jsonl")
+    two = make_store(tmp_path / "two", data, 2, TWO_SAMPLES)
+    three = make_store(
+        tmp_path / "three", data, 3, {(i, j): "#### 1" for i in range(4) for j in range(3)}
+    )
+    outputs = ("--output_path", tmp_path / "m.json", "--changes_path", tmp_path / "c.jsonl")
+    score(monkeypatch, three, two, *outputs)
+    difference = json.loads((tmp_path / "m.json").read_text())[1]["difference_to_first"]
+    assert list(difference) == ["mean@1", "maj1@2", "pass@2"]
+    assert difference["maj1@2"]["value"] == pytest.approx(62.5 - 25)
+    assert difference["maj1@2"]["p_value"] is None  # problem 1 is a tie
+    changed = [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()]
+    assert [(row["problem_id"], row["first"], row["second"]) for row in changed] == [
+        (0, 0.0, 1.0),
+        (1, 1.0, 0.5),
+        (3, 0.0, 1.0),
+    ]
+    assert changed[1]["metric"] == "maj1@2"
+    assert (changed[1]["first_answer"], changed[1]["second_answer"]) == (None, "7 or 1")
+
+
+def test_runs_over_other_problems_are_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = make_store(tmp_path / "a", make_data(tmp_path / "d.jsonl"), 2, TWO_SAMPLES)
+    b = make_store(tmp_path / "b", make_data(tmp_path / "e.jsonl"), 2, TWO_SAMPLES)
+    score(monkeypatch, a, b)
+    assert f"{b} is not compared with {a}: other problems" in capsys.readouterr().out
+
+
+def test_seeds_and_their_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_data(tmp_path / "d.jsonl")
+    stores = {
+        name: make_store(tmp_path / name, data, 1, {(i, 0): f"#### {texts[i]}" for i in range(4)})
+        for name, texts in {"a": "0129", "b": "0999", "c": "9999", "d": "0999"}.items()
+    }
+    a, b, c, d = stores.values()
+    score(monkeypatch, a, b, "--seeds", "--baseline", c, d, "--output_path", tmp_path / "m.json")
+    entries = json.loads((tmp_path / "m.json").read_text())
+    assert [entry["run"] for entry in entries[:-1]] == [str(store) for store in (a, b, c, d)]
+    recipe = entries[-1]
+    assert recipe["seeds"] == [str(a), str(b)]
+    # 75 and 25 %; by problem 1, 1/2, 1/2, 0; the baseline 0 and 25 %, by problem 1/2, 0, 0, 0
+    assert recipe["metrics"]["maj1@1"]["value"] == 50.0
+    assert recipe["metrics"]["maj1@1"]["lowest"] == 25.0
+    variance = (1 / 6 / 4) + (1 / 8 / 2)
+    assert recipe["metrics"]["maj1@1"]["standard_error"] == pytest.approx(100 * variance**0.5)
+    difference = recipe["difference_to_baseline"]["maj1@1"]
+    # differences 1/2, 1/2, 1/2, 0: variance 1/16
+    variance = (1 / 16 / 4) + (1 / 8 / 2) + (1 / 32 / 2)
+    assert difference["value"] == 37.5
+    assert difference["standard_error"] == pytest.approx(100 * variance**0.5)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["baseline", "2", "maj1@1", "12.5"] in [row[:4] for row in rows]
+    assert ["difference", "-", "maj1@1", "+37.5"] in [row[:4] for row in rows]
+
+
+def test_seeds_of_other_problems_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = make_store(tmp_path / "a", make_data(tmp_path / "d.jsonl"), 2, TWO_SAMPLES)
+    b = make_store(tmp_path / "b", make_data(tmp_path / "e.jsonl"), 2, TWO_SAMPLES)
+    with pytest.raises(UserError, match="scored other problems than"):
+        score(monkeypatch, a, b, "--seeds")
+
+
+def test_breakdowns_go_to_the_terminal_and_to_metrics_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    store = "tests/data/scorer/samples"
+    by = ("--breakdown", "level", "cut_off")
+    score(monkeypatch, store, *by, "--output_path", tmp_path / "m.json")
+    breakdown = json.loads((tmp_path / "m.json").read_text())[0]["breakdown"]
+    assert [row["group"] for row in breakdown["level"]] == ["Level 1", "Level 2"]
+    assert breakdown["level"][0]["metrics"]["mean@1"] == {"value": 62.5, "standard_error": 12.5}
+    assert [row["n_completions"] for row in breakdown["cut_off"]] == [11, 1]
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["Level", "1", "2", "8", "62.5", "±", "12.5"] in [row[:7] for row in rows]
+    with pytest.raises(UserError, match=r"no row has the key 'lvl'.*steps, length, cut_off, level"):
+        score(monkeypatch, store, "--breakdown", "lvl")
+
+
+def test_wrong_completions_are_written_with_their_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    score(monkeypatch, "tests/data/scorer/samples", "--errors_path", tmp_path / "e.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
+    assert [(row["problem_id"], row["sample_id"], row["category"]) for row in rows] == [
+        (0, 0, "wrong_plan"),
+        (1, 1, "arithmetic_slip"),
+        (1, 2, "no_answer"),
+        (1, 3, "wrong_plan"),
+        (2, 1, "no_answer"),
+        (2, 2, "arithmetic_slip"),
+    ]
+    assert (rows[2]["is_cut_off"], rows[2]["answer"], rows[2]["gold"]) == (True, None, "5")
+    assert capsys.readouterr().out.splitlines()[-1].split()[1:] == ["12", "6", "2", "1", "2", "2"]
+
+
+def test_graders_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    store = "tests/data/scorer/samples"
+    score(monkeypatch, store, "--graders", "--output_path", tmp_path / "m.json")
+    (entry,) = json.loads((tmp_path / "m.json").read_text())
+    assert entry["graders"]["strict"]["value"] == 50.0
+    assert entry["graders"]["published"]["n_right_only_strict"] == 1  # $7
+    assert "metrics" not in entry
+    printed = capsys.readouterr().out
+    assert "problem 2, sample 0" in printed
+    assert "maj1@" not in printed
+
+
+def test_formulas_are_graded_and_vote_by_math_verify(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "d.jsonl"
+    row = {"query": "q", "response": r"\boxed{\frac{1}{2}}"}
+    data.write_text(json.dumps(row) + "\n")
+    halves = {(0, 0): r"\boxed{0.5}", (0, 1): r"\boxed{3}", (0, 2): r"\boxed{\dfrac12}"}
+    store = make_store(tmp_path / "s", data, 3, halves)
+    with pytest.raises(UserError, match=r"no '#### <number>'.*for formulas.*--grader math_verify"):
+        score(monkeypatch, store)
+    score(monkeypatch, store, "--grader", "math_verify", "--output_path", tmp_path / "m.json")
+    metrics = json.loads((tmp_path / "m.json").read_text())[0]["metrics"]
+    assert metrics["mean@1"]["value"] == pytest.approx(200 / 3)
+    assert metrics["maj1@3"]["value"] == 100.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a", "--seeds"], "two or more SAMPLES"),
+        (["a", "b", "--baseline", "c", "d"], "goes with --seeds"),
+        (["a", "b", "--seeds", "--baseline", "c"], "two or more seeds"),
+        (["a", "--changes_path", "c"], "two or more SAMPLES"),
+        (["a", "--graders", "--breakdown", "steps"], "its panel only"),
+        (["--output_path", "m.json"], "give SAMPLES"),
+    ],
+)
+def test_options_that_do_not_go_together_end_with_status_2(
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        score(monkeypatch, *arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_an_unfinished_store_is_scored_only_if_allowed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     texts = {key: text for key, text in TWO_SAMPLES.items() if key not in {(0, 0), (3, 0), (3, 1)}}
     store = make_store(tmp_path / "s", make_data(tmp_path / "d.jsonl"), 2, texts)
@@ -125,9 +341,11 @@ def test_an_unfinished_store_is_scored_only_if_allowed(
         score(monkeypatch, store)
     score(monkeypatch, store, "--allow_partial", "--output_path", tmp_path / "m.json")
     (entry,) = json.loads((tmp_path / "m.json").read_text())
-    # every problem that has samples counts with as many as the poorest has: one
-    assert (entry["n_problems"], entry["n_samples"]) == (3, 1)
-    assert {name: m["n_correct"] for name, m in entry["metrics"].items()} == {"mean@1": 1}
+    # K is what the poorest problem with samples has, one; of the others all samples count
+    assert (entry["n_problems"], entry["n_problems_left_out"], entry["n_samples"]) == (3, 1, 1)
+    assert {name: m["value"] for name, m in entry["metrics"].items()} == {"mean@1": 50.0}
+    warning = "scored 5 of 8 samples, 1 or more of each problem; 1 problems have none and are left"
+    assert f"{warning} out: 3\n" in capsys.readouterr().err
     empty = make_store(tmp_path / "empty", tmp_path / "d.jsonl", 2, {})
     with pytest.raises(UserError, match="holds no samples of these problems"):
         score(monkeypatch, empty, "--allow_partial")
@@ -156,7 +374,7 @@ def test_named_problems_are_joined_by_id_whatever_their_order(
     store = make_store(tmp_path / "s", data, 1, {(f"p{i}", 0): f"#### {i}" for i in range(4)})
     score(monkeypatch, store, "--data_path", reverse)
     printed = capsys.readouterr()
-    assert "100.0 ±" in printed.out
+    assert "100.0 [39.8, 100.0]" in printed.out
     assert "warning: " in printed.err
 
 
@@ -222,6 +440,29 @@ def test_without_samples_every_store_under_runs_is_listed(
     assert lines[4].endswith(" unfinished")
 
 
+def test_large_stores_are_listed_and_not_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("screl.store_list.MAX_SCORED", 7)
+    make_store(Path("runs/large"), make_data(tmp_path / "d.jsonl"), 2, TWO_SAMPLES)
+    score(monkeypatch)
+    line = capsys.readouterr().out.splitlines()[1]
+    assert "8 of 8" in line
+    assert line.endswith("not scored here (many samples): python eval.py runs/large")
+
+
+def test_a_pool_too_large_for_exact_votes_is_cut_and_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "d.jsonl"
+    data.write_text(json.dumps({"query": "q", "response": "#### 1"}) + "\n")
+    store = make_store(tmp_path / "s", data, 1001, {(0, j): f"#### {j % 3}" for j in range(1001)})
+    score(monkeypatch, store, "--output_path", tmp_path / "m.json")
+    assert json.loads((tmp_path / "m.json").read_text())[0]["n_samples"] == 1000
+    assert "scored 1000 of 1001 samples" in capsys.readouterr().err
+
+
 def test_help_and_exit_statuses(tmp_path: Path) -> None:
     result = run_script("eval.py", "--help")
     assert result.returncode == 0
@@ -230,8 +471,9 @@ def test_help_and_exit_statuses(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == f"error: {VOTES} is not a sample store; say --data_path TEST.jsonl\n"
     broken = tmp_path / "raw_generation_greedy.json"
-    broken.write_text("{\n")
+    broken.write_text("{no\n" * 80)
     result = run_script("eval.py", broken, "--data_path", PROBLEMS)
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.count("\n") == 1
-    assert result.stderr.startswith(f"error: {broken}:1: expected [[prompt, completion]]")
+    *progress, error = result.stderr.splitlines()
+    assert error.startswith(f"error: {broken}:1: expected [[prompt, completion]]")
+    assert progress == [f"{broken}: 1 greedy sample of each of 80 problems"]

@@ -59,7 +59,7 @@ def check_rft_rows(rft: Path, asked: Path) -> None:
     rows = [json.loads(line) for line in rft.read_text().splitlines()]
     problems = load_problems(asked)
     results = json.loads(rft.with_suffix(".run.json").read_text())["results"]
-    assert len(rows) == len(problems) + results["n_distinct"] > len(problems)
+    assert len(rows) == len(problems) + results["runs"][0]["funnel"]["n_kept"] > len(problems)
     assert [row for row in rows if row["response"] in {p.solution for p in problems}]
     paths: dict[str, list[str]] = {}
     for row in rows:

@@ -1,0 +1,66 @@
+"""What lies under a folder of runs: every sample store, how far it is, and its scores."""
+
+from pathlib import Path
+
+from screl.ballots import Rules
+from screl.completions import open_runs
+from screl.files import UserError
+from screl.problems import load_problems
+from screl.score_tables import show_mean
+from screl.scoring import score_runs
+from screl.store import MANIFEST, read_manifest, stored_n_samples
+from screl.table import format_table
+
+# Test sets with 100 samples a problem are scored in the list; the 747,300 samples of a training
+# set, which nobody compares by score, are not.
+MAX_SCORED = 200_000
+CHUNK_BYTES = 2**24
+
+
+def store_table(root: Path, rules: Rules) -> str | None:
+    """Every sample store under ``root`` with its progress and scores; None if there is none.
+
+    Finished stores of up to MAX_SCORED samples are scored. Of others only line ends are counted.
+    """
+    paths = sorted(path.parent for path in root.rglob(MANIFEST))
+    header = ["run", "model", "data", "samples done", "scores"]
+    rows = [header, *(_store_row(path, rules) for path in paths)]
+    return format_table(rows) if paths else None
+
+
+def _store_row(path: Path, rules: Rules) -> list[str]:
+    """A store that cannot be read or scored says why in the column of its scores."""
+    try:
+        manifest = read_manifest(path)
+        n_samples = stored_n_samples(manifest, path)
+        n_done = sum(_count_lines(file) for file in path.glob("samples-*.jsonl"))
+    except UserError as error:
+        return [str(path), "-", "-", "-", str(error)]
+    model, data_path = (
+        Path(str(manifest.get(key, "-"))) for key in ("model_name_or_path", "data_path")
+    )
+    n_problems = manifest.get("n_problems")
+    n_expected = n_samples * n_problems if isinstance(n_problems, int) else None
+    cells = [str(path), "/".join(model.parts[-2:]), data_path.name]
+    cells.append(f"{n_done} of {n_expected or '?'}")
+    if n_expected and n_done < n_expected:
+        return [*cells, "unfinished"]
+    if n_done > MAX_SCORED:
+        return [*cells, f"not scored here (many samples): python eval.py {path}"]
+    try:
+        return [*cells, _scores(path, data_path, rules)]
+    except UserError as error:
+        return [*cells, f"not scored: {error}"]
+
+
+def _scores(path: Path, data_path: Path, rules: Rules) -> str:
+    problems = load_problems(data_path)
+    score = score_runs(open_runs(path, problems, "test"), problems, data_path, rules)
+    names = [name for name in score.headline() if not name.startswith("pass@")]
+    return ", ".join(f"{name} {show_mean(score.scores[name])}" for name in names)
+
+
+def _count_lines(path: Path) -> int:
+    """Whole lines."""
+    with open(path, "rb") as file:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(CHUNK_BYTES), b""))
