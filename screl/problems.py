@@ -1,5 +1,10 @@
-"""Problems and training data: JSONL rows ``{"query", "response"}``, optionally ``problem_id``."""
+"""Problems and training data: JSONL rows ``{"query", "response"}``, optionally ``problem_id``.
 
+The keys of GSM8K (``question``, ``answer``) and of MATH (``problem``, ``solution``) on the hub are
+understood too.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +13,8 @@ from screl.files import UserError, read_jsonl
 
 ProblemId = int | str
 
-OWN_KEYS = ("query", "response", "problem_id")
+QUESTION_KEYS = ("query", "question", "problem")
+SOLUTION_KEYS = ("response", "answer", "solution")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +39,13 @@ def load_problems(path: Path) -> list[Problem]:
     problems: list[Problem] = []
     line_of_id: dict[ProblemId, int] = {}
     for number, row in read_jsonl(path):
-        for key in ("query", "response"):
-            if not isinstance(row.get(key), str):
-                raise UserError(
-                    f"{path}:{number}: no text under {key!r} (found keys: {', '.join(row)}); "
-                    'every line must be {"query": ..., "response": ...}'
-                )
-        if not row["query"].strip():
-            raise UserError(f"{path}:{number}: the query is empty; mend or delete this line")
+        question_key = _find_key(row, QUESTION_KEYS, path, number)
+        solution_key = _find_key(row, SOLUTION_KEYS, path, number)
+        question, solution = row[question_key], row[solution_key]
+        if not question.strip():
+            raise UserError(
+                f"{path}:{number}: the {question_key} is empty; mend or delete this line"
+            )
         problem_id = row.get("problem_id", len(problems))
         if not isinstance(problem_id, int | str):
             raise UserError(f"{path}:{number}: problem_id must be a number or a text")
@@ -50,6 +55,17 @@ def load_problems(path: Path) -> list[Problem]:
                 f"{line_of_id[problem_id]}; ids must be unique"
             )
         line_of_id[problem_id] = number
-        extra = {key: value for key, value in row.items() if key not in OWN_KEYS}
-        problems.append(Problem(problem_id, row["query"], row["response"], number, extra))
+        own = (question_key, solution_key, "problem_id")
+        extra = {key: value for key, value in row.items() if key not in own}
+        problems.append(Problem(problem_id, question, solution, number, extra))
     return problems
+
+
+def _find_key(row: dict[str, Any], keys: Sequence[str], path: Path, number: int) -> str:
+    for key in keys:
+        if isinstance(row.get(key), str):
+            return key
+    raise UserError(
+        f"{path}:{number}: no text under {keys[0]!r} (found keys: {', '.join(row)}); "
+        'every line must be {"query": ..., "response": ...}'
+    )

@@ -20,10 +20,21 @@ def test_ids_are_row_numbers_or_given(tmp_path: Path) -> None:
     ]
 
 
+def test_the_keys_of_the_hub_are_understood_and_others_kept(tmp_path: Path) -> None:
+    gsm8k = {"question": "a", "answer": "b"}
+    math = {"problem": "c", "solution": "d", "level": "Level 5", "type": "Algebra"}
+    lines = [json.dumps(gsm8k), json.dumps(math)]
+    first, second = load_problems(write_lines(tmp_path / "p.jsonl", lines))
+    assert (first.question, first.solution, first.extra) == ("a", "b", {})
+    assert (second.question, second.solution) == ("c", "d")
+    assert second.extra == {"level": "Level 5", "type": "Algebra"}
+
+
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        ('{"question": "a", "answer": "b"}', ":2: no text under 'query'.*question, answer"),
+        ('{"q": "a", "answer": "b"}', ":2: no text under 'query'.*q, answer"),
+        ('{"problem": " ", "solution": "b"}', ":2: the problem is empty"),
         ('{"query": "a", "response": 5}', ":2: no text under 'response'"),
         ('{"query": " ", "response": "b"}', ":2: the query is empty"),
         ('{"query": "a", "response": "b", "problem_id": 0}', ":2: problem_id 0 is already on line"),
