@@ -25,7 +25,7 @@ from screl.store import index_store, is_store, parse_sample, read_manifest, stor
 
 Result = TypeVar("Result")
 
-BLOCK_SAMPLES = 2**14  # read at a time by each process: about 10 MB
+BLOCK_SAMPLES = 2**15  # read at a time by each process: about 20 MB
 
 
 class Completion(NamedTuple):

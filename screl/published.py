@@ -98,30 +98,36 @@ def index_published(
     up) are left out.
     """
     files = [path for of_sample in run.files for path in of_sample]
-    lines = dict(zip(files, parallel_map(find_all_lines, files, (), n_workers), strict=True))
-    finder = ProblemFinder(problems)
-    found: list[Samples] = []
+    lines = parallel_map(find_all_lines, files, (), n_workers)
+    found = _join(run, lines, ProblemFinder(problems), allow_partial)
+    return make_index(files, found, problems, len(run.files))
+
+
+def _join(
+    run: PublishedRun, lines: Iterator[Lines], finder: "ProblemFinder", allow_partial: bool
+) -> Iterator[Samples]:
+    """Yield the samples of each file, given its ``lines``."""
+    n_problems = len(finder.problems)
     for sample_id, of_sample in enumerate(run.files):
-        n_before = 0
-        n_lines = sum(len(lines[path].starts) for path in of_sample)
-        if n_lines < len(problems) and not allow_partial:
+        shards = [(path, next(lines)) for path in of_sample]
+        n_lines = sum(len(of_shard.starts) for _, of_shard in shards)
+        if n_lines < n_problems and not allow_partial:
             raise UserError(
-                f"{', '.join(map(str, of_sample))}: {n_lines} lines for {len(problems)} problems; "
+                f"{', '.join(map(str, of_sample))}: {n_lines} lines for {n_problems} problems; "
                 "give the problems it was sampled for, or complete it, or pass --allow_partial"
             )
-        for path in of_sample:
-            starts, lengths = lines[path]
+        n_before = 0
+        for path, (starts, lengths) in shards:
             if allow_partial:
-                positions = finder.find_all(path, lines[path], n_before)
-                positions[max(0, len(problems) - n_before) :] = len(problems)  # the surplus
+                positions = finder.find_all(path, Lines(starts, lengths), n_before)
+                positions[max(0, n_problems - n_before) :] = n_problems  # the surplus
             else:
                 positions = np.arange(n_before, n_before + len(starts))
-                _check_surplus(path, lines[path], len(problems) - n_before, finder)
+                _check_surplus(path, Lines(starts, lengths), n_problems - n_before, finder)
             n_before += len(starts)
-            keep = positions < len(problems)
+            keep = positions < n_problems
             sample_ids = np.full(int(keep.sum()), sample_id)
-            found.append(Samples(positions[keep], sample_ids, starts[keep], lengths[keep]))
-    return make_index(files, found, problems, len(run.files))
+            yield Samples(positions[keep], sample_ids, starts[keep], lengths[keep])
 
 
 def parse_published(line: bytes) -> tuple[str | None, str]:

@@ -5,7 +5,7 @@ need all samples of one problem together. An index of line positions (14 bytes a
 once, and blocks of problems are read by it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -87,9 +87,9 @@ def concatenate(parts: Sequence[Samples]) -> Samples:
 
 
 def make_index(
-    files: Sequence[Path], found: Sequence[Samples], problems: Sequence[Problem], n_samples: int
+    files: Sequence[Path], found: Iterable[Samples], problems: Sequence[Problem], n_samples: int
 ) -> SampleIndex:
-    """The index of ``found[f]``, the samples in ``files[f]``, with ids below ``n_samples``.
+    """The index of what is ``found`` in each of ``files``, with ids below ``n_samples``.
 
     Raises UserError, with file and line, if a sample is there twice.
     """
@@ -126,11 +126,13 @@ def read_lines(index: SampleIndex, begin: int, end: int) -> list[list[bytes | No
     starts, lengths = index.starts[begin:end].ravel(), index.lengths[begin:end].ravel()
     ends = starts + lengths
     lines: list[bytes | None] = [None] * len(file_no)
-    for number in np.unique(file_no[file_no != MISSING]).tolist():
-        cells = np.flatnonzero(file_no == number)
-        cells = cells[np.argsort(starts[cells])]
+    there = np.flatnonzero(file_no != MISSING)
+    there = there[np.lexsort((starts[there], file_no[there]))]
+    for cells in np.split(there, np.flatnonzero(np.diff(file_no[there])) + 1):
+        if not len(cells):  # of no samples at all
+            break
         is_apart = starts[cells[1:]] > ends[cells[:-1]]
-        with open_for_reading(index.files[number]) as file:
+        with open_for_reading(index.files[file_no[cells[0]]]) as file:
             for group in np.split(cells, np.flatnonzero(is_apart) + 1):
                 first = int(starts[group[0]])
                 file.seek(first)
