@@ -7,12 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from screl import rejection
 from screl.answers import Fidelity
 from screl.completions import Completion
 from screl.equations import equation_path
 from screl.problems import Problem
-from screl.rejection import Fate, ProblemState, Rules, fates, filter_problem, new_state
-from screl.selection import Keep
+from screl.rejection import (
+    Fate,
+    ProblemState,
+    Rules,
+    Verdict,
+    fates,
+    filter_problem,
+    make_judge,
+    new_state,
+)
+from screl.selection import Keep, select_at_random
 
 PROBLEM = Problem("p", "How many are 1 and 2?", "Together <<1+2=3>>3.\n#### 3", 1)
 CASES: list[tuple[str, Fate, Fate]] = [  # text, under strict, under paper
@@ -69,6 +79,34 @@ def test_counts() -> None:
             "cut_off": 4,
         }
     )
+
+
+def test_tokens_are_counted_where_they_are_known() -> None:
+    run = [Completion(0, "a\n#### 4", 7, None), Completion(1, "bc\n#### 4", None, None)]
+    (counts,) = filter_problem(PROBLEM, [run], Rules("strict")).counts
+    assert (counts["tokens"], counts["tokens_known"], counts["characters"]) == (7, 1, 17)
+
+
+def test_only_a_valid_text_has_a_path() -> None:
+    judge = make_judge(PROBLEM, Rules("strict"))
+    assert judge("<<2+1=3>>") == Verdict("no_answer", "", ())
+    assert judge("<<2+2=3>>\n#### 3") == Verdict("false_equation", "", ())
+    assert judge("<<2+1=3>>\n#### 3") == Verdict("valid", "2+1=3", ())
+
+
+def test_the_same_text_or_equations_are_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    extract, judge_equations = rejection.extract_answer, rejection.judge_equations
+    monkeypatch.setattr(
+        rejection, "extract_answer", lambda text, f: calls.append(text) or extract(text, f)
+    )
+    monkeypatch.setattr(
+        rejection, "judge_equations", lambda eqs, f: calls.append(eqs) or judge_equations(eqs, f)
+    )
+    texts = ["a <<2+1=3>>\n#### 3", "b <<2+1=3>>\n#### 3"]
+    judge = make_judge(PROBLEM, Rules("strict"))
+    assert len({judge(text) for text in texts * 2}) == 1
+    assert calls == [PROBLEM.solution, texts[0], ("2+1=3",), texts[1]]
 
 
 def test_first_seen_is_kept_by_run() -> None:
@@ -150,14 +188,32 @@ def test_process_checks_reject_and_are_counted() -> None:
     assert kept_texts(texts, Rules("strict")) == texts[::-1]
 
 
-def test_all_right_samples_and_controls() -> None:
+def test_process_checks_look_at_valid_texts_only() -> None:
+    judge = make_judge(PROBLEM, Rules("strict", process_checks=("unused_result",)))
+    assert judge("<<2+1=3>> <<3*5=15>>\n#### 3") == Verdict("process_check", "", ["unused_result"])
+    assert judge("<<2+1=3>> <<3*5=16>>\n#### 3") == Verdict("false_equation")
+
+
+def test_all_right_samples_can_be_kept_and_more_of_them() -> None:
     texts = [f"{'x' * i} <<2+1=3>>\n#### 3" for i in range(9)] + ["<<4-1=3>>\n#### 3", "no"]
-    assert kept_texts(texts, Rules("paper", keep="all")) == texts[:-1]
-    keeps: list[Keep] = ["random_rows", "random_tokens"]
-    for keep in keeps:
-        kept = kept_texts(texts, Rules("strict", keep=keep, seed=1))
-        assert set(kept) <= set(texts[:-1])
-    assert len(kept_texts(texts, Rules("strict", keep="random_rows"))) == 2
+    rules = Rules("paper", keep="all")
+    known = filter_problem(PROBLEM, [completions(texts)], rules)
+    assert [candidate.text for candidate in known.kept] == texts[:-1]
+    more = completions(["<<3=3>>\n#### 3"], first=len(texts))
+    state = filter_problem(PROBLEM, [more], rules, {"p": known})
+    assert [candidate.text for candidate in state.kept] == [*texts[:-1], more[0].text]
+
+
+@pytest.mark.parametrize("keep", ["random_rows", "random_tokens"])
+def test_the_controls_are_drawn_by_seed_and_problem(keep: Keep) -> None:
+    texts = [f"{'x' * i} <<{path}=3>>\n#### 3" for i in range(9) for path in ("2+1", "4-1")]
+    run = completions([*texts, "no"])
+    everything = filter_problem(PROBLEM, [run], Rules("strict", keep="all")).kept
+    chosen = filter_problem(PROBLEM, [run], Rules("strict")).kept
+    for seed in range(3):
+        kept = filter_problem(PROBLEM, [run], Rules("strict", keep=keep, seed=seed)).kept
+        assert kept == select_at_random(everything, chosen, keep, f"{seed} p")
+    assert Rules("strict") == Rules("strict", process_checks=(), keep="distinct", seed=0)
 
 
 def test_no_samples() -> None:

@@ -1,8 +1,10 @@
 """The choice of one completion per path, against references written from the rule alone."""
 
 import random
+from collections.abc import Callable
 from functools import cache
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
@@ -91,6 +93,8 @@ def test_the_later_completion_wins_only_if_strictly_farther() -> None:
     assert published([as_near, other, "<<1+2=3>>yz"]) == [as_near, other]
     # alone, every distance sum is zero: the first stays
     assert published([near, far]) == [near]
+    # what has lost may win when there are others to be far from
+    assert published([near, far, other, far]) == [far, other]
 
 
 @given(st.text("ab\n", max_size=30), st.text("abc\n", max_size=30))
@@ -99,6 +103,35 @@ def test_the_bound_is_never_below_the_distance(a: str, b: str) -> None:
     assert bound >= edit_distance(a, b)
     if "\n" not in a + b:
         assert bound == edit_distance(a, b)
+
+
+def test_a_line_too_many_counts_with_its_line_break() -> None:
+    for a, b, bound in ((["a", "bc"], ["a"], 3), (["ab"], ["b", "c", ""], 4)):
+        assert distance_bound(a, b, cache(Levenshtein.distance)) == bound
+
+
+def test_what_cannot_win_costs_no_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds, distances = [], []
+
+    class Counting:
+        @staticmethod
+        def distance(a: str, b: str) -> int:
+            if "\n" in a:  # a text, not a line
+                distances.append(a)
+            return Levenshtein.distance(a, b)
+
+    def counting_bound(a: list[str], b: list[str], line_distance: Callable[[str, str], int]) -> int:
+        bounds.append("\n".join(a))
+        return distance_bound(a, b, line_distance)
+
+    monkeypatch.setattr("screl.selection.Levenshtein", Counting)
+    monkeypatch.setattr("screl.selection.distance_bound", counting_bound)
+    first, other = "<<1+2=3>>\nabcdef", "<<2+1=3>>\nzz"
+    as_far = "<<1+2=3>>\nabcdeg"  # the bound rules it out
+    shifted = "\n<<1+2=3>>\nzz"  # nearly the other text, but line by line it is far from it
+    assert published([first, other, first, *[as_far] * 2, *[shifted] * 2]) == [first, other]
+    assert bounds == [as_far, shifted]
+    assert distances == [other, shifted]
 
 
 def farthest(completions: list[str]) -> list[str]:
@@ -136,13 +169,19 @@ def test_equal_texts_are_credited_to_the_first_run_and_sample() -> None:
     assert (kept.source, kept.sample_id) == (0, 0)
 
 
+def test_the_path_of_the_solution_is_that_of_strict() -> None:
+    texts = ["a <<1+2=3>>", "b <<2+1=3>>"]
+    kept = select_farthest(candidates(texts), "Together <<$1 + $2 = $3>>3.\n#### 3")
+    assert [candidate.text for candidate in kept] == texts[1:]
+
+
 def pool(n_tokens: list[int]) -> list[Candidate]:
     return [Candidate("p", f"text {i}", 0, i, n) for i, n in enumerate(n_tokens)]
 
 
 def test_random_rows_are_as_many_and_depend_on_the_seed() -> None:
-    everything = pool([10] * 30)
-    chosen = everything[:7]
+    everything = pool([10, 1000] * 15)
+    chosen = everything[:14:2]
     kept = select_at_random(everything, chosen, "random_rows", "0 a")
     assert len({candidate.sample_id for candidate in kept}) == 7
     assert kept == select_at_random(everything, chosen, "random_rows", "0 a")
@@ -161,6 +200,11 @@ def test_random_tokens_come_as_near_as_the_order_allows(lengths: list[int], n: i
     assert misses[len(kept)] == min(misses)
 
 
+def test_of_two_numbers_of_rows_as_near_the_smaller_is_taken() -> None:
+    assert len(select_at_random(pool([4] * 3), pool([6]), "random_tokens", "s")) == 1
+
+
 def test_characters_count_where_tokens_are_not_known() -> None:
     everything = [Candidate("p", "x" * 10, 0, i, None) for i in range(9)]
     assert len(select_at_random(everything, everything[:4], "random_tokens", "s")) == 4
+    assert [length(everything[0]), length(everything[0]._replace(n_tokens=7))] == [10, 7]

@@ -81,6 +81,16 @@ def test_the_largest_pool_is_still_exact() -> None:
     assert alone == pytest.approx([k / MAX_SAMPLES for k in range(1, MAX_SAMPLES + 1)])
 
 
+def test_rounding_neither_exceeds_one_nor_depends_on_the_order() -> None:
+    assert expected_maj([2] * 57 + [None], RIGHT, 58).max() == 1.0
+    rivals = [[10] * 20, [11] * 13, [12] * 17, [13] * 11]
+    forwards, backwards = (
+        expected_maj([2] * 30 + list(itertools.chain(*order)) + [None] * 9, RIGHT, 100)
+        for order in (rivals, reversed(rivals))
+    )
+    assert forwards.tolist() == backwards.tolist()
+
+
 def test_several_right_answers_vote_as_one() -> None:
     assert expected_maj(["1/2", "0.5", "3", "4"], {"1/2", "0.5"}, 4)[-1] == 1.0
 
@@ -88,6 +98,7 @@ def test_several_right_answers_vote_as_one() -> None:
 def test_nobody_votes() -> None:
     assert expected_maj([None, None], RIGHT, 2).tolist() == [0.0, 0.0]
     assert first_k_maj([None, None], RIGHT, 2).tolist() == [0.0, 0.0]
+    assert first_k_maj([None, None], {None}, 2).tolist() == [0.0, 0.0]
     assert majority([None]) == []
 
 
@@ -106,6 +117,11 @@ def test_the_paper_gives_a_tie_to_the_first_seen() -> None:
     assert first_k_maj(["3", "5", "5", "3"], {"5"}, 4).tolist() == [0, 0, 1, 0]
     assert first_k_maj(["5", "3", "3", "5"], {"5"}, 4).tolist() == [1, 1, 0, 1]
     assert first_k_maj(["18", "18.0", "7", "7"], {"18", "18.0"}, 4).tolist() == [1, 1, 1, 0]
+    assert first_k_maj(["3", "5", "5", "5", "3"], {"5"}, 5).tolist() == [0, 0, 1, 1, 1]
+
+
+def test_the_paper_can_be_asked_for_the_first_few() -> None:
+    assert first_k_maj(["3", "5", "5"], {"5"}, 2).tolist() == [0, 0]
 
 
 @given(st.integers(1, 8).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))))

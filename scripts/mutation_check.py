@@ -1,0 +1,138 @@
+"""Break every line of the modules on which results hang, and see a test go red each time.
+
+    python scripts/mutation_check.py [MODULE ...]     # default: answers selection rejection votes
+
+The faults are those of scripts/mutants.py. Each is tried in a temporary copy of the source, with
+tests/test_MODULE.py and hypothesis seeded. Prints how many mutants there were, how many a test
+killed, and every survivor; exits with 1 if one is not in EQUIVALENT. Each has a process of its own,
+forked after the slow imports, and limits to its time and memory: needs Linux.
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import hypothesis
+import numpy  # noqa: F401 - for the forked processes, as are the imports of hypothesis and pytest
+import pytest
+import rapidfuzz.distance  # noqa: F401
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.mutants import mutants
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = ("answers", "selection", "rejection", "votes")
+CPU_SECONDS = 60  # ten times what the tests of a module take; a mutant may loop for ever,
+MEMORY_BYTES = 8 << 30  # and fill the memory with it
+
+# Mutants that no test can tell from the module, and why.
+_FARTHER = "if current is None or (-far, candidate[1:4]) < (-current[0], current[1][1:4]):"
+_ONE_SAMPLE = "only the same sample has the same text, source and sample_id"
+_LEAD = "lead = 1 if winner is None else counts[answer] - counts[winner]"
+EQUIVALENT = {
+    r'if "\0" in text: -> if True:': "what has no NUL is not changed",
+    r'text = text.split("\0", maxsplit=1)[0] -> text = text.split("\0", maxsplit=2)[0]': (
+        "what follows the first NUL is not used"
+    ),
+    "if len(a) != len(b): -> if True:": "no line more, nothing added",
+    f"{_FARTHER} -> if current is None or "
+    "((-far, candidate[1:4]) <= (-current[0], current[1][1:4])):": _ONE_SAMPLE,
+    f"{_FARTHER} -> {_FARTHER.replace('candidate[1:4]', 'candidate[1:]')}": _ONE_SAMPLE,
+    f"{_FARTHER} -> {_FARTHER.replace('candidate[1:4]', 'candidate[1:5]')}": _ONE_SAMPLE,
+    f"{_FARTHER} -> {_FARTHER.replace('[1][1:4]', '[1][1:]')}": _ONE_SAMPLE,
+    f"{_FARTHER} -> {_FARTHER.replace('[1][1:4]', '[1][1:5]')}": _ONE_SAMPLE,
+    'if verdict.reason == "valid" and rules.process_checks: -> '
+    "if (verdict.reason == 'valid'):": "where there are no process checks, none fails",
+    "counts[answer] += 1 -> counts[answer] += 2": "the order of the counts is the same",
+    f"{_LEAD} -> {_LEAD.replace('winner is None', 'False')}": "a Counter's missing count is 0",
+    f"{_LEAD} -> {_LEAD.replace('1 if', '2 if')}": "only its sign counts",
+    "if lead > 0 or (lead == 0 and first_at[answer] < first_at[winner]): -> "
+    "if lead > 0 or (lead == 0 and (first_at[answer] <= first_at[winner])):": (
+        "only the winner is first where the winner is, and it stays"
+    ),
+    "most = max(counts.values(), default=0) -> most = max(counts.values(), default=1)": (
+        "of no answers none is returned anyway"
+    ),
+}
+
+
+def is_green(copied: Path, module: str) -> bool:
+    """Whether the tests of ``module`` pass in the copy, in a process of their own."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1] == 0
+    status = 1
+    try:
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        log = os.open(copied / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.chdir(copied)
+        options = "-x -q -p no:cacheprovider -p no:xdist --assert=plain --hypothesis-seed=0"
+        status = pytest.main([*options.split(), f"tests/test_{module}.py"])
+    finally:
+        os._exit(status)
+
+
+def check(module: str, copied: Path) -> int:
+    """Try the mutants of ``module``, print what survives, and return how many should not."""
+    path = copied / f"screl/{module}.py"
+    source = path.read_text(encoding="utf-8")
+    if not is_green(copied, module):
+        sys.exit(
+            f"tests/test_{module}.py is red before any change:\n{(copied / 'log.txt').read_text()}"
+        )
+    start, tried = time.monotonic(), mutants(source)
+    survivors = []
+    for text, change in tried.items():
+        path.write_text(text, encoding="utf-8")
+        if is_green(copied, module):
+            survivors.append(change)
+    path.write_text(source, encoding="utf-8")
+    unknown = [change for change in survivors if change[1] not in EQUIVALENT]
+    print(
+        f"{module}: {len(tried)} mutants, {len(tried) - len(survivors)} killed, "
+        f"{len(survivors) - len(unknown)} equivalent, {len(unknown)} survived; "
+        f"{time.monotonic() - start:.0f} s",
+        flush=True,
+    )
+    for line, was_and_now in unknown:
+        print(f"  screl/{module}.py:{line}: {was_and_now}", flush=True)
+    return len(unknown)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Break every line; a test has to go red.")
+    parser.add_argument(
+        "modules", nargs="*", metavar="MODULE", help=f"default: {' '.join(MODULES)}"
+    )
+    modules = parser.parse_args().modules or MODULES
+    for module in modules:
+        if not (ROOT / f"tests/test_{module}.py").is_file():
+            parser.error(f"there is no tests/test_{module}.py; name a module of screl, as in votes")
+    sys.dont_write_bytecode = True  # two mutants of one second and one size look the same to .pyc
+    hypothesis.settings.register_profile(
+        "mutants",
+        database=None,
+        deadline=None,
+        phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+    )  # a failure needs neither to be remembered nor to be made small
+    hypothesis.settings.load_profile("mutants")
+    with tempfile.TemporaryDirectory() as folder:
+        copied = Path(folder)
+        skip = shutil.ignore_patterns("__pycache__")
+        for name in ("screl", "tests"):
+            shutil.copytree(ROOT / name, copied / name, ignore=skip)
+        shutil.copy(ROOT / "pyproject.toml", copied)
+        return int(sum(check(module, copied) for module in modules) > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
