@@ -1,6 +1,7 @@
 """The whole pipeline on the miniature: SFT -> samples -> filter -> RFT -> scores."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -78,8 +79,10 @@ def check_scores(folder: Path, test: Path, shown: str) -> None:
     ]  # fmt: skip
     assert greedy["metrics"]["maj1@1"]["n_correct"] == len(right)
     assert greedy["metrics"]["maj1@1"]["value"] == pytest.approx(100 * len(right) / 16)
-    assert f"{100 * len(right) / 16:.1f} ±" in shown
-    assert set(voted["metrics"]) == {"mean@1", "maj1@3", "pass@3"}
+    # "±", or an exact interval where all problems score the same: how many this tiny model gets
+    # right differs between machines, whose floating point differs
+    assert re.search(rf"\b{100 * len(right) / 16:.1f} [±\[]", shown)
+    assert set(voted["metrics"]) == {"mean@1", "maj1@2", "pass@2", "maj1@3", "pass@3"}
     assert voted["metrics"]["pass@3"]["value"] >= voted["metrics"]["mean@1"]["value"]
 
 
