@@ -98,8 +98,8 @@ def check(config: CollectConfig) -> None:
         if config.explain is None and not config.compare:
             raise UserError("where to? give --output_path RFT.jsonl")
         return
-    for suffix in (".jsonl", ".run.json", ".sources.jsonl", ".state.jsonl"):
-        output = config.output_path.with_suffix(suffix)
+    beside = (".run.json", ".sources.jsonl", ".state.jsonl")
+    for output in (config.output_path, *map(config.output_path.with_suffix, beside)):
         refuse_to_overwrite(output, [config.data_path, *config.samples])
 
 

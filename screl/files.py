@@ -59,7 +59,12 @@ def parse_object(line: bytes, where: str) -> dict[str, Any]:
 
 
 def write_atomic(path: Path, parts: Iterable[str]) -> None:
-    """Write the concatenated ``parts`` to ``path``: all of it, or nothing if anything fails."""
+    """Write the concatenated ``parts`` to ``path``: all of it, or nothing if anything fails.
+
+    A link is followed. UserError if ``path`` is a folder or a device.
+    """
+    path = path.resolve()
+    refuse_special_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -72,13 +77,22 @@ def write_atomic(path: Path, parts: Iterable[str]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def refuse_special_file(path: Path) -> None:
+    """UserError if ``path`` exists and is no regular file: a folder, or a device such as /dev/null,
+    which renaming a finished file into place would remove."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is not a regular file; give another path to write to")
+
+
 def refuse_to_overwrite(output: Path, inputs: Iterable[Path]) -> None:
-    """UserError if writing ``output`` would destroy one of ``inputs``, or samples inside one."""
+    """UserError if writing ``output`` would destroy one of ``inputs``, samples inside one, or
+    anything that is no regular file."""
     output = output.resolve()
+    refuse_special_file(output)
     for given in inputs:
         inside = output.parent == given.resolve() and output.name.startswith(INPUT_NAMES)
         if output == given.resolve() or inside:
-            raise UserError(f"{output}: is an input; give another --output_path")
+            raise UserError(f"{output}: is an input; give another path to write to")
 
 
 def write_json(path: Path, value: Any) -> None:

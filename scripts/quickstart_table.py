@@ -21,6 +21,7 @@ from screl.config import run_main
 from screl.files import read_json
 from screl.metrics import Floats, mean_and_error
 from screl.problems import load_problems
+from screl.score_tables import show
 from screl.scoring import score_runs
 from screl.table import format_table
 
@@ -55,11 +56,11 @@ def scores_of(stores: list[Path], metric: str) -> Floats | None:
 
 
 def show_mean(scores: Floats | None) -> str:
-    """``value ± standard error`` in percent, of the seeds' mean."""
+    """``value ± standard error`` in percent, of the seeds' mean; an interval where all are equal."""
     if scores is None:
         return "-"
     (value,), (error,) = mean_and_error(scores.mean(axis=0)[:, None])
-    return f"{value:.1f} ± {error:.1f}"
+    return show(value, error, scores.shape[1])
 
 
 def show_difference(scores: Floats, baseline: Floats) -> str:

@@ -382,9 +382,9 @@ def test_the_inputs_are_never_overwritten(tmp_path: Path, monkeypatch: pytest.Mo
     data = make_data(tmp_path / "d.jsonl")
     store = make_store(tmp_path / "s", data, 2, TWO_SAMPLES)
     for path in (data, store / "samples-0.jsonl"):
-        with pytest.raises(UserError, match="is an input; give another --output_path"):
+        with pytest.raises(UserError, match="is an input; give another path to write to"):
             score(monkeypatch, store, "--data_path", data, "--output_path", path)
-        with pytest.raises(UserError, match="is an input; give another --output_path"):
+        with pytest.raises(UserError, match="is an input; give another path to write to"):
             score(monkeypatch, store, "--output_path", path)  # the data that the store names
     for _ in range(2):  # metrics may lie beside the samples, and be written again
         score(monkeypatch, store, "--output_path", store / "metrics.json")

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from screl.files import UserError, parse_object, read_json, read_jsonl, write_atomic
+from screl.files import (
+    UserError,
+    parse_object,
+    read_json,
+    read_jsonl,
+    refuse_to_overwrite,
+    write_atomic,
+)
 
 
 def test_rows_come_with_their_line_numbers(tmp_path: Path) -> None:
@@ -74,6 +81,22 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monk
         write_atomic(path, ["new"])
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_link_is_followed_and_a_pipe_is_kept(tmp_path: Path) -> None:
+    target, link, pipe = tmp_path / "target", tmp_path / "link", tmp_path / "pipe"
+    target.write_text("old")
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+    write_atomic(link, ["new"])
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    for path in (pipe, tmp_path):
+        with pytest.raises(UserError, match="is not a regular file"):
+            write_atomic(path, ["new"])
+        with pytest.raises(UserError, match="is not a regular file"):
+            refuse_to_overwrite(path, [])
+    assert pipe.is_fifo()
 
 
 def test_damaged_json_is_named(tmp_path: Path) -> None:
