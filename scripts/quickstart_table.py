@@ -56,7 +56,7 @@ def scores_of(stores: list[Path], metric: str) -> Floats | None:
 
 
 def show_mean(scores: Floats | None) -> str:
-    """``value ± standard error`` in percent, of the seeds' mean; an interval where all are equal."""
+    """``value ± standard error`` of the seeds' mean in percent; an interval where all are equal."""
     if scores is None:
         return "-"
     (value,), (error,) = mean_and_error(scores.mean(axis=0)[:, None])
