@@ -24,7 +24,7 @@ from screl.completions import Run, map_problems, read_completions
 from screl.config import option, parse_config, run_main, show_config
 from screl.equations import equation_path
 from screl.fidelity_report import compare_problem, comparison_report, explain, merge
-from screl.files import UserError, refuse_to_overwrite, write_atomic
+from screl.files import UserError, beside, real_path, refuse_to_overwrite, write_atomic
 from screl.filter_state import continue_from, save_state
 from screl.funnel import report_runs, report_tables, shared_paths, to_json
 from screl.inputs import open_and_tell
@@ -88,9 +88,9 @@ def main() -> None:
 
 def check(config: CollectConfig) -> None:
     """UserError for options that contradict each other, and for outputs that are inputs."""
-    resolved = [path.resolve() for path in config.samples]
+    resolved = [real_path(path) for path in config.samples]
     for path in config.samples:
-        if resolved.count(path.resolve()) > 1:
+        if resolved.count(real_path(path)) > 1 or real_path(path).parent in resolved:
             raise UserError(f"{path}: given twice; give every run once in --samples")
     if config.no_dedup and config.control != "none":
         raise UserError("--no_dedup keeps every right sample; leave out --control or --no_dedup")
@@ -98,8 +98,9 @@ def check(config: CollectConfig) -> None:
         if config.explain is None and not config.compare:
             raise UserError("where to? give --output_path RFT.jsonl")
         return
-    beside = (".run.json", ".sources.jsonl", ".state.jsonl")
-    for output in (config.output_path, *map(config.output_path.with_suffix, beside)):
+    refuse_to_overwrite(config.output_path, [config.data_path, *config.samples])
+    for ending in (".run.json", ".sources.jsonl", ".state.jsonl"):
+        output = beside(config.output_path, ending)
         refuse_to_overwrite(output, [config.data_path, *config.samples])
 
 
@@ -125,7 +126,7 @@ def collect(
 ) -> None:
     """Filter, write the RFT data and what lies beside it, print the funnel."""
     rules = rules_of(config)
-    state_path = output.with_suffix(".state.jsonl")
+    state_path = beside(output, ".state.jsonl")
     known, rest = None, runs
     if rules.keep == "distinct":  # what the others keep depends on all samples at once
         known, rest = continue_from(state_path, rules, config.data_path, problems, runs)
@@ -134,7 +135,7 @@ def collect(
     states = filter_problems(problems, rest, rules, known, config.n_workers)
     write_atomic(output, training_rows(problems, states))
     names = [run.name for run in runs]
-    write_atomic(output.with_suffix(".sources.jsonl"), source_rows(problems, states, names))
+    write_atomic(beside(output, ".sources.jsonl"), source_rows(problems, states, names))
     if rules.keep == "distinct":
         save_state(state_path, states, rules, config.data_path, runs)
     report(config, output, problems, runs, states, started)
@@ -153,6 +154,7 @@ def report(
     solution_paths = [equation_path(problem.solution, config.fidelity) for problem in problems]
     reports = report_runs(names, [run.n_samples for run in runs], states, solution_paths)
     n_kept = [len(state.kept) for state in states]
+    kept = "paths" if rules_of(config).keep == "distinct" else "samples"
     counts: dict[str, Any] = {
         "n_problems": len(problems),
         "n_problems_without_path": n_kept.count(0),
@@ -161,11 +163,11 @@ def report(
     results = counts | {"runs": [to_json(of_run) for of_run in reports]}
     if len(runs) > 1:
         results["shared_paths"] = shared_paths(names, states)
-    write_run_info(output.with_suffix(".run.json"), config, started, results)
+    write_run_info(beside(output, ".run.json"), config, started, results)
     print(f"{report_tables(reports, len(problems))}\n")
     print(
-        f"{output}: {counts['n_rows']} rows = {len(problems)} solutions + {sum(n_kept)} paths; "
-        f"{counts['n_problems_without_path']} problems got no path"
+        f"{output}: {counts['n_rows']} rows = {len(problems)} solutions + {sum(n_kept)} {kept}; "
+        f"{counts['n_problems_without_path']} problems got none"
     )
 
 

@@ -63,7 +63,7 @@ def write_atomic(path: Path, parts: Iterable[str]) -> None:
 
     A link is followed. UserError if ``path`` is a folder or a device.
     """
-    path = path.resolve()
+    path = real_path(path)
     refuse_special_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -87,12 +87,27 @@ def refuse_special_file(path: Path) -> None:
 def refuse_to_overwrite(output: Path, inputs: Iterable[Path]) -> None:
     """UserError if writing ``output`` would destroy one of ``inputs``, samples inside one, or
     anything that is no regular file."""
-    output = output.resolve()
+    output = real_path(output)
     refuse_special_file(output)
     for given in inputs:
-        inside = output.parent == given.resolve() and output.name.startswith(INPUT_NAMES)
-        if output == given.resolve() or inside:
+        inside = output.parent == real_path(given) and output.name.startswith(INPUT_NAMES)
+        if output == real_path(given) or inside:
             raise UserError(f"{output}: is an input; give another path to write to")
+
+
+def real_path(path: Path) -> Path:
+    """Absolute, links followed; unlike Path.resolve, a loop of links is left as it is."""
+    return Path(os.path.realpath(path))
+
+
+def beside(path: Path, ending: str) -> Path:
+    """``path`` without .jsonl or .json, with ``ending``: where what belongs to it is written.
+
+    >>> str(beside(Path("rft_0.7"), ".run.json")), str(beside(Path("rft.jsonl"), ".run.json"))
+    ('rft_0.7.run.json', 'rft.run.json')
+    """
+    stem = path.stem if path.suffix in (".jsonl", ".json") else path.name
+    return path.with_name(stem + ending)
 
 
 def write_json(path: Path, value: Any) -> None:

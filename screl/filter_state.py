@@ -20,7 +20,7 @@ from screl.files import file_sha256, open_for_reading, write_atomic
 from screl.parallel import parallel_map
 from screl.problems import Problem, ProblemId
 from screl.rejection import ProblemState, Rules
-from screl.sample_index import MISSING, RANGE_BYTES
+from screl.sample_index import RANGE_BYTES
 from screl.selection import Candidate
 
 # What decides the outcome: a state made by other code is not continued.
@@ -94,7 +94,7 @@ def _describe(run: Run) -> dict[str, Any]:
     return {
         "name": run.name,
         "n_samples": run.n_samples,
-        "n_present": _n_present(run, run.n_samples),
+        "places": _places(run, run.n_samples),
         "files": files,
     }
 
@@ -105,15 +105,21 @@ def _extends(known: Sequence[dict[str, Any]], runs: Sequence[Run], rules: Rules)
         return False
     for old, run in zip(known, runs, strict=True):
         n_old = old["n_samples"]
-        if run.n_samples < n_old or _n_present(run, n_old) != old["n_present"]:
+        files = [name for name, _, _ in old["files"]]
+        if files != [str(path) for path in run.index.files[: len(files)]]:
+            return False
+        if run.n_samples < n_old or _places(run, n_old) != old["places"]:
             return False
         if run.n_samples > n_old and rules.fidelity == "paper" and run is not runs[-1]:
             return False
     return True
 
 
-def _n_present(run: Run, n_samples: int) -> int:
-    return int(np.count_nonzero(run.index.file_no[:, :n_samples] != MISSING))
+def _places(run: Run, n_samples: int) -> int:
+    """A checksum of where the first samples are: a file of another seed may have come between."""
+    index = run.index.first(n_samples)
+    arrays = (index.file_no, index.starts, index.lengths)
+    return zlib.crc32(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
 
 
 def _checksum(part: tuple[Path, int]) -> int | None:

@@ -29,14 +29,18 @@ QUESTION_KEYS = ("question", "query", "problem", "prompt", "instruction")
 
 
 def is_plain(path: Path) -> bool:
-    """Whether ``path`` is a file of JSON objects other than the published ``{"gen": [text]}``."""
+    """Whether ``path`` is a file of JSON objects other than the published ``{"gen": [text]}``.
+
+    UserError if its first line is no JSON.
+    """
     if not path.is_file() or path.name.startswith("raw_generation_"):
         return False
     with open_for_reading(path) as file:
+        first = next((line for line in file if line.strip()), b"null")
         try:
-            row = orjson.loads(next((line for line in file if line.strip()), b""))
-        except orjson.JSONDecodeError:
-            return False
+            row = orjson.loads(first)
+        except orjson.JSONDecodeError as error:
+            raise UserError(f"{path}:1: not valid JSON ({error}); mend this line") from None
     return isinstance(row, dict) and row.keys() != {"gen"}
 
 
@@ -49,7 +53,7 @@ def index_plain(path: Path, problems: Sequence[Problem]) -> SampleIndex:
     finder = RowFinder(path, problems, len(lines.starts))
     n_seen = [0] * len(problems)
     found: list[tuple[int, int, int, int]] = []
-    first_filter = None
+    first_filter, is_model_output = None, False
     for (number, row), start, length in zip(
         read_jsonl(path), *map(np.ndarray.tolist, lines), strict=True
     ):
@@ -59,9 +63,16 @@ def index_plain(path: Path, problems: Sequence[Problem]) -> SampleIndex:
         if answer_filter != first_filter:
             continue
         position = finder.find(row, number)
-        for _ in row_texts(row, f"{path}:{number}"):
+        texts = row_texts(row, f"{path}:{number}")
+        is_model_output |= texts != [problems[position].solution]
+        for _ in texts:
             found.append((position, n_seen[position], start, length))
             n_seen[position] += 1
+    if not is_model_output:
+        raise UserError(
+            f"{path}: every completion is its problem's solution; are these the problems "
+            "themselves? Give what a model wrote, under 'completion'"
+        )
     samples = Samples(*np.array(found, np.int64).reshape(-1, 4).T)
     return make_index([path], [samples], problems, max(n_seen))
 
@@ -77,7 +88,7 @@ def parse_plain(
         row = orjson.loads(lines[sample_ids[0]] or b"")
         texts, first = row_texts(row, str(index.files[0])), starts.index(start)
         n_tokens, reason = row.get("n_tokens"), row.get("finish_reason")
-        n_tokens = n_tokens if isinstance(n_tokens, int) else None
+        n_tokens = n_tokens if type(n_tokens) is int and 0 <= n_tokens < 2**31 else None
         is_cut_off = reason == "length" if isinstance(reason, str) else None
         for sample_id in sample_ids:
             yield sample_id, (texts[sample_id - first], n_tokens, is_cut_off)
@@ -114,7 +125,7 @@ class RowFinder:
         )
 
     def _find_id(self, key: str, row_id: object, question: str | None, where: str) -> int:
-        position = self._by_id.get(row_id) if isinstance(row_id, int | str) else None
+        position = self._by_id.get(row_id) if type(row_id) in (int, str) else None
         if position is None:
             raise UserError(
                 f"{where}: {key} {row_id!r} is no problem's id; give the problems it was sampled "
@@ -147,14 +158,25 @@ class RowFinder:
 
 def row_texts(row: dict[str, Any], where: str) -> list[str]:
     """The completions of one row; UserError naming ``where`` if it has none."""
-    for key in TEXT_KEYS:
-        texts = list(_flatten(row.get(key)))
-        if texts:
-            return texts
-    raise UserError(
-        f"{where}: no completion under any of {', '.join(TEXT_KEYS)} "
-        f"(found keys: {', '.join(row)}); rename the key to 'completion'"
-    )
+    key = text_key(row)
+    if key is None:
+        raise UserError(
+            f"{where}: no completion under any of {', '.join(TEXT_KEYS)} "
+            f"(found keys: {', '.join(row)}); rename the key to 'completion'"
+        )
+    texts = list(_flatten(row[key]))
+    # never on to the next key: behind a failed generation it may be the reference solution
+    if not texts or _has_null(row[key]):
+        raise UserError(
+            f"{where}: {key} holds no text or a null; where a generation failed write an empty "
+            "text, which is a completion without an answer"
+        )
+    return texts
+
+
+def text_key(row: dict[str, Any]) -> str | None:
+    """The key of the completions of a row; None if it has none."""
+    return next((key for key in TEXT_KEYS if key in row), None)
 
 
 def _question_of(row: dict[str, Any]) -> str | None:
@@ -176,6 +198,10 @@ def _flatten(value: Any, depth: int = 0) -> Iterator[str]:
     elif isinstance(value, list) and depth < MAX_DEPTH:
         for item in value:
             yield from _flatten(item, depth + 1)
+
+
+def _has_null(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and any(map(_has_null, value)))
 
 
 def _squeeze(text: str) -> str:

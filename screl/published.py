@@ -53,6 +53,8 @@ GREEDY_NAMES: dict[Split, tuple[str, ...]] = {
 }
 # A prompt cut on the left (the published code keeps 256 tokens) is told by what is left of it.
 MIN_PROMPT_TAIL = 200
+# The last batch is filled up: with eight GPUs, 64 prompts each, by fewer lines than that.
+MAX_SURPLUS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,10 @@ def _find_files(folder: Path, patterns: Sequence[str]) -> list[list[Path]]:
             if match := re.fullmatch(pattern, path.name):
                 parts = match.groupdict()
                 shard = int(parts.get("shard", 0))
-                found.setdefault(int(parts.get("seed", 0)), []).append((shard, path))
+                of_seed = found.setdefault(int(parts.get("seed", 0)), [])
+                if shard in [other for other, _ in of_seed]:
+                    raise UserError(f"{path}: another file has the same seed; take out one of them")
+                of_seed.append((shard, path))
                 temperatures.add(parts.get("temperature"))
         if len(temperatures) > 1:
             raise UserError(
@@ -228,6 +233,11 @@ def _check_surplus(path: Path, lines: Lines, n_wanted: int, finder: ProblemFinde
     """UserError unless the lines after the first ``n_wanted`` are about known problems."""
     n_wanted, n_problems = max(0, n_wanted), len(finder.problems)
     surplus = Lines(lines.starts[n_wanted:], lines.lengths[n_wanted:])
+    if len(surplus.starts) > MAX_SURPLUS:
+        raise UserError(
+            f"{path}: {len(surplus.starts)} lines more than the {n_problems} problems; give the "
+            "problems it was sampled for, or a file of one sample each"
+        )
     for offset, prompt in _read_prompts(path, surplus):
         if prompt is None or finder.find(prompt, 0) is None:
             raise UserError(

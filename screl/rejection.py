@@ -27,7 +27,7 @@ Reason = Literal[
     "no_answer", "wrong_answer", "unparsed_equation", "false_equation", "process_check", "valid"
 ]
 # What becomes of a valid one.
-Fate = Reason | Literal["solution_path", "repeated_path", "kept"]
+Fate = Reason | Literal["solution_path", "repeated_path", "not_drawn", "kept"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +185,8 @@ def fates(
             return verdict.reason
         if (source, completion.sample_id) in places:
             return "kept"
+        if rules.keep != "distinct":  # a control draws among the valid ones
+            return "not_drawn"
         return "repeated_path" if verdict.path in paths else "solution_path"
 
     return [[fate(source, c) for c in of_run] for source, of_run in enumerate(completions)]

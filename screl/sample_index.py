@@ -1,7 +1,7 @@
 """Where on disk each sample is, so that samples are read problem by problem, in little memory.
 
 Samples lie in files by seed, or in the order in which workers finished; the filter and the scorer
-need all samples of one problem together. An index of line positions (14 bytes a sample) is made
+need all samples of one problem together. An index of line positions (16 bytes a sample) is made
 once, and blocks of problems are read by it.
 """
 
@@ -45,7 +45,7 @@ class SampleIndex:
     """
 
     files: tuple[Path, ...]
-    file_no: NDArray[np.int16]
+    file_no: NDArray[np.int32]
     starts: NDArray[np.int64]
     lengths: NDArray[np.int32]
 
@@ -94,7 +94,7 @@ def make_index(
     Raises UserError, with file and line, if a sample is there twice.
     """
     shape = (len(problems), n_samples)
-    file_no = np.full(shape, MISSING, np.int16)
+    file_no = np.full(shape, MISSING, np.int32)
     starts, lengths = np.zeros(shape, np.int64), np.zeros(shape, np.int32)
     for number, (path, samples) in enumerate(zip(files, found, strict=True)):
         wanted = (samples.sample_ids >= 0) & (samples.sample_ids < n_samples)

@@ -29,7 +29,7 @@ class Graded(NamedTuple):
     is_right: NDArray[np.bool_]
     has_answer: NDArray[np.bool_]
     is_cut_off: NDArray[np.int8]
-    n_tokens: NDArray[np.int32]
+    n_tokens: NDArray[np.int64]
     n_characters: NDArray[np.int32]
 
 
@@ -183,7 +183,7 @@ def _grade(
         is_right=is_right,
         has_answer=np.array([answer is not None for answer in answers]),
         is_cut_off=np.array(list(_known(c.is_cut_off for c in completions)), np.int8),
-        n_tokens=np.array(list(_known(c.n_tokens for c in completions)), np.int32),
+        n_tokens=np.array(list(_known(c.n_tokens for c in completions)), np.int64),
         n_characters=np.array([len(c.text) for c in completions], np.int32),
     )
 

@@ -241,6 +241,8 @@ def test_options_that_contradict_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a = GOLDEN / "model_a"
+    with pytest.raises(UserError, match=r"_0\.json: given twice"):
+        collect(monkeypatch, tmp_path / "x.jsonl", a, a / "raw_generation_0.7_0.json")
     with pytest.raises(UserError, match="model_a: given twice"):
         collect(monkeypatch, tmp_path / "x.jsonl", a, a)
     with pytest.raises(UserError, match="--k 25 is not among them"):

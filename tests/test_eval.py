@@ -477,3 +477,30 @@ def test_help_and_exit_statuses(tmp_path: Path) -> None:
     *progress, error = result.stderr.splitlines()
     assert error.startswith(f"error: {broken}:1: expected [[prompt, completion]]")
     assert progress == [f"{broken}: 1 greedy sample of each of 80 problems"]
+
+
+def test_two_outputs_into_one_file_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_data(tmp_path / "d.jsonl")
+    a, b = (make_store(tmp_path / name, data, 2, TWO_SAMPLES) for name in "ab")
+    out, run_info = tmp_path / "o.json", tmp_path / "o.run.json"
+    for option, other in (
+        ("--errors_path", out),
+        ("--errors_path", run_info),
+        ("--changes_path", out),
+    ):
+        with pytest.raises(UserError, match="give another path to write to"):
+            score(monkeypatch, a, b, "--output_path", out, option, other)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("option", ["--seeds", "--fidelity=strict"])
+def test_a_run_given_twice_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    """As two seeds it would have no spread, whatever the recipe."""
+    store = make_store(tmp_path / "s", make_data(tmp_path / "d.jsonl"), 2, TWO_SAMPLES)
+    (tmp_path / "link").symlink_to(store)
+    with pytest.raises(UserError, match="given twice"):
+        score(monkeypatch, store, tmp_path / "link", option)

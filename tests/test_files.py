@@ -8,6 +8,7 @@ import pytest
 
 from screl.files import (
     UserError,
+    beside,
     parse_object,
     read_json,
     read_jsonl,
@@ -104,3 +105,22 @@ def test_damaged_json_is_named(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(UserError, match=r"a\.json: not valid JSON"):
         read_json(path)
+
+
+def test_what_belongs_to_a_file_lies_beside_it_under_its_whole_name() -> None:
+    names = ["rft.jsonl", "m.json", "rft_0.7", "rft_0.8", "rft", "a.b.jsonl", "x.txt"]
+    beside_them = [beside(Path("d") / name, ".run.json").name for name in names]
+    assert beside_them == [
+        "rft.run.json", "m.run.json", "rft_0.7.run.json", "rft_0.8.run.json", "rft.run.json",
+        "a.b.run.json", "x.txt.run.json",
+    ]  # fmt: skip
+
+
+def test_a_loop_of_links_is_replaced_or_named(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises((OSError, UserError), match="loop"):
+        list(read_jsonl(loop))
+    refuse_to_overwrite(loop, [loop / "other"])
+    write_atomic(loop, ["x"])
+    assert loop.read_text() == "x"

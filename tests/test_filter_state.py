@@ -137,3 +137,18 @@ def test_a_store_that_was_filled_up_is_not_gone_on_with(
     filled = collect(monkeypatch, tmp_path / "rft.jsonl", *options)
     assert "going on" not in capsys.readouterr().err
     assert filled == collect(monkeypatch, tmp_path / "scratch.jsonl", *options)
+
+
+@pytest.mark.parametrize("late", [0, 11])
+def test_a_file_that_comes_between_others_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fidelity: Fidelity, late: int
+) -> None:
+    """A seed whose job ended last: samples are numbered by the order of seeds, all move on."""
+    source, run = GOLDEN / "model_a", tmp_path / "run"
+    copy_seeds(source, run, range(24))
+    (run / f"raw_generation_0.7_{late}.json").unlink()
+    options = ("--samples", run, "--fidelity", fidelity)
+    collect(monkeypatch, tmp_path / "rft.jsonl", *options)
+    copy_seeds(source, run, range(late, late + 1))
+    continued = collect(monkeypatch, tmp_path / "rft.jsonl", *options)
+    assert continued == collect(monkeypatch, tmp_path / "scratch.jsonl", *options)

@@ -187,9 +187,15 @@ def test_missing_samples_are_refused_unless_allowed(tmp_path: Path) -> None:
         ),
         ({"text": "x"}, "no id .* and no question .* 2 rows for 3 problems; add one of these keys"),
         ({"id": "a"}, r"no completion under any of .*\(found keys: id\); rename the key"),
-        ({"id": "a", "text": None}, r"no completion under any of .*; rename the key"),
-        ({"id": "a", "text": []}, r"no completion under any of .*; rename the key"),
-        ({"id": "a", "text": [[[["x"]]]] * 2}, r"no completion under any of .*; rename the key"),
+        (
+            {"id": "a", "text": None},
+            "text holds no text or a null; where a generation failed write",
+        ),
+        ({"id": "a", "text": []}, "text holds no text or a null; where a generation failed write"),
+        (
+            {"id": "a", "text": [[[["x"]]]] * 2},
+            "text holds no text or a null; where a generation failed write",
+        ),
         ([["prompt", "text"]], "expected a JSON object, found list; mend or delete this line"),
         ("text", "expected a JSON object, found str; mend or delete this line"),
     ],
@@ -205,7 +211,7 @@ def test_a_deep_list_and_a_torn_line_are_named(tmp_path: Path) -> None:
     path = tmp_path / "outputs.jsonl"
     for depth in (10, 500, 1000, 100_000):
         path.write_text(good + '{"id": "b", "text": ' + "[" * depth + '"x"' + "]" * depth + "}")
-        with pytest.raises(UserError, match=r"outputs\.jsonl:3: n.*; (rename|mend)"):
+        with pytest.raises(UserError, match=r"outputs\.jsonl:3: .*(text holds no text|mend)"):
             open_runs(path, PROBLEMS, "test", allow_partial=True)
     path.write_text(good + '{"id": "b", "te')
     with pytest.raises(UserError, match=r"outputs\.jsonl:3: not valid JSON .*; mend"):
@@ -228,7 +234,6 @@ def test_blank_lines_and_windows_line_ends(tmp_path: Path) -> None:
         ("a.jsonl", '{"gen": ["x"]}\n', False),
         ("a.jsonl", '{"gen": ["x"], "id": 1}\n', True),
         ("a.jsonl", '[["prompt", "x"]]\n', False),
-        ("a.jsonl", "not JSON\n", False),
         ("a.jsonl", "", False),
     ],
 )
@@ -267,3 +272,41 @@ def test_any_row_is_read_or_named(tmp_path_factory: pytest.TempPathFactory, row:
     else:
         assert index.n_missing() < 3 * index.n_samples
         texts(path, allow_partial=True)
+
+
+def test_a_first_line_that_is_no_json_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf{}\n")
+    with pytest.raises(UserError, match=r"a\.jsonl:1: not valid JSON"):
+        is_plain(path)
+
+
+@pytest.mark.parametrize("empty", [None, [], ["right", None], [["right", None]]])
+def test_a_failed_generation_is_never_replaced_by_another_key(tmp_path: Path, empty: Any) -> None:
+    """Behind it lies, as often as not, the reference solution."""
+    rows = [{"id": name, "completion": "x", "solution": "#### 1"} for name in IDS]
+    rows[1]["completion"] = empty
+    with pytest.raises(UserError, match=r"outputs.jsonl:2: completion holds no text or a null"):
+        texts(write(tmp_path, *rows))
+    rows[1]["completion"] = ""
+    assert texts(write(tmp_path, *rows)) == [["x"], [""], ["x"]]
+
+
+def test_the_problems_themselves_are_no_completions(tmp_path: Path) -> None:
+    rows = [{"question": p.question, "response": p.solution} for p in PROBLEMS]
+    with pytest.raises(UserError, match="every completion is its problem's solution"):
+        texts(write(tmp_path, *rows))
+    rows[2]["response"] = "of a model"
+    assert texts(write(tmp_path, *rows)) == [["#### 1"], ["#### 2"], ["of a model"]]
+
+
+@pytest.mark.parametrize("n_tokens", [-1, 2**31, True, 1.5, "7", None])
+def test_numbers_of_tokens_that_cannot_be_are_not_taken(tmp_path: Path, n_tokens: Any) -> None:
+    rows = [{"id": name, "text": "x", "n_tokens": n_tokens} for name in IDS]
+    assert [c.n_tokens for (c,) in completions(write(tmp_path, *rows))] == [None] * 3
+
+
+def test_a_truth_value_is_no_id(tmp_path: Path) -> None:
+    problems = [Problem(0, "q", "#### 1", 1)]
+    with pytest.raises(UserError, match="id False is no problem's id"):
+        index_plain(write(tmp_path, {"id": False, "text": "x"}), problems)

@@ -14,7 +14,7 @@ from screl.completions import Run, open_runs, read_completions
 from screl.files import UserError
 from screl.problems import Problem
 from screl.prompts import build_prompt
-from screl.published import Split, parse_published
+from screl.published import MAX_SURPLUS, Split, find_published, parse_published
 
 LONG = "Once there were many apples in a basket of the old farm by the river. " * 5
 PROBLEMS = [
@@ -336,3 +336,17 @@ def test_a_folder_without_samples_and_no_folder(tmp_path: Path) -> None:
         texts(tmp_path, "test")
     with pytest.raises(UserError, match="no such file or folder; check the path"):
         texts(tmp_path / "nowhere", "test")
+
+
+def test_two_files_of_one_seed_are_refused(tmp_path: Path) -> None:
+    for seed in ("1", "01"):
+        write(tmp_path / f"raw_generation_0.7_{seed}.json", "x", "y")
+    with pytest.raises(UserError, match=r"_0?1.json: another file has the same seed"):
+        find_published(tmp_path, "train")
+
+
+def test_more_surplus_rows_than_a_batch_has_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "raw_generation_0.7_1.json"
+    path.write_text(f"{row(PROBLEMS[0], 'x')}\n" * (len(PROBLEMS) + MAX_SURPLUS + 1))
+    with pytest.raises(UserError, match=f"{MAX_SURPLUS + 1} lines more than the"):
+        texts(path, "train")

@@ -219,3 +219,9 @@ def test_the_controls_are_drawn_by_seed_and_problem(keep: Keep) -> None:
 def test_no_samples() -> None:
     assert filter_problem(PROBLEM, [[], []], Rules("strict")).kept == []
     assert new_state(2) == ProblemState([Counter(), Counter()])
+
+
+def test_what_a_control_leaves_out_was_not_drawn() -> None:
+    texts = [f"<<{i}+0={i}>> <<1+2=3>>\n#### 3" for i in range(6)] * 2
+    (of_run,) = fates(PROBLEM, [completions(texts)], Rules("strict", keep="random_rows"))
+    assert sorted(of_run) == ["kept"] * 6 + ["not_drawn"] * 6
