@@ -90,7 +90,8 @@ def check(config: CollectConfig) -> None:
     """UserError for options that contradict each other, and for outputs that are inputs."""
     resolved = [real_path(path) for path in config.samples]
     for path in config.samples:
-        if resolved.count(real_path(path)) > 1 or real_path(path).parent in resolved:
+        is_part = path.is_file() and real_path(path).parent in resolved
+        if is_part or resolved.count(real_path(path)) > 1:
             raise UserError(f"{path}: given twice; give every run once in --samples")
     if config.no_dedup and config.control != "none":
         raise UserError("--no_dedup keeps every right sample; leave out --control or --no_dedup")

@@ -108,7 +108,7 @@ def _extends(known: Sequence[dict[str, Any]], runs: Sequence[Run], rules: Rules)
         files = [name for name, _, _ in old["files"]]
         if files != [str(path) for path in run.index.files[: len(files)]]:
             return False
-        if run.n_samples < n_old or _places(run, n_old) != old["places"]:
+        if run.n_samples < n_old or _places(run, n_old) != old.get("places"):
             return False
         if run.n_samples > n_old and rules.fidelity == "paper" and run is not runs[-1]:
             return False

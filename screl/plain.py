@@ -125,7 +125,9 @@ class RowFinder:
         )
 
     def _find_id(self, key: str, row_id: object, question: str | None, where: str) -> int:
-        position = self._by_id.get(row_id) if type(row_id) in (int, str) else None
+        position = self._by_id.get(row_id) if isinstance(row_id, int | str) else None
+        if isinstance(row_id, bool):  # which Python takes for 0 or 1
+            position = None
         if position is None:
             raise UserError(
                 f"{where}: {key} {row_id!r} is no problem's id; give the problems it was sampled "
