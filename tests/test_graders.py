@@ -339,7 +339,7 @@ def solutions_of(path: Path, key: str) -> list[str]:
     return [json.loads(line)[key] for line in path.read_text().splitlines()]
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs GSM8K in ../shared/gsm8k")
+@pytest.mark.skipif(not (SHARED / "gsm8k").is_dir(), reason="needs GSM8K in ../shared/gsm8k")
 @pytest.mark.parametrize("name", ["train", "test"])
 def test_every_gsm8k_solution_is_right(name: str) -> None:
     for solution in solutions_of(SHARED / f"gsm8k/{name}.jsonl", "response"):
@@ -347,7 +347,7 @@ def test_every_gsm8k_solution_is_right(name: str) -> None:
         assert not wrong, solution
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs MATH in ../shared/math")
+@pytest.mark.skipif(not (SHARED / "math").is_dir(), reason="needs MATH in ../shared/math")
 def test_math_solutions_are_right() -> None:
     """Every 20th, for time; all 5,000 are."""
     for solution in solutions_of(SHARED / "math/test.jsonl", "solution")[::20]:

@@ -56,7 +56,7 @@ def test_means_errors_and_paired_differences(root: Path) -> None:
     lines = table.make_table(root, 2).splitlines()
     rows = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines[1:]]
     base, sft, _, rft, random, rft_16 = rows
-    assert base[6] == "0.0 ± 0.0"
+    assert base[6] == "0.0 [0.0, 60.2]"
     # the seeds' means by problem are 1, .5, 0, 0: mean .375, standard error .2394
     assert sft[6:] == ["37.5 ± 23.9", "25.0 50.0", "-", "-", "-", "50.0 ± 28.9"]
     # 1, 1, .5, .5; minus SFT 0, .5, .5, .5: mean .375, standard error .125
