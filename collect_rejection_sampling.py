@@ -25,7 +25,7 @@ from screl.config import option, parse_config, run_main, show_config
 from screl.equations import equation_path
 from screl.fidelity_report import compare_problem, comparison_report, explain, merge
 from screl.files import UserError, beside, real_path, refuse_to_overwrite, write_atomic
-from screl.filter_state import continue_from, save_state
+from screl.filter_state import SavedState, read_state, save_state
 from screl.funnel import report_runs, report_tables, shared_paths, to_json
 from screl.inputs import open_and_tell
 from screl.problems import Problem, load_problems
@@ -33,6 +33,7 @@ from screl.process_checks import ProcessCheck
 from screl.rejection import ProblemState, Rules
 from screl.rft_data import filter_problems, source_rows, training_rows
 from screl.run_info import write_run_info
+from screl.sample_index import NOTHING
 from screl.selection import Keep
 
 KEEP: dict[str, Keep] = {"none": "distinct", "rows": "random_rows", "tokens": "random_tokens"}
@@ -75,15 +76,15 @@ def main() -> None:
     problems = load_problems(config.data_path)
     for fidelity in {config.fidelity, "paper", "strict"} if config.compare else {config.fidelity}:
         gold_answers(problems, config.data_path, fidelity)
-    runs = open_all(config, problems)
     if config.dry_run:
+        open_all(config, problems)
         print(f"{config.output_path}: would be written")
     elif config.explain is not None:
-        explain_problem(config, config.explain, problems, runs)
+        explain_problem(config, config.explain, problems, open_all(config, problems))
     elif config.compare:
-        compare(config, problems, runs)
+        compare(config, problems, open_all(config, problems))
     elif config.output_path is not None:  # as check() made sure
-        collect(config, config.output_path, problems, runs, started)
+        collect(config, config.output_path, problems, started)
 
 
 def check(config: CollectConfig) -> None:
@@ -111,34 +112,39 @@ def rules_of(config: CollectConfig) -> Rules:
     return Rules(config.fidelity, config.process_checks, keep, config.seed)
 
 
-def open_all(config: CollectConfig, problems: list[Problem]) -> list[Run]:
-    """The runs of all SAMPLES, in their order."""
+def open_all(
+    config: CollectConfig, problems: list[Problem], saved: SavedState | None = None
+) -> list[Run]:
+    """The runs of all SAMPLES, in their order, without what is saved of them."""
     stream = sys.stdout if config.dry_run else sys.stderr
     rest = (stream, config.allow_partial, config.k, config.n_workers)
-    return [
-        run
-        for path in config.samples
-        for run in open_and_tell(path, config.data_path, problems, "train", *rest)
-    ]
+    runs = []
+    for path in config.samples:
+        known = saved.known(str(path)) if saved else NOTHING
+        runs += open_and_tell(path, config.data_path, problems, "train", *rest, known)
+    return runs
 
 
-def collect(
-    config: CollectConfig, output: Path, problems: list[Problem], runs: list[Run], started: float
-) -> None:
+def collect(config: CollectConfig, output: Path, problems: list[Problem], started: float) -> None:
     """Filter, write the RFT data and what lies beside it, print the funnel."""
     rules = rules_of(config)
     state_path = beside(output, ".state.jsonl")
-    known, rest = None, runs
+    saved = None
     if rules.keep == "distinct":  # what the others keep depends on all samples at once
-        known, rest = continue_from(state_path, rules, config.data_path, problems, runs)
-    if known:
+        saved = read_state(state_path, rules, config.data_path)
+    runs = open_all(config, problems, saved)
+    if saved and not saved.is_continued_by(runs, config.fidelity):
+        saved, runs = None, open_all(config, problems)
+    known = None
+    if saved:
         print(f"{state_path}: going on from there", file=sys.stderr)
-    states = filter_problems(problems, rest, rules, known, config.n_workers)
+        known = {p.problem_id: s for p, s in zip(problems, saved.states, strict=True)}
+    states = filter_problems(problems, runs, rules, known, config.n_workers)
     write_atomic(output, training_rows(problems, states))
     names = [run.name for run in runs]
     write_atomic(beside(output, ".sources.jsonl"), source_rows(problems, states, names))
     if rules.keep == "distinct":
-        save_state(state_path, states, rules, config.data_path, runs)
+        save_state(state_path, states, rules, config.data_path, runs, saved)
     report(config, output, problems, runs, states, started)
 
 

@@ -20,7 +20,7 @@ from screl.published import (
     malformed,
     parse_published,
 )
-from screl.sample_index import SampleIndex, place, read_lines
+from screl.sample_index import MISSING, NOTHING, Known, SampleIndex, place, read_lines
 from screl.store import index_store, is_store, parse_sample, read_manifest, stored_n_samples
 
 Result = TypeVar("Result")
@@ -39,12 +39,18 @@ class Completion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The samples of one run: what they are, and where on disk each of them is."""
+    """The samples of one run: what they are, and where on disk each of them is.
+
+    ``n_known``: the first so many of every problem were read before and are not in the index.
+    ``is_whole``: its files hold no other samples than these.
+    """
 
     name: str
     greedy: bool
     layout: Literal["store", "published", "plain"]
     index: SampleIndex
+    n_known: int = 0
+    is_whole: bool = True
 
     @property
     def n_samples(self) -> int:
@@ -59,19 +65,20 @@ def open_runs(
     allow_partial: bool = False,
     k: int | None = None,
     n_workers: int | None = None,
+    known: Known = NOTHING,
 ) -> list[Run]:
     """The runs at ``path``: one, or a sampled and a greedy one in a published test folder.
 
-    ``k`` takes the first k samples of every problem only. Raises UserError if a sample is missing
-    (unless ``allow_partial``), is there twice, or is of no known problem.
+    ``k`` takes the first k samples of every problem only. What is ``known`` is left out, if it is
+    the beginning of what is there: see Run.n_known. Raises UserError if a sample is missing (unless
+    ``allow_partial``), is there twice, or is of no known problem.
     """
     if is_store(path):
-        runs = [_open_store(path, problems, k, n_workers)]
+        runs = [_open_store(path, problems, k, n_workers, known)]
     elif is_plain(path):
-        index = index_plain(path, problems)
-        runs = [Run(str(path), index.n_samples == 1, "plain", _first_k(index, k, path))]
+        runs = [_open_plain(path, problems, k, known)]
     else:
-        runs = _open_published(path, problems, split, allow_partial, k, n_workers)
+        runs = _open_published(path, problems, split, allow_partial, k, n_workers, known)
     for run in runs:
         if not allow_partial:
             _check_complete(run, problems)
@@ -194,13 +201,30 @@ def _parse_published(
 
 
 def _open_store(
-    path: Path, problems: Sequence[Problem], k: int | None, n_workers: int | None
+    path: Path, problems: Sequence[Problem], k: int | None, n_workers: int | None, known: Known
 ) -> Run:
     manifest = read_manifest(path)
     n_samples = stored_n_samples(manifest, path)
     _check_k(n_samples, k, path)
-    index = index_store(path, problems, k or n_samples, manifest.get("data_path"), n_workers)
-    return Run(str(path), manifest.get("greedy") is True, "store", index)
+    data_path, n_wanted = manifest.get("data_path"), k or n_samples
+    if n_wanted < known.n_samples:
+        known = NOTHING
+    index = index_store(path, problems, n_wanted, data_path, n_workers, known)
+    if (index.file_no[:, : known.n_samples] != MISSING).any():  # there twice: to be told where
+        known = NOTHING
+        index = index_store(path, problems, n_wanted, data_path, n_workers)
+    is_greedy, is_whole = manifest.get("greedy") is True, n_wanted == n_samples
+    return Run(str(path), is_greedy, "store", index, known.n_samples, is_whole)
+
+
+def _open_plain(path: Path, problems: Sequence[Problem], k: int | None, known: Known) -> Run:
+    index = index_plain(path, problems)
+    _check_k(index.n_samples, k, path)
+    n_wanted = k or index.n_samples
+    n_known = known.n_samples if known.n_samples <= n_wanted else 0
+    first = index.first(n_wanted).without_first(n_known)
+    is_whole = n_wanted == index.n_samples
+    return Run(str(path), index.n_samples == 1, "plain", first, n_known, is_whole)
 
 
 def _open_published(
@@ -210,20 +234,19 @@ def _open_published(
     allow_partial: bool,
     k: int | None,
     n_workers: int | None,
+    known: Known,
 ) -> list[Run]:
     runs = []
     for found in find_published(path, split):
         if not found.greedy:
             _check_k(len(found.files), k, path)
             found = replace(found, files=found.files[:k])
-        index = index_published(found, problems, allow_partial, n_workers)
-        runs.append(Run(str(path), found.greedy, "published", index))
+        first = [path for of_sample in found.files[: known.n_samples] for path in of_sample]
+        if first != list(known.n_bytes):  # a file of another seed has come between
+            known = NOTHING
+        index = index_published(found, problems, allow_partial, n_workers, known)
+        runs.append(Run(str(path), found.greedy, "published", index, known.n_samples))
     return runs
-
-
-def _first_k(index: SampleIndex, k: int | None, path: Path) -> SampleIndex:
-    _check_k(index.n_samples, k, path)
-    return index.first(k) if k else index
 
 
 def _check_k(n_samples: int, k: int | None, path: Path) -> None:
@@ -232,10 +255,10 @@ def _check_k(n_samples: int, k: int | None, path: Path) -> None:
 
 
 def _check_complete(run: Run, problems: Sequence[Problem]) -> None:
-    n_missing = run.index.n_missing()
+    n_missing = run.index.n_missing(run.n_known)
     if n_missing == 0:
         return
-    position, sample_id = run.index.first_missing()
+    position, sample_id = run.index.first_missing(run.n_known)
     raise UserError(
         f"{run.name}: {n_missing} of {run.n_samples * len(problems)} samples are missing (first: "
         f"problem {problems[position].problem_id!r}, sample {sample_id}); run sample.py again or "

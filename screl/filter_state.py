@@ -1,30 +1,77 @@
 """Go on with a filter run when there are more samples: what was found in the earlier ones.
 
 The state lies beside the output. It counts only for the same rules, problems, runs and program, and
-if the samples seen so far are still the same bytes; else all is done from the beginning.
+if the samples seen so far are still the same; else all is done from the beginning. Files that have
+the size and time of change they had are not read again, so that more samples cost their own time.
 """
 
+import time
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import orjson
 
+from screl.answers import Fidelity
 from screl.completions import Run
 from screl.files import file_sha256, open_for_reading, write_atomic
 from screl.parallel import parallel_map
-from screl.problems import Problem, ProblemId
 from screl.rejection import ProblemState, Rules
-from screl.sample_index import RANGE_BYTES
+from screl.sample_index import NOTHING, RANGE_BYTES, Known
 from screl.selection import Candidate
 
 # What decides the outcome: a state made by other code is not continued.
 PROGRAM = ("answers", "arithmetic", "equations", "process_checks", "rejection", "selection")
+# A file changed so shortly before it was looked at may change again within one tick of its clock.
+RACY_NS = 2_000_000_000
+
+
+class SeenFile(NamedTuple):
+    """The bytes of a file that were seen: how many, their CRC-32, when the file was changed, and
+    when it was looked at; times in ns."""
+
+    name: str
+    n_bytes: int
+    checksum: int
+    changed: int
+    looked_at: int
+
+
+class SavedRun(NamedTuple):
+    """A run as it was: the first ``n_samples`` of every problem, in ``files``."""
+
+    name: str
+    n_samples: int
+    files: list[SeenFile]
+
+    def known(self) -> Known:
+        """What need not be looked for again."""
+        return Known(self.n_samples, {Path(file.name): file.n_bytes for file in self.files})
+
+
+class SavedState(NamedTuple):
+    """What was found in the samples of ``runs``; of each problem, in their order."""
+
+    runs: list[SavedRun]
+    states: list[ProblemState]
+
+    def known(self, name: str) -> Known:
+        """What is known of the run of that name."""
+        return next((run.known() for run in self.runs if run.name == name), NOTHING)
+
+    def is_continued_by(self, runs: Sequence[Run], fidelity: Fidelity) -> bool:
+        """Whether ``runs`` are these, with perhaps more samples after those that are known.
+
+        As published, the order of samples matters: then only the last run may have more.
+        """
+        known = [(run.name, run.n_samples) for run in self.runs]
+        has_more = [run.n_samples > run.n_known for run in runs]
+        in_order = fidelity == "strict" or not any(has_more[:-1])
+        return in_order and known == [(run.name, run.n_known) for run in runs]
 
 
 def save_state(
@@ -33,108 +80,87 @@ def save_state(
     rules: Rules,
     data_path: Path,
     runs: Sequence[Run],
+    before: SavedState | None,
 ) -> None:
-    """Write ``states``, and of what they are."""
+    """Write ``states``, and of what they are. ``before``: what they go on from.
+
+    Of runs that lack samples nothing is written: those would have their place between the others.
+    """
+    if not all(run.is_whole and not run.index.n_missing(run.n_known) for run in runs):
+        path.unlink(missing_ok=True)
+        return
     # default=list: for Candidate, as orjson does not take a named tuple for a tuple
     rows = [
         orjson.dumps(state, default=list, option=orjson.OPT_NON_STR_KEYS).decode() + "\n"
         for state in states
     ]
+    seen = {file.name: file for run in (before.runs if before else []) for file in run.files}
     header = _identity(rules, data_path) | {
-        "runs": [_describe(run) for run in runs],
+        "runs": [SavedRun(run.name, run.n_samples, _look_at(run, seen)) for run in runs],
         "checksum": zlib.crc32("".join(rows).encode()),
     }
-    write_atomic(path, chain([orjson.dumps(header).decode() + "\n"], rows))
+    first = orjson.dumps(header, default=list).decode() + "\n"
+    write_atomic(path, chain([first], rows))
 
 
-def continue_from(
-    path: Path,
-    rules: Rules,
-    data_path: Path,
-    problems: Sequence[Problem],
-    runs: Sequence[Run],
-) -> tuple[dict[ProblemId, ProblemState] | None, list[Run]]:
-    """The states saved at ``path`` and ``runs`` without the samples that they are of.
-
-    None and all of ``runs`` if there is nothing to go on with. As published, the order of samples
-    matters: then only the last run may have more of them than before.
-    """
+def read_state(path: Path, rules: Rules, data_path: Path) -> SavedState | None:
+    """What was saved at ``path``; None if there is nothing to go on with."""
     header, rows = _read(path)
-    is_same = all(header.get(key) == value for key, value in _identity(rules, data_path).items())
-    if not is_same or not _extends(header["runs"], runs, rules):
-        return None, list(runs)
-    known = header["runs"]
-    files = [(Path(name), size, checksum) for run in known for name, size, checksum in run["files"]]
-    checksums = parallel_map(_checksum, [file[:2] for file in files])
-    if any(now != then for now, (_, _, then) in zip(checksums, files, strict=True)):
-        return None, list(runs)
-    rest = [
-        replace(run, index=run.index.without_first(old["n_samples"]))
-        for run, old in zip(runs, known, strict=True)
+    if any(header.get(key) != value for key, value in _identity(rules, data_path).items()):
+        return None
+    runs = [
+        SavedRun(name, n_samples, [SeenFile(*file) for file in files])
+        for name, n_samples, files in header["runs"]
     ]
-    states = zip(problems, map(_to_state, rows), strict=True)
-    return {problem.problem_id: state for problem, state in states}, rest
+    files = [file for run in runs for file in run.files]
+    if not all(parallel_map(_is_unchanged, files)):
+        return None
+    return SavedState(runs, list(map(_to_state, rows)))
 
 
 def _identity(rules: Rules, data_path: Path) -> dict[str, Any]:
     program = b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in PROGRAM)
     return {
+        "format": 2,
         "program": zlib.crc32(program),
         "rules": orjson.loads(orjson.dumps(asdict(rules))),
         "data_sha256": file_sha256(data_path),
     }
 
 
-def _describe(run: Run) -> dict[str, Any]:
-    sizes = [(path, path.stat().st_size) for path in run.index.files]
-    checksums = parallel_map(_checksum, sizes)
-    files = [
-        (str(path), size, checksum) for (path, size), checksum in zip(sizes, checksums, strict=True)
-    ]
-    return {
-        "name": run.name,
-        "n_samples": run.n_samples,
-        "places": _places(run, run.n_samples),
-        "files": files,
-    }
+def _look_at(run: Run, seen: dict[str, SeenFile]) -> list[SeenFile]:
+    """The files of ``run`` as they are; what was ``seen`` of them is not read again."""
+    files = [(path, seen.get(str(path))) for path in run.index.files]
+    return list(parallel_map(_look_at_file, files))
 
 
-def _extends(known: Sequence[dict[str, Any]], runs: Sequence[Run], rules: Rules) -> bool:
-    """Whether ``runs`` are the known ones, with the same first samples and perhaps more."""
-    if [old["name"] for old in known] != [run.name for run in runs]:
+def _look_at_file(file: tuple[Path, SeenFile | None]) -> SeenFile:
+    path, before = file
+    looked_at, stat = time.time_ns(), path.stat()
+    begin, checksum = (before.n_bytes, before.checksum) if before else (0, 0)
+    if begin < stat.st_size:
+        checksum = _checksum(path, begin, stat.st_size, checksum)
+    return SeenFile(str(path), stat.st_size, checksum, stat.st_mtime_ns, looked_at)
+
+
+def _is_unchanged(file: SeenFile) -> bool:
+    """Whether its first bytes are those that were seen."""
+    path = Path(file.name)
+    if not path.is_file() or (stat := path.stat()).st_size < file.n_bytes:
         return False
-    for old, run in zip(known, runs, strict=True):
-        n_old = old["n_samples"]
-        files = [name for name, _, _ in old["files"]]
-        if files != [str(path) for path in run.index.files[: len(files)]]:
-            return False
-        if run.n_samples < n_old or _places(run, n_old) != old.get("places"):
-            return False
-        if run.n_samples > n_old and rules.fidelity == "paper" and run is not runs[-1]:
-            return False
-    return True
+    is_as_it_was = (stat.st_size, stat.st_mtime_ns) == (file.n_bytes, file.changed)
+    if is_as_it_was and file.changed < file.looked_at - RACY_NS:
+        return True
+    return _checksum(path, 0, file.n_bytes) == file.checksum
 
 
-def _places(run: Run, n_samples: int) -> int:
-    """A checksum of where the first samples are: a file of another seed may have come between."""
-    index = run.index.first(n_samples)
-    arrays = (index.file_no, index.starts, index.lengths)
-    return zlib.crc32(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
-
-
-def _checksum(part: tuple[Path, int]) -> int | None:
-    """CRC-32 of the first bytes of a file; None if it has fewer."""
-    path, n_bytes = part
-    if not path.is_file():
-        return None
-    checksum = 0
+def _checksum(path: Path, begin: int, end: int, checksum: int = 0) -> int:
+    """CRC-32 of bytes ``begin`` to ``end`` of a file, after bytes with that ``checksum``."""
     with open_for_reading(path) as file:
-        while n_bytes > 0:
-            data = file.read(min(RANGE_BYTES, n_bytes))
-            if not data:
-                return None
+        file.seek(begin)
+        while begin < end and (data := file.read(min(RANGE_BYTES, end - begin))):
             checksum = zlib.crc32(data, checksum)
-            n_bytes -= len(data)
+            begin += len(data)
     return checksum
 
 

@@ -9,6 +9,7 @@ from screl.completions import Run, open_runs, other_data_warning
 from screl.files import UserError
 from screl.problems import Problem
 from screl.published import Split
+from screl.sample_index import NOTHING, Known
 from screl.store import is_store, read_manifest
 
 
@@ -38,15 +39,16 @@ def open_and_tell(
     allow_partial: bool = False,
     k: int | None = None,
     n_workers: int | None = None,
+    known: Known = NOTHING,
 ) -> list[Run]:
     """open_runs, with a line on ``stream`` about each run and a warning about other data."""
     if warning := other_data_warning(path, data_path, problems):
         print(warning, file=sys.stderr)
-    runs = open_runs(path, problems, split, allow_partial, k, n_workers)
+    runs = open_runs(path, problems, split, allow_partial, k, n_workers, known)
     for run in runs:
         kind = "greedy sample" if run.greedy else "samples"
         print(f"{path}: {run.n_samples} {kind} of each of {len(problems)} problems", file=stream)
-        if n_missing := run.index.n_missing():
+        if n_missing := run.index.n_missing(run.n_known):
             n_expected = run.n_samples * len(problems)
             print(f"warning: {path}: {n_missing} of {n_expected} samples are missing", file=stream)
     return runs

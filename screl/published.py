@@ -21,9 +21,12 @@ from screl.parallel import parallel_map
 from screl.problems import Problem
 from screl.prompts import build_prompt
 from screl.sample_index import (
+    NOTHING,
+    Known,
     Lines,
     SampleIndex,
     Samples,
+    concatenate,
     find_all_lines,
     make_index,
     place,
@@ -90,27 +93,37 @@ def find_published(path: Path, split: Split) -> list[PublishedRun]:
 
 
 def index_published(
-    run: PublishedRun, problems: Sequence[Problem], allow_partial: bool, n_workers: int | None
+    run: PublishedRun,
+    problems: Sequence[Problem],
+    allow_partial: bool,
+    n_workers: int | None,
+    known: Known = NOTHING,
 ) -> SampleIndex:
     """Where the samples of ``run`` are; sample_id is the place of the sample's seed.
 
     Raises UserError for a sample with too few or too many lines, unless ``allow_partial``: then
     lines are joined to problems by their question, and a prompt of no problem is an error. Lines
     after the last problem's that repeat earlier ones (the published samplers fill their last batch
-    up) are left out.
+    up) are left out. What is ``known`` is not looked for.
     """
     files = [path for of_sample in run.files for path in of_sample]
-    lines = parallel_map(find_all_lines, files, (), n_workers)
-    found = _join(run, lines, ProblemFinder(problems), allow_partial)
-    return make_index(files, found, problems, len(run.files))
+    new = [path for path in files if path not in known.n_bytes]
+    lines = parallel_map(find_all_lines, new, (), n_workers)
+    rest = list(enumerate(run.files))[known.n_samples :]
+    found = _join(rest, lines, ProblemFinder(problems), allow_partial)
+    nothing = [concatenate([])] * len(known.n_bytes)
+    return make_index(files, chain(nothing, found), problems, len(run.files))
 
 
 def _join(
-    run: PublishedRun, lines: Iterator[Lines], finder: "ProblemFinder", allow_partial: bool
+    files: Sequence[tuple[int, list[Path]]],
+    lines: Iterator[Lines],
+    finder: "ProblemFinder",
+    allow_partial: bool,
 ) -> Iterator[Samples]:
-    """Yield the samples of each file, given its ``lines``."""
+    """Yield the samples of each file, given its ``lines``; ``files``: by sample_id."""
     n_problems = len(finder.problems)
-    for sample_id, of_sample in enumerate(run.files):
+    for sample_id, of_sample in files:
         shards = [(path, next(lines)) for path in of_sample]
         n_lines = sum(len(of_shard.starts) for _, of_shard in shards)
         if n_lines < n_problems and not allow_partial:

@@ -1,12 +1,15 @@
 """Going on with a filter run: the same bytes as from nothing, or from nothing if in doubt."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 import collect_rejection_sampling
+from screl import filter_state, plain, published, sample_index
 from screl.answers import Fidelity
+from screl.files import UserError, open_for_reading
 
 GOLDEN = Path(__file__).parent / "data/golden"
 
@@ -152,3 +155,120 @@ def test_a_file_that_comes_between_others_is_noticed(
     copy_seeds(source, run, range(late, late + 1))
     continued = collect(monkeypatch, tmp_path / "rft.jsonl", *options)
     assert continued == collect(monkeypatch, tmp_path / "scratch.jsonl", *options)
+
+
+LONG_AGO = 10**18  # ns: in 2001
+
+
+def make_store(folder: Path, samples: range) -> Path:
+    """Samples of the golden problems as sample.py would have left them; more are appended."""
+    folder.mkdir(exist_ok=True)
+    manifest = {"n_samples": samples.stop, "greedy": False}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with open(folder / "samples-0.jsonl", "a") as file:
+        for j in samples:
+            made = (GOLDEN / f"model_a/raw_generation_0.7_{j}.json").read_text().splitlines()
+            for i, line in enumerate(made):
+                row = {"problem_id": i, "sample_id": j, "completion": json.loads(line)[0][1]}
+                row |= {"n_tokens": 9, "finish_reason": "stop"}
+                file.write(json.dumps(row, separators=(",", ":")) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("n_known", [1, 10])
+def test_a_store_goes_on_behind_what_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    fidelity: Fidelity, n_known: int,
+) -> None:  # fmt: skip
+    run = make_store(tmp_path / "run", range(n_known))
+    options = ("--samples", run, "--fidelity", fidelity)
+    collect(monkeypatch, tmp_path / "rft.jsonl", *options)
+    make_store(run, range(n_known, 24))
+    (run / "samples-00.jsonl").write_bytes(b"")  # another worker's, in front of the known one
+    continued = collect(monkeypatch, tmp_path / "rft.jsonl", *options)
+    assert "going on from there" in capsys.readouterr().err
+    assert continued == collect(monkeypatch, tmp_path / "scratch.jsonl", *options)
+    again = collect(monkeypatch, tmp_path / "rft.jsonl", *options)
+    assert "going on from there" in capsys.readouterr().err
+    assert continued == again
+
+
+def test_a_known_sample_that_is_there_again_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_store(tmp_path / "run", range(3))
+    collect(monkeypatch, tmp_path / "rft.jsonl", "--samples", run)
+    make_store(run, range(2, 5))
+    with pytest.raises(UserError, match=r"samples-0\.jsonl:241: problem 0 has sample 2 twice"):
+        collect(monkeypatch, tmp_path / "rft.jsonl", "--samples", run)
+
+
+def test_a_part_of_a_store_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its bytes hold more than what was used of them."""
+    run = make_store(tmp_path / "run", range(24))
+    collect(monkeypatch, tmp_path / "rft.jsonl", "--samples", run, "--k", 12)
+    assert not (tmp_path / "rft.state.jsonl").exists()
+    whole = collect(monkeypatch, tmp_path / "rft.jsonl", "--samples", run)
+    part = collect(monkeypatch, tmp_path / "rft.jsonl", "--samples", run, "--k", 12)
+    assert "going on" not in capsys.readouterr().err
+    assert whole == collect(monkeypatch, tmp_path / "other.jsonl", "--samples", run)
+    assert part == collect(monkeypatch, tmp_path / "part.jsonl", "--samples", run, "--k", 12)
+
+
+def test_plain_rows_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    fidelity: Fidelity,
+) -> None:  # fmt: skip
+    lines = make_store(tmp_path / "run", range(24)).joinpath("samples-0.jsonl").read_text()
+    rows, file = lines.splitlines(keepends=True), tmp_path / "rows.jsonl"
+    file.write_text("".join(rows[: 10 * 80]))
+    options = ("--samples", file, "--fidelity", fidelity)
+    collect(monkeypatch, tmp_path / "rft.jsonl", *options)
+    file.write_text("".join(rows))
+    continued = collect(monkeypatch, tmp_path / "rft.jsonl", *options)
+    assert "going on from there" in capsys.readouterr().err
+    assert continued == collect(monkeypatch, tmp_path / "scratch.jsonl", *options)
+
+
+def test_what_was_read_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copy_seeds(GOLDEN / "model_a", tmp_path / "run", range(10))
+    old = set(run.iterdir())
+    for path in old:
+        os.utime(path, ns=(LONG_AGO, LONG_AGO))
+    collect(monkeypatch, tmp_path / "rft.jsonl", "--samples", run)
+    copy_seeds(GOLDEN / "model_a", run, range(10, 24))
+
+    def open_new(path: Path):
+        assert path not in old, f"{path} is read again"
+        return open_for_reading(path)
+
+    with monkeypatch.context() as patch:
+        for module in (filter_state, plain, published, sample_index):
+            patch.setattr(module, "open_for_reading", open_new)
+        continued = collect(patch, tmp_path / "rft.jsonl", "--samples", run)
+    assert "going on from there" in capsys.readouterr().err
+    assert continued == collect(monkeypatch, tmp_path / "scratch.jsonl", "--samples", run)
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+@pytest.mark.parametrize("is_dated_back", [False, True])
+def test_a_file_that_may_have_changed_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    is_changed: bool, is_dated_back: bool,
+) -> None:  # fmt: skip
+    """Touched, or written within a tick of the clock after it was looked at; of the same size."""
+    run = copy_seeds(GOLDEN / "model_a", tmp_path / "run", range(5))
+    file = run / "raw_generation_0.7_2.json"
+    before = file.stat().st_mtime_ns
+    collect(monkeypatch, tmp_path / "rft.jsonl", "--samples", run)
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"####", b"### ", 1) if is_changed else content)
+    when = before if is_dated_back else LONG_AGO
+    os.utime(file, ns=(when, when))
+    capsys.readouterr()
+    collect(monkeypatch, tmp_path / "rft.jsonl", "--samples", run)
+    assert ("going on" in capsys.readouterr().err) != is_changed
