@@ -24,10 +24,10 @@ from screl.completions import Run, map_problems, read_completions
 from screl.config import option, parse_config, run_main, show_config
 from screl.equations import equation_path
 from screl.fidelity_report import compare_problem, comparison_report, explain, merge
-from screl.files import UserError, beside, real_path, refuse_to_overwrite, write_atomic
+from screl.files import UserError, beside, refuse_to_overwrite, write_atomic
 from screl.filter_state import SavedState, read_state, save_state
 from screl.funnel import report_runs, report_tables, shared_paths, to_json
-from screl.inputs import open_and_tell
+from screl.inputs import open_and_tell, refuse_repeats
 from screl.problems import Problem, load_problems
 from screl.process_checks import ProcessCheck
 from screl.rejection import ProblemState, Rules
@@ -89,21 +89,16 @@ def main() -> None:
 
 def check(config: CollectConfig) -> None:
     """UserError for options that contradict each other, and for outputs that are inputs."""
-    resolved = [real_path(path) for path in config.samples]
-    for path in config.samples:
-        is_part = path.is_file() and real_path(path).parent in resolved
-        if is_part or resolved.count(real_path(path)) > 1:
-            raise UserError(f"{path}: given twice; give every run once in --samples")
+    refuse_repeats(config.samples)
     if config.no_dedup and config.control != "none":
         raise UserError("--no_dedup keeps every right sample; leave out --control or --no_dedup")
     if config.output_path is None:
         if config.explain is None and not config.compare:
             raise UserError("where to? give --output_path RFT.jsonl")
         return
-    refuse_to_overwrite(config.output_path, [config.data_path, *config.samples])
-    for ending in (".run.json", ".sources.jsonl", ".state.jsonl"):
-        output = beside(config.output_path, ending)
-        refuse_to_overwrite(output, [config.data_path, *config.samples])
+    endings = (".run.json", ".sources.jsonl", ".state.jsonl")
+    outputs = [config.output_path, *(beside(config.output_path, ending) for ending in endings)]
+    refuse_to_overwrite(outputs, [config.data_path, *config.samples])
 
 
 def rules_of(config: CollectConfig) -> Rules:

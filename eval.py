@@ -25,14 +25,12 @@ from screl.breakdowns import check_key
 from screl.completions import Run
 from screl.config import option, parse_config, run_main, show_config
 from screl.files import (
-    UserError,
     beside,
-    real_path,
     refuse_to_overwrite,
     write_atomic,
     write_json,
 )
-from screl.inputs import exit_with_usage, find_data_path, open_and_tell
+from screl.inputs import exit_with_usage, find_data_path, open_and_tell, refuse_repeats
 from screl.mistakes import mistake_lines
 from screl.problems import Problem, load_problems
 from screl.run_info import write_run_info
@@ -135,16 +133,11 @@ def open_all(config: EvalConfig) -> list[Opened]:
     """SAMPLES, and the baseline's after them; refuses what cannot end well before it is read."""
     paths = [*config.samples, *config.baseline]
     data_paths = [find_data_path(path, config.data_path) for path in paths]
-    for path in paths:
-        if [real_path(other) for other in paths].count(real_path(path)) > 1:
-            raise UserError(f"{path}: given twice; give every run once")
+    refuse_repeats(paths)
     outputs = [config.output_path, config.changes_path, config.errors_path]
     if config.output_path:
         outputs.append(beside(config.output_path, ".run.json"))
-    written: set[Path] = set()
-    for output in filter(None, outputs):
-        refuse_to_overwrite(output, [*data_paths, *paths, *written])
-        written.add(output)
+    refuse_to_overwrite([path for path in outputs if path], [*data_paths, *paths])
     problems = {data_path: load_problems(data_path) for data_path in set(data_paths)}
     for by in config.breakdown:
         for data_path in problems:

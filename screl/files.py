@@ -6,7 +6,7 @@ disk and renamed, so that a reader sees the old file or the new one and nothing 
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,15 +84,17 @@ def refuse_special_file(path: Path) -> None:
         raise UserError(f"{path}: is not a regular file; give another path to write to")
 
 
-def refuse_to_overwrite(output: Path, inputs: Iterable[Path]) -> None:
-    """UserError if writing ``output`` would destroy one of ``inputs``, samples inside one, or
-    anything that is no regular file."""
-    output = real_path(output)
-    refuse_special_file(output)
-    for given in inputs:
-        inside = output.parent == real_path(given) and output.name.startswith(INPUT_NAMES)
-        if output == real_path(given) or inside:
+def refuse_to_overwrite(outputs: Sequence[Path], inputs: Iterable[Path]) -> None:
+    """UserError if writing ``outputs`` would destroy one of ``inputs``, samples inside one, another
+    output, or anything that is no regular file."""
+    taken = [real_path(path) for path in inputs]
+    for path in outputs:
+        output = real_path(path)
+        refuse_special_file(output)
+        if output in taken or (output.parent in taken and output.name.startswith(INPUT_NAMES)):
             raise UserError(f"{output}: is an input; give another path to write to")
+        if [real_path(other) for other in outputs].count(output) > 1:
+            raise UserError(f"{output}: is to be written twice; give another path to write to")
 
 
 def real_path(path: Path) -> Path:

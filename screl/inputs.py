@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NoReturn, TextIO
 
 from screl.completions import Run, open_runs, other_data_warning
-from screl.files import UserError
+from screl.files import UserError, real_path
 from screl.problems import Problem
 from screl.published import Split
 from screl.sample_index import NOTHING, Known
@@ -28,6 +28,15 @@ def find_data_path(path: Path, given: Path | None) -> Path:
     if not data_path.is_file():
         raise UserError(f"{path}: its data, {data_path}, is not there; give --data_path TEST.jsonl")
     return data_path
+
+
+def refuse_repeats(paths: Sequence[Path]) -> None:
+    """UserError if a run is given twice: under another name, or as a file of a folder too."""
+    real = [real_path(path) for path in paths]
+    for path, of_path in zip(paths, real, strict=True):
+        is_part = path.is_file() and of_path.parent in real
+        if is_part or real.count(of_path) > 1:
+            raise UserError(f"{path}: given twice; give every run once")
 
 
 def open_and_tell(

@@ -14,6 +14,7 @@ import orjson
 
 from screl.files import UserError, open_for_reading, read_jsonl
 from screl.problems import Problem, ProblemId
+from screl.prompts import without_spaces
 from screl.sample_index import SampleIndex, Samples, find_all_lines, make_index
 
 # In the order in which they are looked for. ``resps`` is lm-evaluation-harness's --log_samples,
@@ -101,7 +102,7 @@ class RowFinder:
         self._path = path
         self._n_problems, self._n_rows = len(problems), n_rows
         self._by_id: dict[ProblemId, int] = {p.problem_id: i for i, p in enumerate(problems)}
-        self._questions = [_squeeze(problem.question) for problem in problems]
+        self._questions = [without_spaces(problem.question) for problem in problems]
         # the first of problems with the same question; prompts are added as they are met
         self._by_question = {q: i for i, q in reversed(list(enumerate(self._questions)))}
         self._n_found = 0
@@ -186,7 +187,7 @@ def _question_of(row: dict[str, Any]) -> str | None:
     doc = row.get("doc")
     for source in (row, doc if isinstance(doc, dict) else {}):
         for key in QUESTION_KEYS:
-            if question := _squeeze("".join(_flatten(source.get(key)))):
+            if question := without_spaces("".join(_flatten(source.get(key)))):
                 return question
     return None
 
@@ -204,7 +205,3 @@ def _flatten(value: Any, depth: int = 0) -> Iterator[str]:
 
 def _has_null(value: Any) -> bool:
     return value is None or (isinstance(value, list) and any(map(_has_null, value)))
-
-
-def _squeeze(text: str) -> str:
-    return "".join(text.split())

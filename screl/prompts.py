@@ -15,3 +15,8 @@ def build_prompt(question: str) -> str:
     """
     # replace, not format: questions contain braces
     return ALPACA_NO_INPUT.replace("{question}", question)
+
+
+def without_spaces(text: str) -> str:
+    """To compare prompts by: decoding changes their white space."""
+    return "".join(text.split())

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from screl.files import UserError, open_for_reading
 from screl.parallel import parallel_map
 from screl.problems import Problem
-from screl.prompts import build_prompt
+from screl.prompts import build_prompt, without_spaces
 from screl.sample_index import (
     NOTHING,
     Known,
@@ -171,10 +171,10 @@ def is_prompt_of(prompt: str, problem: Problem) -> bool:
 
     White space is not compared: decoding changes it.
     """
-    squeezed = _without_spaces(prompt)
-    if _without_spaces(problem.question) in squeezed:
+    squeezed = without_spaces(prompt)
+    if without_spaces(problem.question) in squeezed:
         return True
-    whole = _without_spaces(build_prompt(problem.question))
+    whole = without_spaces(build_prompt(problem.question))
     return len(squeezed) >= MIN_PROMPT_TAIL and whole.endswith(squeezed)
 
 
@@ -183,7 +183,7 @@ class ProblemFinder:
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = problems
-        self._prompts = [_without_spaces(build_prompt(problem.question)) for problem in problems]
+        self._prompts = [without_spaces(build_prompt(problem.question)) for problem in problems]
         # the first of problems with the same question, as a search from the start would find
         self._position_of = {prompt: i for i, prompt in reversed(list(enumerate(self._prompts)))}
 
@@ -208,7 +208,7 @@ class ProblemFinder:
 
     def find(self, prompt: str, start: int) -> int | None:
         """The position of the problem that ``prompt`` is about; None if it is about none."""
-        n, squeezed = len(self.problems), _without_spaces(prompt)
+        n, squeezed = len(self.problems), without_spaces(prompt)
         if start < n and self._prompts[start] == squeezed:
             return start
         exact = self._position_of.get(squeezed)  # not by part: a question may be part of another
@@ -269,7 +269,3 @@ def _read_prompts(path: Path, lines: Lines) -> Iterator[tuple[int, str | None]]:
             except ValueError:
                 raise malformed(place(path, start)) from None
             yield start, prompt
-
-
-def _without_spaces(text: str) -> str:
-    return "".join(text.split())

@@ -96,7 +96,7 @@ def test_a_link_is_followed_and_a_pipe_is_kept(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="is not a regular file"):
             write_atomic(path, ["new"])
         with pytest.raises(UserError, match="is not a regular file"):
-            refuse_to_overwrite(path, [])
+            refuse_to_overwrite([path], [])
     assert pipe.is_fifo()
 
 
@@ -121,6 +121,6 @@ def test_a_loop_of_links_is_replaced_or_named(tmp_path: Path) -> None:
     loop.symlink_to(loop)
     with pytest.raises((OSError, UserError), match="loop"):
         list(read_jsonl(loop))
-    refuse_to_overwrite(loop, [loop / "other"])
+    refuse_to_overwrite([loop], [loop / "other"])
     write_atomic(loop, ["x"])
     assert loop.read_text() == "x"
