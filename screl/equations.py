@@ -39,15 +39,17 @@ _SCALES = """
     ninth tenth hundredth thousandth single double triple quadruple twice thrice doubled tripled
     quadrupled halved squared cubed factorial power root pi inf infinity nan pct permille
 """
-_NUMBERS = """
+_ONES = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
-    sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety
+    sixteen seventeen eighteen nineteen
 """
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+ONES, TENS = _ONES.split(), _TENS.split()
 _OPERATIONS = """
     plus minus times multiplied divided over by into of to off less than mod modulo equal
 """
 _PYTHON = " ".join(kwlist).lower()  # "5 and -3" is neither 2 nor Python's -3
-NOT_UNITS = frozenset(" ".join((_SCALES, _NUMBERS, _OPERATIONS, _PYTHON)).split())
+NOT_UNITS = frozenset(" ".join((_SCALES, _ONES, _TENS, _OPERATIONS, _PYTHON)).split())
 
 
 def find_equations(completion: str) -> list[str]:

@@ -21,7 +21,14 @@ from typing import Literal, NamedTuple, get_args
 
 from screl.answers import MAX_DIGITS, Answer, extract_answer
 from screl.arithmetic import MAX_LENGTH, NotArithmeticError
-from screl.equations import THOUSANDS, find_equations, plain_arithmetic, plain_value
+from screl.equations import (
+    ONES,
+    TENS,
+    THOUSANDS,
+    find_equations,
+    plain_arithmetic,
+    plain_value,
+)
 
 ProcessCheck = Literal["unused_result", "last_equation_not_answer", "unexplained_number"]
 Number = int | Fraction
@@ -42,24 +49,19 @@ TEXT_OPERAND = re.compile(
 TEXT_RESULT = re.compile(rf"=[ $−-]{{0,5}}+{_VALUE}")
 QUESTION_TOKEN = re.compile(rf"{_VALUE}|[a-z]+|[%/]")
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen"
-)
 _ORDINALS = (
     "zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth "
     "thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth"
 )
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-TENS = {word: 10 * tens for tens, word in enumerate(_TENS.split(), 2)}
+OF_TENS = {word: 10 * tens for tens, word in enumerate(TENS, 2)}
 SCALES = {"hundred": 100, "thousand": 1000, "k": 1000, "million": 10**6, "billion": 10**9}
 ORDINALS = {word: n for n, word in enumerate(_ORDINALS.split())} | {"quarter": 4, "half": 2}
 WORDS = (
-    {word: n for n, word in enumerate(_ONES.split())}
+    {word: n for n, word in enumerate(ONES)}
     | {"a": 1, "an": 1, "once": 1, "twice": 2, "double": 2, "doubled": 2, "both": 2, "couple": 2}
     | {"pair": 2, "halves": 2, "thrice": 3, "triple": 3, "tripled": 3, "quadruple": 4, "dozen": 12}
     | {"nickel": 5, "dime": 10}
-    | TENS
+    | OF_TENS
     | ORDINALS
 )
 
@@ -226,7 +228,7 @@ def _numbers_at(tokens: list[str]) -> Iterator[Number]:
         return
     yield value
     rest = tokens[1:]
-    if tokens[0] in TENS and rest and WORDS.get(rest[0], 10) < 10:  # twenty-five
+    if tokens[0] in OF_TENS and rest and WORDS.get(rest[0], 10) < 10:  # twenty-five
         value += WORDS[rest.pop(0)]
         yield value
     is_scaled = False
