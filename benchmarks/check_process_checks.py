@@ -1,0 +1,67 @@
+"""How often the process checks object: to GSM8K's own solutions, and to completions of real models.
+
+    python benchmarks/check_process_checks.py --data_path data/train_use.jsonl \\
+        --source example_model_solutions.jsonl
+
+The second file is that of check_openai_solutions.py. What a check rejects among right texts is its
+price, what it rejects among wrong ones whose equations hold is what it is for.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from check_openai_solutions import MODELS, with_hashes
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from screl.config import run_main
+from screl.equations import check_equation, find_equations
+from screl.files import read_jsonl
+from screl.problems import load_problems
+from screl.process_checks import ProcessCheck, failed_checks
+from screl.table import format_table
+
+CHECKS: tuple[ProcessCheck, ...] = get_args(ProcessCheck)
+Texts = Sequence[tuple[str, str]]  # question and text
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data_path", type=Path, required=True, help="GSM8K's training problems")
+    parser.add_argument("--source", type=Path, required=True, help="example_model_solutions.jsonl")
+    arguments = parser.parse_args()
+    problems = load_problems(arguments.data_path)
+    completions = [
+        (row["question"], with_hashes(row[model]["solution"]), row[model]["is_correct"])
+        for _, row in read_jsonl(arguments.source)
+        for model in MODELS
+    ]
+    holds = [(question, text, right) for question, text, right in completions if is_valid(text)]
+    groups: dict[str, Texts] = {
+        "solutions of GSM8K": [(problem.question, problem.solution) for problem in problems],
+        "right completions": [(question, text) for question, text, right in holds if right],
+        "wrong, equations hold": [(question, text) for question, text, right in holds if not right],
+    }
+    rows = [["share rejected of", "texts", *CHECKS, "any"]]
+    rows += [[name, str(len(texts)), *shares(texts)] for name, texts in groups.items()]
+    print(format_table(rows))
+
+
+def is_valid(text: str) -> bool:
+    """Whether every equation is right, as the strict filter asks before these checks."""
+    return all(check_equation(e, "strict") == "right" for e in find_equations(text))
+
+
+def shares(texts: Texts) -> list[str]:
+    """Of each check, and of any of them."""
+    failed = [failed_checks(text, question, CHECKS) for question, text in texts]
+    counts = [sum(check in checks for checks in failed) for check in CHECKS]
+    return [f"{count / len(texts):.1%}" for count in [*counts, sum(map(bool, failed))]]
+
+
+if __name__ == "__main__":
+    run_main(main)
