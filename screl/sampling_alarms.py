@@ -1,0 +1,162 @@
+"""What is wrong with a sampling run, told while it runs, before it has cost days.
+
+Repeats. Seeds that are copied or reused make samples of a problem equal, but so does a problem that
+the model is sure of. How many repeats are honest is known exactly: given the earlier samples of a
+problem, the next one repeats one of them with the sum of the probabilities of the different
+completions among them. So the likelihood ratio of all that happened, of repeats being likelier than
+that against this, has mean 1 or less in a healthy run, at any time, for any number of problems and
+samples: that it ever exceeds 1000 has a chance of 1 in 1000 at most (Ville's inequality).
+
+Cut off, no answer. Samples of a problem are alike, so a share counts as that of so many problems,
+not samples; the alarm is on its exact (Clopper-Pearson) lower limit.
+"""
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+from screl.problems import ProblemId
+from screl.store import Sample
+
+# How many times likelier the odds of a repeat may be than the probabilities say; all are tried, as
+# every second sample copied is another thing than all, and an easy problem another than a hard one.
+ODDS_RATIOS = (2.0, 10.0, 100.0)
+# Probabilities are computed in bfloat16, in a batch of other samples than those they are compared
+# with; an error of 10 % in each is not to add up to an alarm.
+TOLERANCE = 1.1
+FALSE_ALARMS = 1e-3
+
+# One in twenty of GSM8K's own solutions is longer than the paper's 256 tokens (words, digits and
+# signs counted, times 1.1), so about as many are cut off honestly. They are the long ones: if they
+# are more, paths are lost where they are wanted most.
+MOST_CUT_OFF = 0.10
+# A model trained on solutions hardly ever ends without an answer (five runs of small ones: 0 to
+# 1.2 %).
+MOST_UNANSWERED = 0.20
+
+
+@dataclass(slots=True)
+class Share:
+    """Of samples of some problems, how many are of a kind."""
+
+    n_samples: int = 0
+    n_found: int = 0
+    problems: set[ProblemId] = field(default_factory=set)
+
+    def add(self, problem_id: ProblemId, is_found: bool) -> None:
+        self.n_samples += 1
+        self.n_found += is_found
+        self.problems.add(problem_id)
+
+    def lower_limit(self) -> float:
+        """What the share is at least, as sure as FALSE_ALARMS says; 0 if none was found."""
+        from scipy.special import betaincinv  # type: ignore[import-untyped] # takes a while
+
+        if self.n_found == 0:
+            return 0.0
+        n = len(self.problems)
+        n_found = n * self.n_found / self.n_samples
+        return float(betaincinv(n_found, n - n_found + 1, FALSE_ALARMS))
+
+
+@dataclass(slots=True)
+class Repeats:
+    """Samples that repeat an earlier one of their problem: how many, and how many were expected.
+
+    ``log_ratios``: the logarithm of the likelihood ratio for each of ODDS_RATIOS.
+    """
+
+    n_samples: int = 0
+    n_repeats: int = 0
+    n_expected: float = 0.0
+    log_ratios: Sequence[float] = (0.0,) * len(ODDS_RATIOS)
+    seen: dict[ProblemId, set[Hashable]] = field(default_factory=dict)
+    chance: dict[ProblemId, float] = field(default_factory=dict)  # that the next one is a repeat
+
+    def add(self, problem_id: ProblemId, completion: Hashable, log_probability: float) -> None:
+        """One more sample, whose probability had that (natural) logarithm when it was drawn.
+
+        That is after temperature, top-k and top-p, and with EOS if it was drawn. ``completion``
+        should be its token ids: one text can be written with several. ValueError for what is no
+        logarithm of a probability.
+        """
+        if not log_probability < 0.01:  # NaN is not either
+            raise ValueError(f"{log_probability} is not the logarithm of a probability")
+        seen = self.seen.setdefault(problem_id, set())
+        chance = min(1.0, self.chance.get(problem_id, 0.0))
+        is_repeat = completion in seen
+        self.n_samples += 1
+        self.n_repeats += is_repeat
+        self.n_expected += chance
+        at_most = min(1.0, TOLERANCE * chance)
+        self.log_ratios = [
+            log_ratio + is_repeat * math.log(odds) - math.log1p(at_most * (odds - 1))
+            for log_ratio, odds in zip(self.log_ratios, ODDS_RATIOS, strict=True)
+        ]
+        if not is_repeat:
+            seen.add(completion)
+            self.chance[problem_id] = chance + math.exp(log_probability)
+
+    def are_explained(self) -> bool:
+        """Whether the mean of the likelihood ratios is below what a healthy run may reach."""
+        most = max(self.log_ratios)
+        mean = sum(math.exp(log_ratio - most) for log_ratio in self.log_ratios) / len(ODDS_RATIOS)
+        return most + math.log(mean) < -math.log(FALSE_ALARMS)
+
+
+@dataclass(slots=True)
+class Health:
+    """What a run has shown so far: ``add`` every sample; ``repeats`` of the problems watched."""
+
+    cut_off: Share = field(default_factory=Share)
+    unanswered: Share = field(default_factory=Share)  # of those that were not cut off
+    repeats: Repeats = field(default_factory=Repeats)
+
+    def add(self, sample: Sample, has_answer: bool) -> None:
+        """One more sample, and whether an answer can be read in it."""
+        is_cut_off = sample.finish_reason == "length"
+        self.cut_off.add(sample.problem_id, is_cut_off)
+        if not is_cut_off:
+            self.unanswered.add(sample.problem_id, not has_answer)
+
+
+def alarms(health: Health) -> list[str]:
+    """One line, with a remedy, for each thing that is wrong; none in a healthy run.
+
+    Can be asked at any time. A problem or two never raise an alarm about cut off or unanswered
+    samples: they may be odd ones.
+    """
+    lines = []
+    repeats, cut_off, unanswered = health.repeats, health.cut_off, health.unanswered
+    if not repeats.are_explained():
+        lines.append(
+            f"{repeats.n_repeats} of {repeats.n_samples} samples repeat an earlier one of their "
+            f"problem, and their probabilities explain {repeats.n_expected:.1f}: random seeds are "
+            "used twice; give every sample its own and sample again"
+        )
+    if (at_least := cut_off.lower_limit()) > MOST_CUT_OFF:
+        lines.append(_describe(cut_off, "are cut off by --max_new_tokens") + _remedy(at_least))
+    if unanswered.lower_limit() > MOST_UNANSWERED:
+        lines.append(
+            _describe(unanswered, "end without a readable '#### answer'")
+            + "a base model, or one trained with another prompt? give --model_name_or_path a "
+            "fine-tuned model, and look at the prompt with --dry_run"
+        )
+    return lines
+
+
+def _describe(share: Share, what: str) -> str:
+    return (
+        f"{share.n_found / share.n_samples:.1%} of {share.n_samples} samples "
+        f"({len(share.problems)} problems) {what}: "
+    )
+
+
+def _remedy(at_least: float) -> str:
+    """For samples that are cut off: most of them, and it is hardly their length."""
+    if at_least > 0.5:
+        return (
+            "the model does not end; a base model, another prompt than it was trained with, or "
+            "an end-of-sequence token that is not its own?"
+        )
+    return "raise --max_new_tokens"
