@@ -25,6 +25,7 @@ from screl.breakdowns import check_key
 from screl.completions import Run
 from screl.config import option, parse_config, run_main, show_config
 from screl.files import (
+    UserError,
     beside,
     refuse_to_overwrite,
     write_atomic,
@@ -147,6 +148,11 @@ def open_all(config: EvalConfig) -> list[Opened]:
     for path, data_path in zip(paths, data_paths, strict=True):
         of = problems[data_path]
         runs = open_and_tell(path, data_path, of, "test", stream, config.allow_partial)
+        if any(run.is_adaptive for run in runs):
+            raise UserError(
+                f"{path}: was sampled with --until_correct, more where answers were wrong; its "
+                "scores would be too low: score a run with --n_samples"
+            )
         opened.append(Opened(path, data_path, of, runs))
     return opened
 

@@ -5,19 +5,25 @@
     python sample.py --model_name_or_path M --data_path data/test_use.jsonl --output_dir SAMPLES2 \\
         --greedy
 
-A killed run goes on where it stopped when the same command is given again; a larger --n_samples
-adds to what is there.
+A killed run goes on where it stopped when the same command is given again; a larger --n_samples,
+and problems added to the data, add to what is there.
 """
 
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from screl.completions import open_runs
 from screl.config import option, parse_config, run_main, show_config
 from screl.files import UserError
-from screl.problems import load_problems
+from screl.problems import Problem, load_problems
 from screl.run_info import write_run_info
+from screl.store import finish_store, locked
+
+if TYPE_CHECKING:
+    from screl.sampling import Made
 
 
 @dataclass(frozen=True)
@@ -34,49 +40,106 @@ class SampleConfig:
     top_k: int = option("this many likeliest tokens; 0: all (published code: 50)", 0)
     max_new_tokens: int = option("longest completion, in tokens", 256)
     seed: int = option("run seed; sample j of a problem depends on it, the problem and j", 0)
-    engine: Literal["transformers"] = option("what runs the model", "transformers")
+    until_correct: int | None = option(
+        "sample a problem only until so many distinct right paths are there; with --max_samples",
+        None,
+    )
+    max_samples: int | None = option("of a problem, with --until_correct", None)
+    engine: Literal["auto", "vllm", "transformers"] = option(
+        "what runs the model; auto: vLLM if it is installed", "auto"
+    )
     precision: Literal["bf16", "fp32"] = option("of weights and arithmetic", "bf16")
-    batch_size: int = option("completions at once", 128)
-    dry_run: bool = option("print the resolved config and the first prompt, then stop", False)
+    batch_size: int = option("completions at once, for each worker", 128)
+    chunk_size: int = option("completions of a problem in one request", 32)
+    n_workers: int | None = option("engines; default: one for each group of GPUs, else 1", None)
+    tensor_parallel_size: int = option("GPUs in a group, which share a model (vLLM)", 1)
+    gpu_memory_utilization: float = option("share of a GPU's memory that vLLM may take", 0.9)
+    launcher: Literal["local", "ray"] = option(
+        "workers on this machine, or on a Ray cluster", "local"
+    )
+    address: str = option("of the Ray cluster; auto: the one this machine is part of", "auto")
+    only: str | None = option(
+        "PROBLEM_ID:SAMPLE_ID: make this sample again, print it beside the stored one", None
+    )
+    dry_run: bool = option("print config, first prompt and plan, then stop", False)
 
 
 def main() -> None:
-    """Find out what is missing, make it, append it."""
+    """Find out what is missing, have it made, say what came of it."""
     config = parse_config(SampleConfig, doc=__doc__)
     started = time.time()
     check(config)
     problems = load_problems(config.data_path)
     # heavy: after the cheap checks, and not for --help
-    from screl.sampling import describe_plan, missing_samples, open_for, sample, totals
+    from screl.sampling import Prompts, choose_engine, open_for, sample
+    from screl.sampling_preview import describe_plan, make_again
 
+    engine = choose_engine(config)
+    prompts = Prompts(config, problems)
     if config.dry_run:
         print(show_config(config))
-        print(describe_plan(config, problems))
+        print(describe_plan(config, engine, problems, prompts))
         return
-    open_for(config, problems)
-    missing = missing_samples(config, problems)
-    made = sample(config, problems, missing) if missing else {"n_samples_made_now": 0}
-    results = totals(config.output_dir) | made
-    if missing or not (config.output_dir / "run.json").exists():
-        write_run_info(config.output_dir / "run.json", config, started, results)
+    if config.only:
+        print(make_again(config, engine, problems, prompts))
+        return
+    with locked(config.output_dir):
+        open_for(config, engine, problems)
+        made = sample(config, engine, problems, prompts)
+        report(config, problems, made, started)
+
+
+def report(config: SampleConfig, problems: list[Problem], made: "Made", started: float) -> None:
+    """run.json, and what it says in short. UserError if something could not be made."""
+    from screl.survey import survey
+
+    if config.until_correct and not made.unfulfilled:
+        finish_store(config.output_dir)
+    (run,) = open_runs(config.output_dir, problems, "train", allow_partial=True)
+    results, more = survey(problems, run)
+    if made.n_samples or not (config.output_dir / "run.json").exists():
+        now = {"n_samples_made_now": made.n_samples, "tokens_per_second": made.tokens_per_second}
+        write_run_info(config.output_dir / "run.json", config, started, results | now)
     print(
-        f"{config.output_dir}: {made['n_samples_made_now']} samples made, {results['n_samples']} "
-        f"are there, {results['n_tokens']} tokens, {results['share_cut_off']:.1%} cut off at "
+        f"{config.output_dir}: {made.n_samples} samples made, {results['n_samples']} are there, "
+        f"{results['n_tokens']} tokens, {results['share_cut_off']:.1%} cut off at "
         f"{config.max_new_tokens} tokens"
-        + (f", {made['tokens_per_second']:.0f} tokens/s" if missing else "")
+        + (f", {made.tokens_per_second:.0f} tokens/s" if made.tokens_per_second else "")
     )
+    if more:
+        print(more)
+    for line in made.alarms:
+        print(f"warning: {line}", file=sys.stderr)
+    if made.unfulfilled:
+        first = made.unfulfilled[0]
+        problem_ids = list(dict.fromkeys(str(u.request.problem_id) for u in made.unfulfilled))
+        raise UserError(
+            f"{config.output_dir}: samples of {len(problem_ids)} problems could not be made "
+            f"({', '.join(problem_ids[:20])}); of {first.request.problem_id}: {first.reason}; all "
+            "others are there: run the same command again to try these again"
+        )
 
 
 def check(config: SampleConfig) -> None:
     """UserError for options that contradict each other."""
     if config.greedy and config.n_samples != 1:
         raise UserError("--greedy makes one completion per problem; leave out --n_samples")
-    if config.n_samples < 1 or config.batch_size < 1 or config.max_new_tokens < 1:
-        raise UserError("--n_samples, --batch_size and --max_new_tokens must be at least 1")
+    if min(config.n_samples, config.batch_size, config.chunk_size, config.max_new_tokens) < 1:
+        raise UserError(
+            "--n_samples, --batch_size, --chunk_size and --max_new_tokens must be at least 1"
+        )
     if not config.greedy and not 0.01 <= config.temperature < 100:
         raise UserError("--temperature must be from 0.01 to 100; for the likeliest token: --greedy")
     if not 0 < config.top_p <= 1 or config.top_k < 0:
         raise UserError("--top_p must be in (0, 1] and --top_k at least 0")
+    if config.until_correct is None and config.max_samples is None:
+        return
+    if config.until_correct is None or config.max_samples is None:
+        raise UserError("--until_correct and --max_samples go together")
+    if config.greedy or config.n_samples != 1:
+        raise UserError("--until_correct decides how many: leave out --n_samples and --greedy")
+    if not 1 <= config.until_correct <= config.max_samples:
+        raise UserError("--until_correct must be at least 1 and at most --max_samples")
 
 
 if __name__ == "__main__":

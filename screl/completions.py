@@ -42,7 +42,8 @@ class Run:
     """The samples of one run: what they are, and where on disk each of them is.
 
     ``n_known``: the first so many of every problem were read before and are not in the index.
-    ``is_whole``: its files hold no other samples than these.
+    ``is_whole``: its files hold no other samples than these. ``is_adaptive``: at most ``n_samples``
+    of each problem (sample.py --until_correct).
     """
 
     name: str
@@ -51,6 +52,7 @@ class Run:
     index: SampleIndex
     n_known: int = 0
     is_whole: bool = True
+    is_adaptive: bool = False
 
     @property
     def n_samples(self) -> int:
@@ -213,8 +215,15 @@ def _open_store(
     if (index.file_no[:, : known.n_samples] != MISSING).any():  # there twice: to be told where
         known = NOTHING
         index = index_store(path, problems, n_wanted, data_path, n_workers)
-    is_greedy, is_whole = manifest.get("greedy") is True, n_wanted == n_samples
-    return Run(str(path), is_greedy, "store", index, known.n_samples, is_whole)
+    return Run(
+        name=str(path),
+        greedy=manifest.get("greedy") is True,
+        layout="store",
+        index=index,
+        n_known=known.n_samples,
+        is_whole=n_wanted == n_samples,
+        is_adaptive=bool(manifest.get("until_correct")),
+    )
 
 
 def _open_plain(path: Path, problems: Sequence[Problem], k: int | None, known: Known) -> Run:
@@ -255,6 +264,13 @@ def _check_k(n_samples: int, k: int | None, path: Path) -> None:
 
 
 def _check_complete(run: Run, problems: Sequence[Problem]) -> None:
+    if run.is_adaptive:
+        if not read_manifest(Path(run.name)).get("finished"):
+            raise UserError(
+                f"{run.name}: its sampling has not ended; run sample.py again or pass "
+                "--allow_partial"
+            )
+        return
     n_missing = run.index.n_missing(run.n_known)
     if n_missing == 0:
         return

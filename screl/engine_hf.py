@@ -1,47 +1,23 @@
-"""Sampling with transformers: one prefill a prompt, shared by all its samples.
+"""Sampling with transformers: slots that are refilled as soon as a completion in them has ended.
 
-Every completion draws from a random stream of its own, keyed by its seed and the position in it,
-so which samples happen to share a batch changes nothing beyond floating-point noise.
+A prompt is run once for all its samples. Every completion draws from a random stream of its own,
+keyed by its seed, so which samples happen to run side by side changes nothing beyond
+floating-point noise.
 """
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
 
 import numpy as np
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import Cache
 
-from screl.modeling import Model, Tokenizer, eos_ids, pad_id
-from screl.problems import ProblemId
+from screl.modeling import Model, Tokenizer, decode_completion, eos_ids, pad_id
+from screl.requests import Drawn, Request, SamplingParams, Watch, sample_seed
+from screl.slot_cache import ATTENTION, SlotCache
 from screl.store import Sample
 
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One problem's prompt and the numbers of the samples that are wanted of it."""
-
-    problem_id: ProblemId
-    prompt_ids: list[int]
-    sample_ids: list[int]
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingParams:
-    """How a token is drawn. ``top_k`` 0 and ``top_p`` 1.0 switch themselves off."""
-
-    greedy: bool
-    temperature: float
-    top_p: float
-    top_k: int
-    max_new_tokens: int
-    seed: int
-
-
-def sample_seed(run_seed: int, problem_id: ProblemId, sample_id: int) -> int:
-    """``hash(run seed, problem) + sample_id``: the 64-bit seed of one completion."""
-    digest = hashlib.sha256(f"{run_seed}|{problem_id!r}".encode()).digest()
-    return (int.from_bytes(digest[:8], "big") + sample_id) % (1 << 64)
+PREFILL_TOKENS = 4096  # of prompts that are run at once, padding included
 
 
 def random_stream(seed: int, length: int) -> np.ndarray:
@@ -53,163 +29,212 @@ def random_stream(seed: int, length: int) -> np.ndarray:
 
 def choose_tokens(
     logits: torch.Tensor, random: torch.Tensor, params: SamplingParams
-) -> torch.Tensor:
-    """The next token of each row: (rows, vocabulary) logits and (rows,) numbers in [0, 1).
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The next token of each row and its log-probability, of (rows, vocabulary) logits and (rows,)
+    numbers in [0, 1).
 
     Temperature, then top-k, then top-p, as transformers orders them; then the inverse of the
     cumulative distribution.
     """
     if params.greedy:
-        return logits.argmax(dim=-1)
+        tokens = logits.argmax(dim=-1)
+        return tokens, torch.zeros_like(tokens, dtype=torch.float32)
     logits = logits.float() / params.temperature
-    tokens = None
+    order = None
     if params.top_k or params.top_p < 1.0:
         n_kept = min(params.top_k or logits.shape[1], logits.shape[1])
-        logits, tokens = logits.topk(n_kept, dim=-1)
-    cumulative = logits.softmax(dim=-1).cumsum(dim=-1)
+        logits, order = logits.topk(n_kept, dim=-1)
+    probabilities = logits.softmax(dim=-1)
+    cumulative = probabilities.cumsum(dim=-1)
     total = cumulative[:, -1:]
     if params.top_p < 1.0:  # up to and including the token with which top_p is reached
         total = cumulative.gather(1, (cumulative < params.top_p * total).sum(1, keepdim=True))
     # below the total, or a number that rounds to 1 would draw a token of probability 0
     target = torch.minimum(random[:, None] * total, total.nextafter(torch.zeros_like(total)))
     place = torch.searchsorted(cumulative, target, right=True)
-    return (place if tokens is None else tokens.gather(1, place)).squeeze(1)
+    log_probabilities = (probabilities.gather(1, place) / total).log().squeeze(1)
+    return (place if order is None else order.gather(1, place)).squeeze(1), log_probabilities
 
 
-def generate(
-    model: Model,
-    tokenizer: Tokenizer,
-    requests: Sequence[Request],
-    params: SamplingParams,
-    batch_size: int,
-) -> Iterator[list[Sample]]:
-    """Yield the samples of all requests, about ``batch_size`` of them at a time.
+class _Row:
+    """One completion in the making."""
 
-    Prompts of like length share a batch, so that there is little padding.
+    def __init__(self, request: Request, sample_id: int) -> None:
+        self.request, self.sample_id = request, sample_id
+        self.token_ids: list[int] = []
+
+    @property
+    def n_cached(self) -> int:
+        """Tokens of it that the model has run: all but the last one written."""
+        return len(self.request.prompt_ids) + len(self.token_ids) - 1
+
+
+class HFEngine:
+    """A model, up to ``n_slots`` completions that it is writing, and requests that wait.
+
+    ``add`` requests, then ``step`` as long as ``n_unfinished`` is not 0.
     """
-    model.eval()
-    ordered = sorted(requests, key=lambda request: len(request.prompt_ids))
-    for batch in _batches(ordered, batch_size):
-        completions = _complete(model, tokenizer, batch, params)
-        yield [
-            _to_sample(tokenizer, request, sample_id, next(completions))
-            for request in batch
-            for sample_id in request.sample_ids
-        ]
 
+    def __init__(
+        self, model: Model, tokenizer: Tokenizer, params: SamplingParams, n_slots: int
+    ) -> None:
+        model.eval()
+        model.set_attn_implementation(ATTENTION)
+        self._model, self._tokenizer, self._params = model, tokenizer, params
+        self._ends = set(eos_ids(model.generation_config, tokenizer))
+        self._waiting: deque[tuple[Request, int]] = deque()
+        self._rows: list[_Row] = []  # row i of what follows
+        self._cache = SlotCache(model, n_slots)
+        # of each row: the token to be run next, how many are written, the sum of their
+        # log-probabilities, and the random numbers that choose them
+        self._tokens = torch.zeros(n_slots, dtype=torch.long, device=model.device)
+        self._n_written = torch.zeros_like(self._tokens)
+        self._log_probabilities = torch.zeros(n_slots, device=model.device)
+        self._random = torch.zeros(n_slots, params.max_new_tokens, device=model.device)
 
-def _batches(requests: Sequence[Request], batch_size: int) -> Iterator[list[Request]]:
-    """Groups of requests of at most ``batch_size`` samples; a larger request is divided."""
-    batch, room = [], batch_size
-    for request in requests:
-        wanted = request.sample_ids
-        while wanted:
-            batch.append(Request(request.problem_id, request.prompt_ids, wanted[:room]))
-            wanted, room = wanted[room:], room - len(wanted[:room])
-            if room == 0:
-                yield batch
-                batch, room = [], batch_size
-    if batch:
-        yield batch
+    def add(self, request: Request) -> None:
+        """Take a request."""
+        self._waiting.extend((request, sample_id) for sample_id in request.sample_ids)
 
+    @property
+    def n_unfinished(self) -> int:
+        """Samples that are wanted and not yet given."""
+        return len(self._rows) + len(self._waiting)
 
-@torch.inference_mode()
-def _complete(
-    model: Model, tokenizer: Tokenizer, batch: Sequence[Request], params: SamplingParams
-) -> Iterator[tuple[list[int], bool]]:
-    """For every sample of the batch in order: its new token ids, and whether it reached EOS."""
-    device = model.device
-    ends = torch.tensor(eos_ids(model, tokenizer), device=device)
-    counts = torch.tensor([len(request.sample_ids) for request in batch], device=device)
-    streams = torch.from_numpy(_streams(batch, params)).to(device)  # (samples, max_new_tokens)
-    logits, mask, cache = _prefill(model, batch, pad_id(tokenizer))
-    repeated = torch.arange(len(batch), device=device).repeat_interleave(counts)
-    cache.batch_select_indices(repeated)
-    logits, mask = logits[repeated], mask[repeated]
-    written: list[list[int]] = [[] for _ in streams]
-    ended = torch.zeros(len(streams), dtype=torch.bool, device=device)
-    alive = torch.arange(len(streams), device=device)  # the sample that each row of the batch is
-    for position in range(params.max_new_tokens):
-        tokens = choose_tokens(logits, streams[alive, position], params)
-        ended[alive] |= torch.isin(tokens, ends)
-        going = ~ended[alive]
-        for sample, token in zip(alive[going].tolist(), tokens[going].tolist(), strict=True):
-            written[sample].append(token)
-        if not going.any() or position == params.max_new_tokens - 1:
-            break
-        if going.sum() < 0.9 * len(alive):  # finished rows leave the batch a few at a time
-            kept = going.nonzero().squeeze(1)
-            alive, tokens, mask = alive[kept], tokens[kept], mask[kept]
-            cache.batch_select_indices(kept)
-        mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
-        logits = model(
-            input_ids=tokens[:, None],
-            attention_mask=mask,
-            position_ids=mask.sum(dim=1, keepdim=True) - 1,
-            past_key_values=cache,
+    @torch.inference_mode()
+    def step(self) -> list[Drawn]:
+        """Fill free rows, write one token in each, return the samples that have ended."""
+        drawn: list[Drawn] = []
+        while self._waiting and len(self._rows) < len(self._tokens):
+            begun = self._next_prompts()
+            logits = self._prefill(begun)
+            drawn += self._write(logits, len(self._rows) - len(logits))
+        if self._rows:
+            drawn += self._write(self._decode(), 0)
+        return drawn
+
+    def _next_prompts(self) -> list[list[_Row]]:
+        """What begins next: rows that share a prompt, for each of some prompts."""
+        prompts: list[list[_Row]] = []
+        longest = 0
+        for _ in range(len(self._tokens) - len(self._rows)):
+            if not self._waiting:
+                break
+            row = _Row(*self._waiting[0])
+            ids = row.request.prompt_ids
+            if not prompts or prompts[-1][0].request.prompt_ids != ids:
+                longest = max(longest, len(ids))
+                if prompts and longest * (len(prompts) + 1) > PREFILL_TOKENS:
+                    break
+                prompts.append([])
+            prompts[-1].append(row)
+            self._waiting.popleft()
+        return prompts
+
+    def _prefill(self, prompts: list[list[_Row]]) -> torch.Tensor:
+        """Run each prompt once and take its rows in; (new rows, vocabulary) logits behind it.
+
+        Padded on the right, where causal attention needs no mask for it.
+        """
+        device = self._model.device
+        ids = [rows[0].request.prompt_ids for rows in prompts]
+        longest, pad = max(map(len, ids)), pad_id(self._tokenizer)
+        padded = torch.tensor([row + [pad] * (longest - len(row)) for row in ids], device=device)
+        ends = torch.tensor([len(row) - 1 for row in ids], device=device)
+        last, of_prompt = ends.unique(return_inverse=True)
+        output = self._model(
+            input_ids=padded,
+            position_ids=torch.arange(longest, device=device)[None],
+            past_key_values=DynamicCache(config=self._model.config),
+            use_cache=True,
+            logits_to_keep=last,
+        )
+        logits = output.logits[torch.arange(len(ids), device=device), of_prompt]
+        which = torch.tensor([i for i, rows in enumerate(prompts) for _ in rows], device=device)
+        self._take(prompts, which, output.past_key_values, longest, ends + 1)
+        return logits[which]
+
+    def _take(
+        self,
+        prompts: list[list[_Row]],
+        which: torch.Tensor,
+        states: Cache,
+        longest: int,
+        lengths: torch.Tensor,
+    ) -> None:
+        """Lay new rows, of prompt ``which[i]`` each, behind those in use."""
+        new = [row for rows in prompts for row in rows]
+        at = slice(len(self._rows), len(self._rows) + len(new))
+        self._rows += new
+        self._cache.reserve(longest + self._params.max_new_tokens)
+        self._cache.fill(at, states, which)
+        self._cache.lengths[at] = lengths[which]
+        self._n_written[at] = 0
+        self._log_probabilities[at] = 0.0
+        streams = [self._stream(row) for row in new]
+        self._random[at] = torch.from_numpy(np.stack(streams)).to(self._random.device)
+
+    def _stream(self, row: _Row) -> np.ndarray:
+        seed = sample_seed(self._params.seed, row.request.problem_id, row.sample_id)
+        return random_stream(seed, self._params.max_new_tokens)
+
+    def _decode(self) -> torch.Tensor:
+        """Run the newest token of every row; (rows, vocabulary) logits."""
+        n_rows = len(self._rows)
+        lengths = self._cache.lengths[:n_rows]
+        self._cache.width = 1 + max(row.n_cached for row in self._rows)
+        seen = torch.arange(self._cache.width, device=lengths.device) <= lengths[:, None]
+        logits = self._model(
+            input_ids=self._tokens[:n_rows, None],
+            attention_mask=seen[:, None, None],
+            position_ids=lengths[:, None],
+            past_key_values=self._cache,
             use_cache=True,
         ).logits[:, -1]
-    return iter(list(zip(written, ended.tolist(), strict=True)))
+        lengths += 1
+        return logits
 
+    def _write(self, logits: torch.Tensor, first: int) -> list[Drawn]:
+        """Choose a token for every row from ``first`` on; the samples that end with it leave."""
+        at = slice(first, len(self._rows))
+        random = self._random[at].gather(1, self._n_written[at, None]).squeeze(1)
+        tokens, log_probabilities = choose_tokens(logits, random, self._params)
+        self._tokens[at] = tokens
+        self._n_written[at] += 1
+        self._log_probabilities[at] += log_probabilities
+        ended = []
+        for i, token in enumerate(tokens.tolist(), start=first):  # waits for the device, once
+            written = self._rows[i].token_ids
+            written.append(token)
+            if token in self._ends or len(written) == self._params.max_new_tokens:
+                ended.append(i)
+        return self._leave(ended) if ended else []
 
-def _streams(batch: Sequence[Request], params: SamplingParams) -> np.ndarray:
-    return np.stack(
-        [
-            random_stream(
-                sample_seed(params.seed, request.problem_id, sample_id), params.max_new_tokens
-            )
-            for request in batch
-            for sample_id in request.sample_ids
-        ]
-    )
+    def _leave(self, ended: list[int]) -> list[Drawn]:
+        """Take out rows; the last ones move into the gaps, so that those in use stay in front."""
+        sums = self._log_probabilities[ended].tolist()
+        drawn = [self._to_drawn(self._rows[i], total) for i, total in zip(ended, sums, strict=True)]
+        for i in reversed(ended):
+            last = self._rows.pop()
+            if i < len(self._rows):
+                self._rows[i] = last
+                self._cache.move(len(self._rows), i, last.n_cached)
+                for state in (
+                    self._tokens, self._n_written, self._log_probabilities, self._random
+                ):  # fmt: skip
+                    state[i] = state[len(self._rows)]
+        return drawn
 
-
-def _prefill(
-    model: Model, batch: Sequence[Request], pad: int
-) -> tuple[torch.Tensor, torch.Tensor, DynamicCache]:
-    """Run the left-padded prompts once: last logits (prompts, vocabulary), mask, cache.
-
-    Mask and positions are explicit. With them left to be guessed from pad ids, the published
-    checkpoint scores 28.5 instead of 49.2 on GSM8K.
-    """
-    longest = max(len(request.prompt_ids) for request in batch)
-    rows = [request.prompt_ids for request in batch]
-    ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows], device=model.device)
-    mask = torch.tensor(
-        [[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=model.device
-    )
-    cache = DynamicCache(config=model.config)
-    output = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    return output.logits[:, -1], mask, cache
-
-
-def _to_sample(
-    tokenizer: Tokenizer, request: Request, sample_id: int, written: tuple[list[int], bool]
-) -> Sample:
-    ids, ended = written
-    return Sample(
-        problem_id=request.problem_id,
-        sample_id=sample_id,
-        completion=decode_completion(tokenizer, request.prompt_ids, ids),
-        n_tokens=len(ids) + ended,
-        finish_reason="stop" if ended else "length",
-    )
-
-
-def decode_completion(tokenizer: Tokenizer, prompt: list[int], ids: list[int]) -> str:
-    """The text that ``ids`` add to the prompt.
-
-    Decoded behind the last prompt tokens, since sentencepiece drops the space in front of the
-    first token it decodes.
-    """
-    tail = prompt[-4:]
-    before = tokenizer.decode(tail, skip_special_tokens=True)
-    text: str = tokenizer.decode(tail + ids, skip_special_tokens=True)
-    return text[len(before) :]
+    def _to_drawn(self, row: _Row, log_probability: float) -> Drawn:
+        ended = row.token_ids[-1] in self._ends
+        sample = Sample(
+            problem_id=row.request.problem_id,
+            sample_id=row.sample_id,
+            completion=decode_completion(
+                self._tokenizer, row.request.prompt_ids, row.token_ids[: -1 if ended else None]
+            ),
+            n_tokens=len(row.token_ids),
+            finish_reason="stop" if ended else "length",
+        )
+        watched = row.request.watched
+        return Drawn(sample, Watch(tuple(row.token_ids), log_probability) if watched else None)

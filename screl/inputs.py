@@ -56,8 +56,10 @@ def open_and_tell(
     runs = open_runs(path, problems, split, allow_partial, k, n_workers, known)
     for run in runs:
         kind = "greedy sample" if run.greedy else "samples"
-        print(f"{path}: {run.n_samples} {kind} of each of {len(problems)} problems", file=stream)
-        if n_missing := run.index.n_missing(run.n_known):
+        n_of_each = f"{'at most ' if run.is_adaptive else ''}{run.n_samples} {kind} of each"
+        print(f"{path}: {n_of_each} of {len(problems)} problems", file=stream)
+        n_missing = run.index.n_missing(run.n_known)
+        if n_missing and not run.is_adaptive:
             n_expected = run.n_samples * len(problems)
             print(f"warning: {path}: {n_missing} of {n_expected} samples are missing", file=stream)
     return runs

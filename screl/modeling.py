@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import cached_file
 from transformers.utils.logging import disable_progress_bar
 
@@ -85,17 +86,43 @@ def pad_id(tokenizer: Tokenizer) -> int:
     return tokenizer.eos_token_id if pad is None else pad
 
 
-def eos_ids(model: Model, tokenizer: Tokenizer) -> list[int]:
+def eos_ids(generation_config: GenerationConfig, tokenizer: Tokenizer) -> list[int]:
     """Every token that ends a completion: the tokenizer's EOS and the generation config's."""
-    configured = model.generation_config.eos_token_id
+    configured = generation_config.eos_token_id
     several = configured if isinstance(configured, list) else [configured]
     return sorted({tokenizer.eos_token_id, *several} - {None})
+
+
+def load_generation_config(name: str) -> GenerationConfig:
+    """The checkpoint's generation config; without one, what its config.json says."""
+    try:
+        return GenerationConfig.from_pretrained(name)
+    except OSError:
+        return GenerationConfig.from_model_config(_load(AutoConfig.from_pretrained, name))
+
+
+def longest_sequence(name: str) -> int:
+    """Tokens that the model has positions for."""
+    config = _load(AutoConfig.from_pretrained, name)
+    return int(getattr(config, "max_position_embeddings", sys.maxsize))
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
     """Token ids of a prompt with whatever BOS the tokenizer itself adds, and no EOS."""
     ids: list[int] = tokenizer(prompt).input_ids
     return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+
+
+def decode_completion(tokenizer: Tokenizer, prompt: list[int], ids: list[int]) -> str:
+    """The text that ``ids`` add to the prompt.
+
+    Decoded behind the last prompt tokens, since sentencepiece drops the space in front of the
+    first token it decodes.
+    """
+    tail = prompt[-4:]
+    before = tokenizer.decode(tail, skip_special_tokens=True)
+    text: str = tokenizer.decode(tail + ids, skip_special_tokens=True)
+    return text[len(before) :]
 
 
 def fingerprint(name: str) -> str:

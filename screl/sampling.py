@@ -1,87 +1,134 @@
-"""One sampling run into a store: what it is, what is missing of it, and making that."""
+"""One sampling run into a store: what it is, what is missing of it, and having that made."""
 
-import sys
-import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+import importlib.util
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
-import torch
-from tqdm import tqdm
-
-from screl.engine_hf import Request, SamplingParams, generate
+from screl.adaptive import Budget, Wish
+from screl.answers import extract_answer, gold_answers
+from screl.coordinator import Crew, Unfulfilled, deal
+from screl.crews import OwnProcess, Processes, core_groups, device_groups
 from screl.files import UserError, file_sha256
+from screl.intake import Intake
 from screl.modeling import (
-    Model,
-    Tokenizer,
-    check_model_folder,
     fingerprint,
-    load_model,
     load_tokenizer,
+    longest_sequence,
     prompt_ids,
 )
-from screl.problems import Problem, ProblemId
+from screl.problems import Problem
 from screl.prompts import ALPACA_NO_INPUT, build_prompt
+from screl.requests import Request, SamplingParams, consecutive
 from screl.run_info import package_versions
-from screl.store import SampleWriter, is_store, open_store, read_samples
+from screl.sample_index import MISSING, SampleIndex
+from screl.store import (
+    SampleWriter,
+    index_store,
+    is_store,
+    open_store,
+    questions_sha256,
+    read_manifest,
+    read_samples,
+)
+from screl.worker import EngineSpec
 
 
-def open_for(config: Any, problems: Sequence[Problem]) -> None:
+class Made(NamedTuple):
+    """What a session has done: samples and their tokens; tokens a second (None if it was too short
+    to tell); what seems to be wrong with the run; and what could not be made."""
+
+    n_samples: int
+    n_tokens: int
+    tokens_per_second: float | None
+    alarms: list[str]
+    unfulfilled: list[Unfulfilled]
+
+
+N_WATCHED = 32  # problems of a session whose samples are checked for repeated random numbers
+
+EngineName = Literal["vllm", "transformers"]
+
+
+def choose_engine(config: Any) -> EngineName:
+    """What a SampleConfig's ``auto`` means: the engine that began the store, else vLLM if it is
+    installed. UserError if an engine is asked for that is not."""
+    installed = importlib.util.find_spec("vllm") is not None
+    engine = config.engine
+    if engine == "auto":
+        stored = read_manifest(config.output_dir) if is_store(config.output_dir) else {}
+        engine = stored.get("engine", "vllm" if installed else "transformers")
+    if engine == "vllm" and not installed:
+        raise UserError("--engine vllm: vLLM is not installed; see requirements-gpu.txt")
+    if engine == "transformers" and config.tensor_parallel_size > 1:
+        raise UserError("--tensor_parallel_size needs --engine vllm")
+    return engine
+
+
+def open_for(config: Any, engine: EngineName, problems: Sequence[Problem]) -> None:
     """Create the store of a SampleConfig, or check that it holds the same run.
 
     Two runs into one folder must agree in all that decides a sample; UserError names what differs.
     """
-    check_model_folder(config.model_name_or_path)
     drawing = ("temperature", "top_p", "top_k", "seed")
     manifest = {
         "model_name_or_path": config.model_name_or_path,
         "model_sha256": fingerprint(config.model_name_or_path),
         "data_path": str(config.data_path),
         "data_sha256": file_sha256(config.data_path),
+        "questions_sha256": questions_sha256(problems),
         "n_problems": len(problems),
         "prompt_template": ALPACA_NO_INPUT,
         "greedy": config.greedy,
-        "n_samples": config.n_samples,
+        "n_samples": config.max_samples or config.n_samples,
+        "until_correct": config.until_correct,
+        "finished": False if config.until_correct else None,  # None: can be counted
         **{key: None if config.greedy else getattr(config, key) for key in drawing},
         "max_new_tokens": config.max_new_tokens,
-        "engine": config.engine,
+        "engine": engine,
         "precision": config.precision,
         "versions": package_versions(),
     }
-    open_store(config.output_dir, manifest)
+    open_store(config.output_dir, manifest, problems)
 
 
-def missing_samples(config: Any, problems: Sequence[Problem]) -> dict[ProblemId, list[int]]:
-    """The sample ids that the store lacks, for each problem that lacks any."""
-    there: dict[ProblemId, set[int]] = {problem.problem_id: set() for problem in problems}
-    for known in read_samples(config.output_dir):
-        if known.problem_id not in there:
-            raise UserError(
-                f"{config.output_dir}: has a sample of problem {known.problem_id!r}, which "
-                f"{config.data_path} does not have; delete its lines or give another --output_dir"
-            )
-        there[known.problem_id].add(known.sample_id)
-    missing = {
-        problem_id: [j for j in range(config.n_samples) if j not in known]
-        for problem_id, known in there.items()
-    }
-    return {problem_id: sample_ids for problem_id, sample_ids in missing.items() if sample_ids}
+def missing_samples(problems: Sequence[Problem], index: SampleIndex) -> Iterator[Wish]:
+    """For each problem the sample ids that the store lacks, where it lacks any."""
+    for problem, missing in zip(problems, index.file_no == MISSING, strict=True):
+        if missing.any():
+            yield Wish(problem, missing.nonzero()[0].tolist())
 
 
-def sample(
-    config: Any, problems: Sequence[Problem], missing: dict[ProblemId, list[int]]
-) -> dict[str, Any]:
-    """Make the missing samples; every batch is on the disk before the next one starts.
+class Prompts:
+    """Makes requests of wishes. UserError, before anything is sampled, for a prompt too long."""
 
-    Returns how many samples were made, and tokens/s; what is of the store is in ``totals``.
-    """
-    tokenizer = load_tokenizer(config.model_name_or_path)
-    model = load_model(
-        config.model_name_or_path, torch.bfloat16 if config.precision == "bf16" else torch.float32
-    )
-    requests = make_requests(config, tokenizer, model, problems, missing)
-    if torch.accelerator.is_available():
-        model = model.to(torch.accelerator.current_accelerator())
+    def __init__(self, config: Any, problems: Sequence[Problem]) -> None:
+        tokenizer = load_tokenizer(config.model_name_or_path)
+        self._chunk_size = config.chunk_size
+        self.ids = {p.problem_id: prompt_ids(tokenizer, build_prompt(p.question)) for p in problems}
+        self._watched = set(list(self.ids)[:: max(1, len(problems) // N_WATCHED)][:N_WATCHED])
+        self.longest = max(map(len, self.ids.values())) + config.max_new_tokens
+        room = longest_sequence(config.model_name_or_path)
+        for problem in problems:
+            n_tokens = len(self.ids[problem.problem_id])
+            if n_tokens + config.max_new_tokens > room:
+                raise UserError(
+                    f"{config.data_path}:{problem.line}: the prompt has {n_tokens} tokens; with "
+                    f"--max_new_tokens {config.max_new_tokens} the model has room for "
+                    f"{room - config.max_new_tokens}: lower it, or take the row out"
+                )
+
+    def requests(self, wishes: Iterable[Wish]) -> list[Request]:
+        """In chunks of at most ``chunk_size`` samples."""
+        return [
+            Request(wish.problem.problem_id, self.ids[wish.problem.problem_id], sample_ids,
+                    wish.problem.problem_id in self._watched)
+            for wish in wishes
+            for sample_ids in consecutive(wish.sample_ids, self._chunk_size)
+        ]  # fmt: skip
+
+
+def make_spec(config: Any, engine: EngineName, prompts: Prompts) -> EngineSpec:
+    """What every worker makes its engine of."""
     params = SamplingParams(
         greedy=config.greedy,
         temperature=config.temperature,
@@ -90,69 +137,69 @@ def sample(
         max_new_tokens=config.max_new_tokens,
         seed=config.seed,
     )
-    n_samples = sum(map(len, missing.values()))
-    n_tokens = 0
-    started = time.time()
-    with (
-        SampleWriter(config.output_dir) as writer,
-        tqdm(total=n_samples, desc="sample", unit="sample") as bar,
-    ):
-        for samples in generate(model, tokenizer, requests, params, config.batch_size):
-            writer.write(samples)
-            n_tokens += sum(made.n_tokens for made in samples)
-            bar.update(len(samples))
-            bar.set_postfix(tok_s=f"{n_tokens / (time.time() - started):.0f}")
-    return {
-        "n_samples_made_now": n_samples,
-        "tokens_per_second": round(n_tokens / (time.time() - started), 1),
+    return EngineSpec(
+        engine=engine,
+        model_name_or_path=config.model_name_or_path,
+        precision=config.precision,
+        params=params,
+        batch_size=config.batch_size,
+        max_tokens=prompts.longest,
+        tensor_parallel_size=config.tensor_parallel_size,
+        gpu_memory_utilization=config.gpu_memory_utilization,
+    )
+
+
+def make_crew(config: Any, spec: EngineSpec) -> Crew[Any]:
+    """Who does the work: a Ray cluster, a process for each group of GPUs, or this process."""
+    if config.launcher == "ray":
+        from screl.ray_crew import RayCrew
+
+        return RayCrew(spec, config.address, config.n_workers)
+    groups, on_gpus = worker_groups(config)
+    return OwnProcess(spec) if len(groups) == 1 else Processes(spec, groups, on_gpus)
+
+
+def worker_groups(config: Any) -> tuple[list[list[int]], bool]:
+    """The devices of each worker on this machine, and whether they are GPUs."""
+    import torch
+
+    n_gpus = torch.cuda.device_count()
+    if n_gpus:
+        return device_groups(n_gpus, config.tensor_parallel_size, config.n_workers), True
+    return core_groups(config.n_workers or 1), False
+
+
+def sample(config: Any, engine: EngineName, problems: Sequence[Problem], prompts: Prompts) -> Made:
+    """Have what the store lacks made. The caller holds its lock and has opened it."""
+    gold = {
+        problem.problem_id: answer
+        for problem in problems
+        if (answer := extract_answer(problem.solution, "strict")) is not None
     }
-
-
-def totals(path: Path) -> dict[str, Any]:
-    """Samples and tokens of the whole store, and the share cut off by the limit."""
-    samples = list(read_samples(path))
-    return {
-        "n_samples": len(samples),
-        "n_tokens": sum(made.n_tokens for made in samples),
-        "share_cut_off": sum(made.finish_reason == "length" for made in samples) / len(samples),
-    }
-
-
-def make_requests(
-    config: Any,
-    tokenizer: Tokenizer,
-    model: Model,
-    problems: Sequence[Problem],
-    missing: dict[ProblemId, list[int]],
-) -> list[Request]:
-    """Tokenized prompts; UserError, before anything is sampled, for one that is too long."""
-    room = getattr(model.config, "max_position_embeddings", sys.maxsize) - config.max_new_tokens
-    requests = []
-    for problem in problems:
-        ids = prompt_ids(tokenizer, build_prompt(problem.question))
-        if len(ids) > room:
-            raise UserError(
-                f"{config.data_path}:{problem.line}: the prompt has {len(ids)} tokens; with "
-                f"--max_new_tokens {config.max_new_tokens} the model has room for {room}: lower "
-                "it, or take the row out"
-            )
-        if problem.problem_id in missing:
-            requests.append(Request(problem.problem_id, ids, missing[problem.problem_id]))
-    return requests
-
-
-def describe_plan(config: Any, problems: Sequence[Problem]) -> str:
-    """What ``--dry_run`` shows: text and tokens of the first prompt, and how much is to be done."""
-    tokenizer = load_tokenizer(config.model_name_or_path)
-    ids = prompt_ids(tokenizer, build_prompt(problems[0].question))
-    tokens = tokenizer.convert_ids_to_tokens(ids)
-    state = "continues the store" if is_store(config.output_dir) else "starts a new store"
-    return "\n".join(
-        [
-            f"first prompt (problem {problems[0].problem_id!r}):",
-            build_prompt(problems[0].question),
-            f"{len(ids)} tokens, all given to the model; it generates from here on:",
-            *(f"  {token_id:>7} {token!r}" for token_id, token in zip(ids, tokens, strict=True)),
-            f"{len(problems)} problems x {config.n_samples} samples; {state} {config.output_dir}",
-        ]
+    n_samples = config.max_samples or config.n_samples
+    index = index_store(config.output_dir, problems, n_samples, config.data_path)
+    budget = None
+    if config.until_correct:
+        gold_answers(problems, config.data_path, "strict")  # every solution must have one
+        budget = Budget(problems, config.until_correct, config.max_samples)
+        wishes: Iterable[Wish] = budget.begin(read_samples(config.output_dir))
+    else:
+        wishes = missing_samples(problems, index)
+    requests = prompts.requests(wishes)
+    if not requests:
+        return Made(0, 0, None, [], [])
+    n_wanted = sum(len(request.sample_ids) for request in requests)
+    with SampleWriter(config.output_dir) as writer:
+        intake = Intake(writer, gold, budget, prompts.requests, n_wanted)
+        crew = make_crew(config, make_spec(config, engine, prompts))
+        try:
+            unfulfilled = deal(crew, requests, intake, config.batch_size)
+        finally:
+            alarms = intake.close()
+    return Made(
+        n_samples=intake.n_samples,
+        n_tokens=intake.n_tokens,
+        tokens_per_second=intake.tokens_per_second(),
+        alarms=alarms,
+        unfulfilled=unfulfilled,
     )

@@ -5,10 +5,13 @@
 A last line torn by a kill is dropped on reading and cut off before the next one is appended.
 """
 
+import fcntl
+import hashlib
 import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +51,12 @@ AS_WRITTEN = re.compile(
     rb'\{"problem_id":(?:([0-9]{1,18})|"([ !#-\[\]-~]*)"),"sample_id":([0-9]{1,18}),'
 )
 # What may change between two runs into one folder: how far to go and how, not what is drawn.
-FREE_KEYS = frozenset({"n_samples", "model_name_or_path", "data_path", "versions"})
+FREE_KEYS = frozenset(
+    {
+        "n_samples", "until_correct", "finished", "model_name_or_path", "data_path", "data_sha256",
+        "n_problems", "questions_sha256", "versions",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +88,33 @@ def stored_n_samples(manifest: dict[str, Any], path: Path) -> int:
     return n_samples
 
 
-def open_store(path: Path, manifest: dict[str, Any]) -> None:
-    """Create the store, or check that it is the same run; UserError names every difference."""
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the store at ``path`` for this process; UserError if another one does.
+
+    Two that write would each make every sample.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with open(path / ".lock", "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{path}: another process is sampling into it; wait for its end"
+            ) from None
+        except OSError as error:  # some network file systems have no locks
+            print(
+                f"{path}: cannot be locked ({error.strerror}); start only one sample.py for it",
+                file=sys.stderr,
+            )
+        yield
+
+
+def open_store(path: Path, manifest: dict[str, Any], problems: Sequence[Problem]) -> None:
+    """Create the store, or check that it is the same run; UserError names every difference.
+
+    Samples and problems may be added: more of every problem, and more behind those that are there.
+    """
     if not is_store(path) or not any(read_samples(path)):  # nothing in it yet: start anew
         if not is_store(path) and path.is_dir() and any(path.glob("samples-*.jsonl")):
             raise UserError(f"{path}: has samples but no {MANIFEST}; give an empty --output_dir")
@@ -90,8 +123,35 @@ def open_store(path: Path, manifest: dict[str, Any]) -> None:
         return
     stored = read_manifest(path)
     refuse_another_run(path, stored, manifest, FREE_KEYS)
-    if manifest["n_samples"] > stored_n_samples(stored, path):
-        write_json(path / MANIFEST, stored | {"n_samples": manifest["n_samples"]})
+    if stored["questions_sha256"] != questions_sha256(problems[: stored["n_problems"]]):
+        raise UserError(
+            f"{path}: was sampled for other problems ({stored['data_path']}); those must be the "
+            "first ones of --data_path: give them or another --output_dir"
+        )
+    n_stored = stored_n_samples(stored, path)
+    if stored.get("until_correct") and not manifest["until_correct"] and (
+        manifest["n_samples"] < n_stored
+    ):  # fmt: skip
+        raise UserError(
+            f"{path}: holds up to {n_stored} samples a problem (--until_correct); to have equally "
+            f"many of each, give --n_samples {n_stored} or more, or another --output_dir"
+        )
+    n_samples = max(manifest["n_samples"], n_stored)
+    grown = manifest | {"n_samples": n_samples, "versions": stored["versions"]}
+    if grown != stored:
+        write_json(path / MANIFEST, grown)
+
+
+def finish_store(path: Path) -> None:
+    """Note that no problem needs more samples, which a store cannot tell itself if each has as many
+    as it needs (``until_correct``)."""
+    write_json(path / MANIFEST, read_manifest(path) | {"finished": True})
+
+
+def questions_sha256(problems: Sequence[Problem]) -> str:
+    """A hash of what the completions of ``problems`` depend on."""
+    rows = [(problem.problem_id, problem.question) for problem in problems]
+    return hashlib.sha256(orjson.dumps(rows)).hexdigest()
 
 
 def read_samples(path: Path) -> Iterator[Sample]:

@@ -100,7 +100,7 @@ def _expected_maj(n: int, n_right: int, n_wrong: tuple[int, ...]) -> Curve:
 def _ways_of_rivals(rivals: Sequence[int], t: int) -> Curve:
     """At index d: the ways to draw d votes of ``rivals``, none of which gets more than t; each way
     counts 1 / (1 + number of rivals with t votes), the right answer's share of the tie."""
-    ways = np.ones((1, 1))  # [number of rivals that tie, number of votes]
+    ways: np.ndarray = np.ones((1, 1))  # [number of rivals that tie, number of votes]
     for count in rivals:
         n_ties, n_votes = ways.shape
         wider = np.zeros((n_ties + 1, n_votes + t))

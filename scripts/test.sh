@@ -7,4 +7,5 @@ ruff check .
 ruff format --check .
 mypy
 export OMP_NUM_THREADS=1 # the models are tiny, and pytest runs one process per core
-exec pytest -n auto "$@"
+# loadgroup: tests that share a cluster or an engine run one after another
+exec pytest -n auto --dist loadgroup "$@"

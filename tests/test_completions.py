@@ -23,7 +23,7 @@ from screl.completions import (
 from screl.files import UserError, write_json
 from screl.problems import Problem, ProblemId
 from screl.prompts import build_prompt
-from screl.store import Sample, SampleWriter
+from screl.store import Sample, SampleWriter, finish_store
 
 GOLDEN = Path(__file__).parent / "data/golden"
 PROBLEMS = [Problem(i, f"How many {thing}?", "#### 1", i + 1) for i, thing in enumerate("abc")]
@@ -114,6 +114,16 @@ def test_missing_samples_are_counted_and_the_first_is_named(tmp_path: Path) -> N
         UserError, match=r"1 of 3 samples are missing \(first: problem 2, sample 0\)"
     ):
         texts(tmp_path, k=1)
+
+
+def test_samples_until_enough_are_whole_when_the_manifest_says_so(tmp_path: Path) -> None:
+    samples = [sample for sample in all_samples() if sample.sample_id == 0]
+    store = make_store(tmp_path / "s", samples, until_correct=1, finished=False)
+    with pytest.raises(UserError, match="its sampling has not ended; run"):
+        open_runs(store, PROBLEMS, "train")
+    assert texts(store, allow_partial=True) == [["0.0"], ["1.0"], ["2.0"]]
+    finish_store(store)
+    assert texts(store) == [["0.0"], ["1.0"], ["2.0"]]
 
 
 def test_an_empty_store_lacks_everything(tmp_path: Path) -> None:

@@ -2,23 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import TopKLogitsWarper, TopPLogitsWarper
+from transformers import LlamaConfig, LlamaForCausalLM, TopKLogitsWarper, TopPLogitsWarper
 
-from screl.engine_hf import (
-    Request,
-    SamplingParams,
-    choose_tokens,
-    decode_completion,
-    generate,
-    random_stream,
-    sample_seed,
-)
-from screl.modeling import load_model, load_tokenizer, prompt_ids
+from screl import engine_hf
+from screl.engine_hf import HFEngine, choose_tokens, random_stream
+from screl.modeling import decode_completion, load_model, load_tokenizer, prompt_ids
+from screl.requests import Drawn, Request, SamplingParams, sample_seed
 
 GREEDY = SamplingParams(True, 1.0, 1.0, 0, 12, 0)
 SAMPLED = SamplingParams(False, 1.5, 1.0, 0, 12, 3)
@@ -55,52 +50,69 @@ def tokenizer(tiny_model: Path):
 
 def requests(tokenizer, n_samples: int) -> list[Request]:
     return [
-        Request(i, prompt_ids(tokenizer, question), list(range(n_samples)))
+        Request(i, prompt_ids(tokenizer, question), range(n_samples))
         for i, question in enumerate(QUESTIONS)
     ]
 
 
-def run(model, tokenizer, wanted: list[Request], params: SamplingParams, batch_size: int) -> dict:
-    batches = generate(model, tokenizer, wanted, params, batch_size)
-    return {(made.problem_id, made.sample_id): made for batch in batches for made in batch}
+def draw(model, tokenizer, wanted: list[Request], params: SamplingParams, n: int) -> list[Drawn]:
+    """Everything, in the order in which it ends, with ``n`` at once."""
+    engine = HFEngine(model, tokenizer, params, n)
+    for request in wanted:
+        engine.add(request)
+    drawn: list[Drawn] = []
+    while engine.n_unfinished:
+        drawn += engine.step()
+        assert len(drawn) + engine.n_unfinished == sum(len(r.sample_ids) for r in wanted)
+    return drawn
 
 
-def reference(model, tokenizer, request: Request, sample_id: int, params: SamplingParams) -> str:
-    """One sample the slow way: no batch, no padding, no cache."""
+def run(model, tokenizer, wanted: list[Request], params: SamplingParams, n: int) -> dict:
+    made = [one.sample for one in draw(model, tokenizer, wanted, params, n)]
+    assert len({(m.problem_id, m.sample_id) for m in made}) == len(made)
+    return {(m.problem_id, m.sample_id): m for m in made}
+
+
+def reference(
+    model, tokenizer, request: Request, sample_id: int, params: SamplingParams
+) -> tuple[str, float]:
+    """One sample the slow way, no batch, no padding, no cache, transformers' own attention: its
+    text and log-probability."""
     stream = random_stream(sample_seed(params.seed, request.problem_id, sample_id), 12)
-    ids = list(request.prompt_ids)
+    ids, log_probability = list(request.prompt_ids), 0.0
+    model.set_attn_implementation("eager")
     for number in stream:
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([ids])).logits[:, -1]
-        token = choose_tokens(logits, torch.tensor([number]), params).item()
+        token = choose_tokens(logits, torch.tensor([number]), params)[0].item()
+        log_probability += (logits / params.temperature).log_softmax(-1)[0, token].item()
         if token == tokenizer.eos_token_id:
             break
         ids.append(token)
-    return tokenizer.decode(ids[len(request.prompt_ids) :], skip_special_tokens=True)
+    text = tokenizer.decode(ids[len(request.prompt_ids) :], skip_special_tokens=True)
+    return text, log_probability
 
 
 @pytest.mark.parametrize("params", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 def test_batched_padded_and_cached_equals_the_slow_way(model, tokenizer, params) -> None:
     wanted = requests(tokenizer, 1 if params.greedy else 3)
-    made = run(model, tokenizer, wanted, params, batch_size=64)
+    made = run(model, tokenizer, wanted, params, 64)
     for request in wanted:
         for sample_id in request.sample_ids:
             expected = reference(model, tokenizer, request, sample_id, params)
-            assert made[request.problem_id, sample_id].completion == expected
+            assert made[request.problem_id, sample_id].completion == expected[0]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_the_batch_size_changes_nothing(model, tokenizer, batch_size: int) -> None:
     wanted = requests(tokenizer, 5)
-    batches = list(generate(model, tokenizer, wanted, SAMPLED, batch_size))
-    assert [len(batch) for batch in batches] == [batch_size] * (20 // batch_size)
-    made = {(m.problem_id, m.sample_id): m for batch in batches for m in batch}
+    made = run(model, tokenizer, wanted, SAMPLED, batch_size)
     assert made == run(model, tokenizer, wanted, SAMPLED, 64)
 
 
 def test_one_sample_made_alone_is_the_same(model, tokenizer) -> None:
     everything = run(model, tokenizer, requests(tokenizer, 5), SAMPLED, 64)
-    alone = Request(2, prompt_ids(tokenizer, QUESTIONS[2]), [4])
+    alone = Request(2, prompt_ids(tokenizer, QUESTIONS[2]), range(4, 5))
     assert run(model, tokenizer, [alone], SAMPLED, 1) == {(2, 4): everything[2, 4]}
 
 
@@ -109,16 +121,19 @@ def test_samples_of_a_problem_differ(model, tokenizer) -> None:
     assert len({made[0, j].completion for j in range(5)}) == 5
 
 
-def test_samples_that_end_at_different_times_equal_the_slow_way(tiny_model, tokenizer) -> None:
-    """A few in a hundred end at each step and stay in the batch: nothing may be added to them."""
+@pytest.mark.parametrize("n_slots", [1, 7, 64])
+def test_samples_that_end_at_different_times_equal_the_slow_way(
+    tiny_model, tokenizer, n_slots: int
+) -> None:
+    """Others move into the gaps, and new ones begin beside those that are half written."""
     model = load_model(str(tiny_model), torch.float32)  # almost uniform over its 768 tokens
     wanted = requests(tokenizer, 12)
     with eos_bias(model, tokenizer, 5.0):
-        made = run(model, tokenizer, wanted, SAMPLED, 64)
+        made = run(model, tokenizer, wanted, SAMPLED, n_slots)
         for request in wanted:
             for j in request.sample_ids:
                 expected = reference(model, tokenizer, request, j, SAMPLED)
-                assert made[request.problem_id, j].completion == expected
+                assert made[request.problem_id, j].completion == expected[0]
     assert len({sample.n_tokens for sample in made.values()}) > 5
 
 
@@ -146,7 +161,7 @@ def test_tokens_are_drawn_from_the_distribution_that_transformers_defines(
     n = 20_000
     params = SamplingParams(False, 0.8, top_p, top_k, 1, 0)
     numbers = (torch.arange(n) + 0.5) / n  # a grid: no sampling error
-    drawn = choose_tokens(logits.expand(n, -1), numbers, params)
+    drawn, log_probabilities = choose_tokens(logits.expand(n, -1), numbers, params)
     warped = logits / 0.8
     if top_k:
         warped = TopKLogitsWarper(top_k)(None, warped)
@@ -154,19 +169,20 @@ def test_tokens_are_drawn_from_the_distribution_that_transformers_defines(
         warped = TopPLogitsWarper(top_p)(None, warped)
     frequencies = torch.bincount(drawn, minlength=20) / n
     assert torch.allclose(frequencies, warped.softmax(-1)[0], atol=2e-4)
+    assert torch.allclose(log_probabilities, warped.log_softmax(-1)[0, drawn], atol=1e-5)
 
 
 def test_random_numbers_at_the_edges_give_a_token(model) -> None:
     logits = torch.full((2, 8), -1e9)
     logits[:, 3] = 0
     numbers = torch.tensor([0.0, 1.0])  # 1.0: the worst that rounding can do
-    assert choose_tokens(logits, numbers, SAMPLED).tolist() == [3, 3]
+    assert choose_tokens(logits, numbers, SAMPLED)[0].tolist() == [3, 3]
 
 
 def test_streams_are_uniform_independent_and_keyed() -> None:
     seeds = [sample_seed(0, problem, j) for problem in (0, "0", 1) for j in range(4)]
     assert len(set(seeds)) == 12
-    assert sample_seed(0, 5, 7) == (sample_seed(0, 5, 0) + 7) % 2**64
+    assert sample_seed(0, 5, 7) == sample_seed(0, 5, 0) + 7 < 2**64
     streams = np.stack([random_stream(seed, 500) for seed in range(200)])
     assert np.array_equal(random_stream(9, 20), random_stream(9, 50)[:20])
     assert abs(streams.mean() - 0.5) < 0.005
@@ -177,3 +193,64 @@ def test_the_space_in_front_of_the_first_word_is_kept(tokenizer) -> None:
     prompt = prompt_ids(tokenizer, "are there?")
     ids = tokenizer(" pens and", add_special_tokens=False).input_ids
     assert decode_completion(tokenizer, prompt, ids) == " pens and"
+
+
+def test_a_watched_sample_comes_with_its_probability(model, tokenizer) -> None:
+    wanted = [replace(request, watched=i < 2) for i, request in enumerate(requests(tokenizer, 3))]
+    with eos_bias(model, tokenizer, 12.0):
+        for sample, watch in draw(model, tokenizer, wanted, SAMPLED, 5):
+            request = wanted[int(sample.problem_id)]
+            text, expected = reference(model, tokenizer, request, sample.sample_id, SAMPLED)
+            assert sample.completion == text
+            assert (watch is not None) == request.watched
+            if watch:
+                assert watch.log_probability == pytest.approx(expected, abs=1e-3)
+                assert len(watch.token_ids) == sample.n_tokens
+                ended = watch.token_ids[-1] == tokenizer.eos_token_id
+                assert sample.finish_reason == ("stop" if ended else "length")
+
+
+def test_no_slot_is_free_while_samples_wait(tiny_model, tokenizer) -> None:
+    """A batch never waits for its longest member."""
+    model = load_model(str(tiny_model), torch.float32)
+    engine = HFEngine(model, tokenizer, SAMPLED, 6)
+    for request in requests(tokenizer, 12):
+        engine.add(request)
+    n_run = []
+    hook = model.model.register_forward_pre_hook(
+        lambda _, __, given: n_run.append(given["input_ids"].shape), with_kwargs=True
+    )
+    with eos_bias(model, tokenizer, 5.0):
+        while engine.n_unfinished > 6:
+            n_run.clear()
+            engine.step()
+            assert n_run[-1] == (6, 1)  # prompts are run before; then all six slots
+    hook.remove()
+
+
+def test_prompts_too_many_for_one_run_take_several(
+    model, tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run(model, tokenizer, requests(tokenizer, 3), SAMPLED, 64)
+    monkeypatch.setattr(engine_hf, "PREFILL_TOKENS", 12)
+    assert run(model, tokenizer, requests(tokenizer, 3), SAMPLED, 64) == expected
+
+
+@pytest.mark.parametrize("n_key_heads", [1, 2, 4])
+def test_heads_that_share_keys(tokenizer, n_key_heads: int) -> None:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=n_key_heads,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" not in name:
+                weight *= 8
+    wanted = requests(tokenizer, 2)
+    made = run(model, tokenizer, wanted, SAMPLED, 3)
+    for request in wanted:
+        for j in request.sample_ids:
+            expected = reference(model, tokenizer, request, j, SAMPLED)
+            assert made[request.problem_id, j].completion == expected[0]

@@ -90,9 +90,9 @@ def test_a_missing_pad_token_needs_no_new_one(copy: Path) -> None:
 def test_every_configured_eos_ends_a_completion(copy: Path) -> None:
     model, tokenizer = load_model(str(copy), torch.float32), load_tokenizer(str(copy))
     model.generation_config.eos_token_id = [7, 9]
-    assert eos_ids(model, tokenizer) == [tokenizer.eos_token_id, 7, 9]
+    assert eos_ids(model.generation_config, tokenizer) == [tokenizer.eos_token_id, 7, 9]
     model.generation_config.eos_token_id = None
-    assert eos_ids(model, tokenizer) == [tokenizer.eos_token_id]
+    assert eos_ids(model.generation_config, tokenizer) == [tokenizer.eos_token_id]
 
 
 def test_the_fingerprint_sees_weights_and_tokenizer_but_not_the_path(

@@ -11,7 +11,7 @@ from tests.conftest import write_lines
 
 
 def make_store(path: Path, right: list[bool], n_samples: int = 1) -> None:
-    open_store(path, {"greedy": n_samples == 1, "n_samples": n_samples})
+    open_store(path, {"greedy": n_samples == 1, "n_samples": n_samples}, [])
     with SampleWriter(path) as writer:
         writer.write(
             Sample(i, j, f"#### {7 if is_right else 8}", 3, "stop")

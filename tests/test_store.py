@@ -13,14 +13,26 @@ from screl.sample_index import read_lines
 from screl.store import (
     Sample,
     SampleWriter,
+    finish_store,
     index_store,
     open_store,
     parse_sample,
+    questions_sha256,
     read_manifest,
     read_samples,
 )
 
-MANIFEST = {"model_sha256": "m", "temperature": 0.7, "n_samples": 2, "data_path": "a"}
+PROBLEMS = [Problem(i, f"What is {i}?", "", i + 1) for i in range(3)]
+MANIFEST = {
+    "model_sha256": "m",
+    "temperature": 0.7,
+    "n_samples": 2,
+    "until_correct": None,
+    "data_path": "a",
+    "n_problems": 3,
+    "questions_sha256": questions_sha256(PROBLEMS),
+    "versions": {},
+}
 
 
 def make(problem_id: int, sample_id: int, text: str = "x") -> Sample:
@@ -113,35 +125,51 @@ def test_a_full_disk_names_the_file_and_loses_nothing(tmp_path: Path) -> None:
 
 def test_another_run_is_refused_with_every_difference_named(tmp_path: Path) -> None:
     store = tmp_path / "store"
-    open_store(store, MANIFEST | {"model_sha256": "nothing sampled of it: does not bind"})
-    open_store(store, MANIFEST)
+    open_store(store, MANIFEST | {"model_sha256": "nothing sampled of it: does not bind"}, PROBLEMS)
+    open_store(store, MANIFEST, PROBLEMS)
     with SampleWriter(store) as writer:
         writer.write([make(0, 0)])
-    open_store(store, MANIFEST | {"data_path": "moved"})
+    open_store(store, MANIFEST | {"data_path": "moved"}, PROBLEMS)
     with pytest.raises(UserError, match=r"model_sha256 was 'm', now 'n'; temperature was 0\.7, no"):
-        open_store(store, MANIFEST | {"model_sha256": "n", "temperature": 1.0})
+        open_store(store, MANIFEST | {"model_sha256": "n", "temperature": 1.0}, PROBLEMS)
 
 
 def test_more_samples_are_welcome_and_fewer_do_not_shrink_the_store(tmp_path: Path) -> None:
-    open_store(tmp_path, MANIFEST)
+    open_store(tmp_path, MANIFEST, PROBLEMS)
     with SampleWriter(tmp_path) as writer:
         writer.write([make(0, 0)])
-    open_store(tmp_path, MANIFEST | {"n_samples": 5})
-    open_store(tmp_path, MANIFEST | {"n_samples": 3})
+    open_store(tmp_path, MANIFEST | {"n_samples": 5}, PROBLEMS)
+    open_store(tmp_path, MANIFEST | {"n_samples": 3}, PROBLEMS)
     assert read_manifest(tmp_path)["n_samples"] == 5
+
+
+def test_samples_until_enough_may_become_equally_many(tmp_path: Path) -> None:
+    open_store(tmp_path, MANIFEST, PROBLEMS)
+    with SampleWriter(tmp_path) as writer:
+        writer.write([make(0, 0)])
+    adaptive = MANIFEST | {"n_samples": 8, "until_correct": 2, "finished": False}
+    open_store(tmp_path, adaptive, PROBLEMS)
+    finish_store(tmp_path)
+    assert read_manifest(tmp_path) == adaptive | {"finished": True}
+    open_store(tmp_path, adaptive, PROBLEMS)
+    assert read_manifest(tmp_path) == adaptive
+    with pytest.raises(UserError, match="give --n_samples 8 or more"):
+        open_store(tmp_path, MANIFEST | {"n_samples": 7}, PROBLEMS)
+    open_store(tmp_path, MANIFEST | {"n_samples": 8}, PROBLEMS)
+    assert read_manifest(tmp_path) == MANIFEST | {"n_samples": 8}
 
 
 @pytest.mark.parametrize("n_samples", [None, "4", 0])
 def test_a_manifest_that_was_tampered_with_is_named(tmp_path: Path, n_samples: object) -> None:
-    open_store(tmp_path, MANIFEST | {"n_samples": n_samples})
+    open_store(tmp_path, MANIFEST | {"n_samples": n_samples}, PROBLEMS)
     with SampleWriter(tmp_path) as writer:
         writer.write([make(0, 0)])
     with pytest.raises(UserError, match=r"manifest\.json: no n_samples"):
-        open_store(tmp_path, MANIFEST)
+        open_store(tmp_path, MANIFEST, PROBLEMS)
 
 
 def test_samples_without_a_manifest_are_refused(tmp_path: Path) -> None:
     with SampleWriter(tmp_path) as writer:
         writer.write([make(0, 0)])
     with pytest.raises(UserError, match="no manifest"):
-        open_store(tmp_path, MANIFEST)
+        open_store(tmp_path, MANIFEST, PROBLEMS)

@@ -1,0 +1,96 @@
+"""What becomes of samples as they come in: to the disk, on the bar, and under a doctor's eye."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from tqdm import tqdm
+
+from screl.adaptive import Budget, Wish
+from screl.answers import Answer, extract_answer, is_correct
+from screl.problems import ProblemId
+from screl.requests import Drawn, Request
+from screl.sampling_alarms import Health, alarms
+from screl.store import SampleWriter
+
+SECONDS_BETWEEN_CHECKS = 30.0
+
+
+class Intake:
+    """Takes samples in; returns what to ask for next, which is nothing without a ``budget``.
+
+    ``gold``: the right answers, where they are known.
+    """
+
+    def __init__(
+        self,
+        writer: SampleWriter,
+        gold: Mapping[ProblemId, Answer],
+        budget: Budget | None,
+        to_requests: Callable[[Iterable[Wish]], list[Request]],
+        n_wanted: int,
+    ) -> None:
+        self._writer, self._gold = writer, gold
+        self._budget, self._to_requests = budget, to_requests
+        self.health = Health()
+        self.n_samples = self.n_tokens = self._n_right = 0
+        self._first: tuple[float, int] | None = (
+            None  # when samples first came in, of how many tokens
+        )
+        self._next_check = time.monotonic() + SECONDS_BETWEEN_CHECKS
+        self._alarmed = False
+        self._bar = tqdm(total=n_wanted, desc="sample", unit="sample")
+
+    def __call__(self, drawn: list[Drawn]) -> list[Request]:
+        """Samples are on the disk when this returns."""
+        if not drawn:
+            return []
+        samples = [one.sample for one in drawn]
+        self._writer.write(samples)
+        for one in drawn:
+            self._look_at(one)
+        self.n_samples += len(samples)
+        self.n_tokens += sum(sample.n_tokens for sample in samples)
+        self._first = self._first or (time.monotonic(), self.n_tokens)
+        more = self._to_requests(self._budget.add(samples)) if self._budget else []
+        self._bar.total = (self._bar.total or 0) + sum(len(one.sample_ids) for one in more)
+        self._show(len(samples))
+        return more
+
+    def _look_at(self, drawn: Drawn) -> None:
+        sample, watch = drawn
+        gold = self._gold.get(sample.problem_id)
+        answer = extract_answer(sample.completion, "strict")
+        self._n_right += gold is not None and is_correct(answer, gold)
+        # of problems that have no such answer themselves, none is to be expected
+        self.health.add(sample, has_answer=answer is not None or gold is None)
+        if watch:
+            self.health.repeats.add(sample.problem_id, *watch)
+
+    def _show(self, n_new: int) -> None:
+        """Move the bar; now and then, look whether something is wrong with the run."""
+        shown = {}
+        if rate := self.tokens_per_second():
+            shown["tok_s"] = f"{rate:.0f}"
+        if self._gold and self.n_samples:
+            shown["right"] = f"{self._n_right / self.n_samples:.1%}"
+        self._bar.set_postfix(shown, refresh=False)
+        self._bar.update(n_new)
+        if not self._alarmed and time.monotonic() > self._next_check:
+            self._next_check += SECONDS_BETWEEN_CHECKS
+            for line in alarms(self.health):
+                self._alarmed = True
+                self._bar.write(f"warning: {line}", file=sys.stderr)
+
+    def tokens_per_second(self) -> float | None:
+        """From the first samples on, without them, since the model was loaded before; None until
+        there are others."""
+        if self._first is None or self.n_tokens == self._first[1]:
+            return None
+        since, n_before = self._first
+        return (self.n_tokens - n_before) / (time.monotonic() - since)
+
+    def close(self) -> list[str]:
+        """Take the bar down; what is wrong, as far as it was not told yet."""
+        self._bar.close()
+        return [] if self._alarmed else alarms(self.health)

@@ -1,0 +1,126 @@
+"""Workers on the machines of a Ray cluster; they come and go with the machines."""
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from screl.coordinator import WorkerLostError
+from screl.files import UserError
+from screl.requests import Request
+from screl.worker import Answer, EngineSpec, Workbench
+
+SECONDS_TO_WAIT = 1.0  # for an answer, before looking whether machines have come or gone
+
+
+class RayCrew:
+    """A worker for each group of GPUs in the cluster; without any GPU, for each CPU of Ray's."""
+
+    def __init__(self, spec: EngineSpec, address: str, n_workers: int | None) -> None:
+        """``address`` as in ray.init: "auto" for the cluster that this machine is part of.
+        ``n_workers``: at most so many; None: as many as there is room for."""
+        import ray
+
+        self._spec, self._most = spec, n_workers
+        try:
+            ray.init(
+                address=address,
+                # the machines of the cluster need the libraries, but no copy of this project
+                runtime_env={"py_modules": [str(Path(__file__).parent)]},
+                log_to_driver=False,
+                logging_level="WARNING",
+            )
+        except (ConnectionError, ValueError) as error:
+            raise UserError(
+                f"--address {address}: no Ray cluster there ({describe_line(error)}); start one "
+                "with ray start --head"
+            ) from None
+        self._resource = "GPU" if ray.cluster_resources().get("GPU") else "CPU"
+        self._starting: list[RayWorker] = []
+        self._waits = False
+
+    def hire(self, n_present: int, batch_size: int) -> list["RayWorker"]:
+        """Those that have started; where a machine has room, more are begun."""
+        import ray
+
+        for _ in range(self._n_places() - n_present - len(self._starting)):
+            spec = replace(self._spec, batch_size=batch_size)
+            self._starting.append(RayWorker(spec, self._resource))
+        self._tell_of_waiting(n_present)
+        started = []
+        for worker in list(self._starting):
+            if ray.wait([worker.reference], timeout=0)[0]:
+                self._starting.remove(worker)
+                try:
+                    ray.get(worker.reference)
+                    started.append(worker)
+                except ray.exceptions.RayTaskError as error:
+                    raise UserError(str(error.cause)) from None
+                except ray.exceptions.RayError:  # its machine went away
+                    worker.stop()
+        return started
+
+    def wait(self, workers: list["RayWorker"]) -> list["RayWorker"]:
+        """Those that have answered or died, when there is one."""
+        import ray
+
+        references = [worker.reference for worker in [*workers, *self._starting]]
+        if not references:
+            time.sleep(SECONDS_TO_WAIT)
+            return []
+        ready, _ = ray.wait(references, timeout=SECONDS_TO_WAIT)
+        return [worker for worker in workers if worker.reference in ready]
+
+    def _n_places(self) -> int:
+        import ray
+
+        size = self._spec.tensor_parallel_size if self._resource == "GPU" else 1
+        resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        places = sum(int(of_node.get(self._resource, 0)) // size for of_node in resources)
+        return places if self._most is None else min(places, self._most)
+
+    def _tell_of_waiting(self, n_present: int) -> None:
+        waits = n_present == 0 and not self._starting
+        if waits and not self._waits:
+            print(f"no machine of the cluster has a free {self._resource}: waiting for one",
+                  file=sys.stderr)  # fmt: skip
+        self._waits = waits
+
+
+class RayWorker:
+    """An engine in a Ray actor. ``reference``: of what it was last asked for."""
+
+    def __init__(self, spec: EngineSpec, resource: str) -> None:
+        import ray
+
+        share: dict[str, Any] = {"num_cpus": 1}
+        if resource == "GPU":
+            share["num_gpus"] = spec.tensor_parallel_size
+        self._actor = ray.remote(**share)(Workbench).remote(spec)
+        self.reference = self._actor.start.remote()
+
+    def ask(self, requests: list[Request], enough: int) -> None:
+        """Send the request."""
+        self.reference = self._actor.exchange.remote(requests, enough)
+
+    def answer(self) -> Answer:
+        """Fetch what came of it."""
+        import ray
+
+        try:
+            answer: Answer = ray.get(self.reference)
+        except ray.exceptions.RayError as error:
+            raise WorkerLostError(describe_line(error)) from None
+        return answer
+
+    def stop(self) -> None:
+        """End the actor; what it held is free again."""
+        import ray
+
+        ray.kill(self._actor)
+
+
+def describe_line(error: Exception) -> str:
+    """The first line of an error that has many."""
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else repr(error)

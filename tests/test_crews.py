@@ -1,0 +1,101 @@
+"""Real engines in real processes: the same samples from one, two, or one that is killed."""
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from screl.coordinator import deal
+from screl.crews import OwnProcess, Processes, core_groups, device_groups
+from screl.files import UserError
+from screl.modeling import load_tokenizer, prompt_ids
+from screl.requests import Drawn, Request, SamplingParams
+from screl.store import Sample
+from screl.worker import EngineSpec
+
+PARAMS = SamplingParams(False, 1.0, 1.0, 0, 40, 0)
+QUESTIONS = ["2 pens", "Ada has 5 pens and 12 cups of 2.5 kg", "7", "How many are there in all?"]
+
+
+@pytest.fixture(scope="module")
+def spec(tiny_model: Path) -> EngineSpec:
+    return EngineSpec("transformers", str(tiny_model), "fp32", PARAMS, 8, 128)
+
+
+@pytest.fixture(scope="module")
+def requests(tiny_model: Path) -> list[Request]:
+    tokenizer = load_tokenizer(str(tiny_model))
+    ids = [prompt_ids(tokenizer, question) for question in QUESTIONS]
+    return [Request(i, ids[i], range(j, j + 10)) for i in range(4) for j in range(0, 60, 10)]
+
+
+@pytest.fixture(scope="module")
+def expected(spec: EngineSpec, requests: list[Request]) -> list[Sample]:
+    made, unfulfilled = deal_with(OwnProcess(spec), requests)
+    assert not unfulfilled
+    assert len(made) == 240
+    return made
+
+
+def deal_with(crew, requests: list[Request], kill: bool = False) -> tuple[list[Sample], list]:
+    made: list[Sample] = []
+
+    def take_in(drawn: list[Drawn]) -> list[Request]:
+        if kill and not made and drawn:
+            multiprocessing.active_children()[0].kill()
+        made.extend(sample for sample, _ in drawn)
+        return []
+
+    unfulfilled = deal(crew, requests, take_in, 8)
+    return sorted(made, key=lambda sample: (sample.problem_id, sample.sample_id)), unfulfilled
+
+
+def groups() -> list[list[int]]:
+    """Of one core each, wherever the tests run."""
+    core = min(os.sched_getaffinity(0))
+    return [[core], [core]]
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_two_processes_draw_what_one_draws(
+    spec: EngineSpec, requests: list[Request], expected: list[Sample], kill: bool,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    made, unfulfilled = deal_with(Processes(spec, groups(), on_gpus=False), requests, kill)
+    assert made == expected
+    assert not unfulfilled
+    assert ("a worker died: its process ended with exit code -9" in capsys.readouterr().err) == kill
+    assert not multiprocessing.active_children()
+
+
+def test_a_process_that_cannot_load_the_model_says_why(
+    spec: EngineSpec, requests: list[Request], tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    nowhere = replace(spec, model_name_or_path=str(tmp_path / "none"))
+    for crew in (Processes(nowhere, groups(), on_gpus=False), OwnProcess(nowhere)):
+        with pytest.raises(UserError, match="none: no such model folder"):
+            deal_with(crew, requests)
+    assert not multiprocessing.active_children()
+
+
+def test_devices_are_dealt_out_in_groups() -> None:
+    assert device_groups(8, 1, None) == [[i] for i in range(8)]
+    assert device_groups(8, 2, None) == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert device_groups(8, 2, 3) == [[0, 1], [2, 3], [4, 5]]
+    assert device_groups(3, 2, None) == [[0, 1]]
+    with pytest.raises(UserError, match="1 workers of 2 GPUs each need 2, but 1 are visible"):
+        device_groups(1, 2, None)
+    with pytest.raises(UserError, match="lower --n_workers or --tensor_parallel_size"):
+        device_groups(8, 1, 9)
+
+
+def test_cores_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 1, 2, 7, 5})
+    assert core_groups(1) == [[1, 2, 3, 5, 7]]
+    assert core_groups(2) == [[1, 3, 7], [2, 5]]
+    with pytest.raises(UserError, match="--n_workers 6: there are 5 cores"):
+        core_groups(6)
