@@ -1,0 +1,316 @@
+"""Speed of sampling, as ratios measured in one run.
+
+    python benchmarks/bench_sample.py --model_name_or_path models/smollm2-135m
+
+Parts (--parts, by default all of them):
+  path       the whole way (queue, store, fsync) against bare LLM.generate, same prompts and seeds
+  published  each engine against the published way: transformers, one pass per seed, batches of 8
+             padded to the longest prompt, each as long as its longest completion; in its favour
+             the model stays loaded and has the faster of bf16 and fp32
+  workers    two workers, of one core each (or one GPU), against one
+  memory     of the process that deals and writes, with engines that take no time, at several k
+
+Prompts are those of the miniature's training problems. What is compared is measured in turns, and a
+ratio is the median over the turns: machines are shared.
+"""
+
+import argparse
+import importlib.util
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from measure import ROOT
+
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+
+from sample import SampleConfig
+from screl import sampling
+from screl.crews import Processes
+from screl.problems import Problem, load_problems
+from screl.requests import Drawn, Request
+from screl.run_info import peak_memory_mib
+from screl.store import Sample
+from screl.worker import Answer, Engine, exchange, make_engine
+
+DATA = ROOT / "data/mini/train.jsonl"
+HAS_VLLM = importlib.util.find_spec("vllm") is not None
+PUBLISHED_BATCH_SIZE = 8
+MANY_SAMPLES = (100, 400, 1600)  # k, when memory is measured
+TEXT = "x" * 300  # as long as a solution of GSM8K
+
+
+def main() -> None:
+    """Print a block for every part."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    measure = {
+        "path": compare_with_bare_vllm,
+        "published": compare_with_published,
+        "workers": compare_workers,
+        "memory": measure_memory,
+    }
+    parser.add_argument("--parts", nargs="+", choices=measure, default=list(measure))
+    parser.add_argument("--model_name_or_path", default=str(ROOT / "models/smollm2-135m"))
+    parser.add_argument("--n_problems", type=int, default=8)
+    parser.add_argument("--n_samples", type=int, default=32)
+    parser.add_argument("--max_new_tokens", type=int, default=64)
+    parser.add_argument("--batch_size", type=int, default=128)
+    parser.add_argument("--turns", type=int, default=5)
+    arguments = parser.parse_args()
+    for part in arguments.parts:
+        print(f"== {part}", flush=True)
+        measure[part](arguments)
+
+
+def compare_with_bare_vllm(arguments: argparse.Namespace) -> None:
+    """The whole path, around an engine that is loaded, against the same engine alone."""
+    if not HAS_VLLM:
+        print("vLLM is not installed: nothing to compare with")
+        return
+    from vllm import LLM
+
+    from screl.engine_vllm import VLLMEngine, engine_settings
+
+    config = make_config(arguments, "vllm")
+    problems, prompts = load_prompts(arguments, config)
+    spec = sampling.make_spec(config, "vllm", prompts)
+    engine = make_engine(spec)
+    assert isinstance(engine, VLLMEngine)
+    bare = LLM(**engine_settings(spec))
+    requests = [
+        Request(p.problem_id, prompts.ids[p.problem_id], range(config.n_samples)) for p in problems
+    ]
+
+    def alone() -> int:
+        token_ids: Any = [{"prompt_token_ids": request.prompt_ids} for request in requests]
+        params = [engine.sampling_params(request) for request in requests]
+        outputs = bare.generate(token_ids, params, use_tqdm=False)
+        return sum(len(one.token_ids) for output in outputs for one in output.outputs)
+
+    compare(
+        arguments.turns,
+        {"whole path": partial(run_whole, config, problems, prompts, Ready(engine)),
+         "bare LLM.generate": alone},
+    )  # fmt: skip
+
+
+def compare_with_published(arguments: argparse.Namespace) -> None:
+    """Each engine, with its whole path, against transformers as the published code used it."""
+    ways: dict[str, Callable[[], int]] = {}
+    for engine in ("vllm", "transformers") if HAS_VLLM else ("transformers",):
+        config = make_config(arguments, engine)
+        problems, prompts = load_prompts(arguments, config)
+        ready = Ready(make_engine(sampling.make_spec(config, engine, prompts)))
+        ways[f"{engine}, {config.batch_size} at once"] = partial(
+            run_whole, config, problems, prompts, ready
+        )
+    published = {
+        precision: Published(config, problems, precision) for precision in ("bf16", "fp32")
+    }
+    seconds = {}
+    for precision, way in published.items():
+        way.generate(0, 16)  # warm up
+        started = time.perf_counter()
+        way.generate(0, 16)
+        seconds[precision] = time.perf_counter() - started
+    best = min(seconds, key=lambda precision: seconds[precision])
+    ways[f"published way, {best}"] = lambda: sum(
+        published[best].generate(seed, config.max_new_tokens) for seed in range(4)
+    )
+    compare(arguments.turns, ways)
+
+
+class Published:
+    """transformers' generate for one seed after the other."""
+
+    def __init__(self, config: SampleConfig, problems: Sequence[Problem], precision: str) -> None:
+        import torch
+
+        from screl.modeling import load_model, load_tokenizer, pad_id
+        from screl.prompts import build_prompt
+
+        name = config.model_name_or_path
+        self._config, self._tokenizer = config, load_tokenizer(name)
+        self._tokenizer.padding_side, self._tokenizer.pad_token_id = "left", pad_id(self._tokenizer)
+        self._model = load_model(name, torch.bfloat16 if precision == "bf16" else torch.float32)
+        if torch.cuda.is_available():
+            self._model.cuda()
+        self._texts = [build_prompt(problem.question) for problem in problems]
+
+    def generate(self, seed: int, max_new_tokens: int) -> int:
+        """One sample of every problem; returns tokens, what follows an EOS not counted."""
+        from transformers import set_seed
+
+        set_seed(seed)
+        n_tokens = 0
+        for begin in range(0, len(self._texts), PUBLISHED_BATCH_SIZE):
+            texts = self._texts[begin : begin + PUBLISHED_BATCH_SIZE]
+            batch = self._tokenizer(texts, return_tensors="pt", padding=True)
+            written = self._model.generate(
+                **batch.to(self._model.device), do_sample=True, max_new_tokens=max_new_tokens,
+                temperature=self._config.temperature, top_k=self._config.top_k,
+                pad_token_id=self._tokenizer.pad_token_id,
+            )[:, batch.input_ids.shape[1] :]  # fmt: skip
+            ended = (written == self._tokenizer.eos_token_id).cumsum(1).bool()
+            n_tokens += int((~ended).sum() + ended.any(1).sum())
+            self._tokenizer.batch_decode(written, skip_special_tokens=True)
+        return n_tokens
+
+
+def compare_workers(arguments: argparse.Namespace) -> None:
+    """Rates from the first samples on: loading the model is not counted."""
+    import torch
+
+    on_gpus = torch.cuda.device_count() > 1
+    devices = [0, 1] if on_gpus else sorted(os.sched_getaffinity(0))[:2]
+    config = make_config(arguments, "vllm" if on_gpus and HAS_VLLM else "transformers")
+    problems, prompts = load_prompts(arguments, config)
+    spec = sampling.make_spec(config, config.engine, prompts)
+    rates: dict[int, list[float]] = {2: [], 1: []}
+    for _ in range(arguments.turns):
+        for n_workers, of_turns in rates.items():
+            crew = Processes(spec, [[device] for device in devices[:n_workers]], on_gpus)
+            made = in_new_store(config, problems, prompts, crew)
+            of_turns.append(made.tokens_per_second or 0.0)
+    device = "GPU" if on_gpus else "core"
+    show({f"{n} worker(s) of one {device}": of_turns for n, of_turns in rates.items()})
+
+
+def measure_memory(arguments: argparse.Namespace) -> None:
+    """Each k in a process of its own, since a peak never goes down."""
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for n_samples in MANY_SAMPLES:
+            before, after = pool.apply(peak_of_dealing, (arguments, n_samples))
+            print(
+                f"k={n_samples}: {after} MiB, of them {before} before the first sample", flush=True
+            )
+
+
+def peak_of_dealing(arguments: argparse.Namespace, n_samples: int) -> tuple[int, int]:
+    """Peak memory in MiB, before sampling and in the end."""
+    arguments.n_samples, arguments.n_problems = n_samples, 1000
+    config = make_config(arguments, "transformers")
+    problems, prompts = load_prompts(arguments, config)
+    before = peak_memory_mib()
+    in_new_store(config, problems, prompts, Instant())
+    return before, peak_memory_mib()
+
+
+class Ready:
+    """A crew of one worker whose engine is loaded."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def hire(self, n_present: int, batch_size: int) -> list["Ready"]:
+        return [] if n_present else [self]
+
+    def wait(self, workers: list["Ready"]) -> list["Ready"]:
+        return workers
+
+    def ask(self, requests: list[Request], enough: int) -> None:
+        self._asked = requests, enough
+
+    def answer(self) -> Answer:
+        return exchange(self._engine, *self._asked)
+
+    def stop(self) -> None:
+        pass
+
+
+class Instant(Ready):
+    """One that makes samples in no time."""
+
+    def __init__(self) -> None:
+        pass
+
+    def answer(self) -> Answer:
+        return Answer(
+            [
+                Drawn(Sample(request.problem_id, i, TEXT, 100, "stop"), None)
+                for request in self._asked[0]
+                for i in request.sample_ids
+            ],
+            [],
+        )
+
+
+def make_config(arguments: argparse.Namespace, engine: Any) -> SampleConfig:
+    """As for the published sampling, but for the sizes."""
+    return SampleConfig(
+        model_name_or_path=arguments.model_name_or_path,
+        data_path=DATA,
+        output_dir=Path("replaced"),
+        n_samples=arguments.n_samples,
+        top_k=50,
+        max_new_tokens=arguments.max_new_tokens,
+        engine=engine,
+        batch_size=arguments.batch_size,
+    )
+
+
+def load_prompts(
+    arguments: argparse.Namespace, config: SampleConfig
+) -> tuple[list[Problem], sampling.Prompts]:
+    """The first problems and their prompts."""
+    problems = load_problems(DATA)[: arguments.n_problems]
+    return problems, sampling.Prompts(config, problems)
+
+
+def run_whole(
+    config: SampleConfig, problems: list[Problem], prompts: sampling.Prompts, crew: Any
+) -> int:
+    """All that sample.py does but loading the model; returns tokens."""
+    made = in_new_store(config, problems, prompts, crew)
+    assert not made.unfulfilled
+    return made.n_tokens
+
+
+def in_new_store(
+    config: SampleConfig, problems: list[Problem], prompts: sampling.Prompts, crew: Any
+) -> sampling.Made:
+    """Sample into an empty folder, with ``crew`` instead of what the config says."""
+    sampling.make_crew = lambda *_: crew
+    with tempfile.TemporaryDirectory() as folder:
+        config = replace(config, output_dir=Path(folder))
+        return sampling.sample(config, config.engine, problems, prompts)
+
+
+def compare(turns: int, ways: dict[str, Callable[[], int]]) -> None:
+    """Tokens per second of each way, in turns, and how the first compares with the others."""
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(turns):
+        for name, way in ways.items():
+            started = time.perf_counter()
+            n_tokens = way()
+            rates[name].append(n_tokens / (time.perf_counter() - started))
+    show(rates)
+
+
+def show(rates: dict[Any, list[float]]) -> None:
+    """Medians, and the ratio of every one to the last."""
+    *_, last = rates
+    for name, of_turns in rates.items():
+        ratios = [a / b for a, b in zip(of_turns, rates[last], strict=True)]
+        print(
+            f"{name}: {statistics.median(of_turns):,.0f} tokens/s"
+            + (f", {statistics.median(ratios):.2f} times the last "
+               f"({min(ratios):.2f} to {max(ratios):.2f})" if name != last else ""),
+            flush=True,
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
