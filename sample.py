@@ -20,10 +20,14 @@ from screl.config import option, parse_config, run_main, show_config
 from screl.files import UserError
 from screl.problems import Problem, load_problems
 from screl.run_info import write_run_info
-from screl.store import finish_store, locked
+from screl.store import finish_store, locked, open_store
 
 if TYPE_CHECKING:
     from screl.sampling import Made
+
+AT_LEAST_1 = (
+    "n_samples", "batch_size", "chunk_size", "max_new_tokens", "n_workers", "tensor_parallel_size"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class SampleConfig:
     model_name_or_path: str = option("checkpoint: a local folder or a hub id")
     data_path: Path = option('problems: JSONL of {"query", "response"}')
     output_dir: Path = option("the sample store: manifest.json, samples-0.jsonl, run.json")
-    n_samples: int = option("completions per problem (the paper's k)", 1)
+    n_samples: int = option("of each problem (the paper's k); not with --until_correct", 1)
     greedy: bool = option("the likeliest token always; one completion per problem", False)
     temperature: float = option("of the sampling distribution", 0.7)
     top_p: float = option("smallest set of tokens with this probability; 1.0: all", 1.0)
@@ -49,7 +53,9 @@ class SampleConfig:
         "what runs the model; auto: vLLM if it is installed", "auto"
     )
     precision: Literal["bf16", "fp32"] = option("of weights and arithmetic", "bf16")
-    batch_size: int = option("completions at once, for each worker", 128)
+    batch_size: int | None = option(
+        "completions at once, for each worker; default: 512 with vLLM, 128 with transformers", None
+    )
     chunk_size: int = option("completions of a problem in one request", 32)
     n_workers: int | None = option("engines; default: one for each group of GPUs, else 1", None)
     tensor_parallel_size: int = option("GPUs in a group, which share a model (vLLM)", 1)
@@ -71,7 +77,7 @@ def main() -> None:
     check(config)
     problems = load_problems(config.data_path)
     # heavy: after the cheap checks, and not for --help
-    from screl.sampling import Prompts, choose_engine, open_for, sample
+    from screl.sampling import Prompts, choose_engine, make_manifest, sample
     from screl.sampling_preview import describe_plan, make_again
 
     engine = choose_engine(config)
@@ -84,7 +90,7 @@ def main() -> None:
         print(make_again(config, engine, problems, prompts))
         return
     with locked(config.output_dir):
-        open_for(config, engine, problems)
+        open_store(config.output_dir, make_manifest(config, engine, problems), problems)
         made = sample(config, engine, problems, prompts)
         report(config, problems, made, started)
 
@@ -98,7 +104,11 @@ def report(config: SampleConfig, problems: list[Problem], made: "Made", started:
     (run,) = open_runs(config.output_dir, problems, "train", allow_partial=True)
     results, more = survey(problems, run)
     if made.n_samples or not (config.output_dir / "run.json").exists():
-        now = {"n_samples_made_now": made.n_samples, "tokens_per_second": made.tokens_per_second}
+        now = {
+            "n_samples_made_now": made.n_samples,
+            "tokens_per_second": made.tokens_per_second,
+            "alarms": made.alarms,
+        }
         write_run_info(config.output_dir / "run.json", config, started, results | now)
     print(
         f"{config.output_dir}: {made.n_samples} samples made, {results['n_samples']} are there, "
@@ -108,7 +118,7 @@ def report(config: SampleConfig, problems: list[Problem], made: "Made", started:
     )
     if more:
         print(more)
-    for line in made.alarms:
+    for line in made.alarms.values():
         print(f"warning: {line}", file=sys.stderr)
     if made.unfulfilled:
         first = made.unfulfilled[0]
@@ -124,10 +134,12 @@ def check(config: SampleConfig) -> None:
     """UserError for options that contradict each other."""
     if config.greedy and config.n_samples != 1:
         raise UserError("--greedy makes one completion per problem; leave out --n_samples")
-    if min(config.n_samples, config.batch_size, config.chunk_size, config.max_new_tokens) < 1:
-        raise UserError(
-            "--n_samples, --batch_size, --chunk_size and --max_new_tokens must be at least 1"
-        )
+    for key in AT_LEAST_1:
+        value = getattr(config, key)
+        if value is not None and value < 1:
+            raise UserError(f"--{key} must be at least 1")
+    if not 0 < config.gpu_memory_utilization <= 1:
+        raise UserError("--gpu_memory_utilization must be in (0, 1]")
     if not config.greedy and not 0.01 <= config.temperature < 100:
         raise UserError("--temperature must be from 0.01 to 100; for the likeliest token: --greedy")
     if not 0 < config.top_p <= 1 or config.top_k < 0:
@@ -136,8 +148,8 @@ def check(config: SampleConfig) -> None:
         return
     if config.until_correct is None or config.max_samples is None:
         raise UserError("--until_correct and --max_samples go together")
-    if config.greedy or config.n_samples != 1:
-        raise UserError("--until_correct decides how many: leave out --n_samples and --greedy")
+    if config.greedy:
+        raise UserError("--until_correct decides how many: leave out --greedy")
     if not 1 <= config.until_correct <= config.max_samples:
         raise UserError("--until_correct must be at least 1 and at most --max_samples")
 

@@ -32,11 +32,11 @@ from measure import ROOT
 
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
-os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+os.environ["TQDM_DISABLE"] = "1"
 
 from sample import SampleConfig
 from screl import sampling
-from screl.crews import Processes
+from screl.crews import Processes, core_groups, device_groups, visible_gpus
 from screl.problems import Problem, load_problems
 from screl.requests import Drawn, Request
 from screl.run_info import peak_memory_mib
@@ -174,14 +174,14 @@ def compare_workers(arguments: argparse.Namespace) -> None:
     import torch
 
     on_gpus = torch.cuda.device_count() > 1
-    devices = [0, 1] if on_gpus else sorted(os.sched_getaffinity(0))[:2]
+    groups = core_groups(2) if not on_gpus else device_groups(visible_gpus(2), 1, 2)
     config = make_config(arguments, "vllm" if on_gpus and HAS_VLLM else "transformers")
     problems, prompts = load_prompts(arguments, config)
     spec = sampling.make_spec(config, config.engine, prompts)
     rates: dict[int, list[float]] = {2: [], 1: []}
     for _ in range(arguments.turns):
         for n_workers, of_turns in rates.items():
-            crew = Processes(spec, [[device] for device in devices[:n_workers]], on_gpus)
+            crew = Processes(spec, groups[:n_workers], on_gpus)
             made = in_new_store(config, problems, prompts, crew)
             of_turns.append(made.tokens_per_second or 0.0)
     device = "GPU" if on_gpus else "core"
@@ -248,7 +248,9 @@ class Instant(Ready):
 
 
 def make_config(arguments: argparse.Namespace, engine: Any) -> SampleConfig:
-    """As for the published sampling, but for the sizes."""
+    """As for the published sampling, but for the sizes. On a CPU transformers is slow in bf16."""
+    import torch
+
     return SampleConfig(
         model_name_or_path=arguments.model_name_or_path,
         data_path=DATA,
@@ -257,6 +259,7 @@ def make_config(arguments: argparse.Namespace, engine: Any) -> SampleConfig:
         top_k=50,
         max_new_tokens=arguments.max_new_tokens,
         engine=engine,
+        precision="bf16" if engine == "vllm" or torch.cuda.is_available() else "fp32",
         batch_size=arguments.batch_size,
     )
 

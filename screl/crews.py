@@ -14,6 +14,10 @@ from screl.requests import Request
 from screl.worker import Answer, EngineSpec, Workbench
 
 SECONDS_TO_END = 10.0  # an engine that is told to end has this long
+SECONDS_TO_WAIT = 10.0  # for an answer, before others have a look
+
+
+Group = Sequence[str]  # names of devices: GPUs as in CUDA_VISIBLE_DEVICES, or numbers of cores
 
 
 class OwnProcess:
@@ -53,71 +57,77 @@ class OwnWorker:
 class Processes:
     """A process for each group of devices: of GPUs, or without any of the CPU's cores."""
 
-    def __init__(self, spec: EngineSpec, groups: Sequence[Sequence[int]], on_gpus: bool) -> None:
+    def __init__(self, spec: EngineSpec, groups: Sequence[Group], on_gpus: bool) -> None:
         self._spec, self._on_gpus = spec, on_gpus
         self._free = list(groups)
 
     def hire(self, n_present: int, batch_size: int) -> list["ProcessWorker"]:
         """One for each group that has none."""
         spec = replace(self._spec, batch_size=batch_size)
-        free, self._free = self._free, []
-        return [ProcessWorker(spec, group, self._on_gpus, self._free) for group in free]
+        workers = [ProcessWorker(spec, group, self._on_gpus, self._free) for group in self._free]
+        self._free.clear()
+        return workers
 
     def wait(self, workers: list["ProcessWorker"]) -> list["ProcessWorker"]:
-        """Those that have answered or died, when there is one."""
-        ready = wait([worker.connection for worker in workers])
-        return [worker for worker in workers if worker.connection in ready]
+        """Those that have answered or died, when there is one; after a while, none."""
+        # its end too: a child that it leaves behind may hold the other end of the connection
+        events = {worker: (worker.connection, worker.process.sentinel) for worker in workers}
+        ready = set(wait([event for both in events.values() for event in both], SECONDS_TO_WAIT))
+        return [worker for worker, both in events.items() if ready.intersection(both)]
 
 
 class ProcessWorker:
     """An engine in a process of its own."""
 
-    def __init__(
-        self, spec: EngineSpec, group: Sequence[int], on_gpus: bool, free: list[Sequence[int]]
-    ) -> None:
+    def __init__(self, spec: EngineSpec, group: Group, on_gpus: bool, free: list[Group]) -> None:
         self._group, self._free = group, free
         context = multiprocessing.get_context("spawn")  # a forked process cannot use the GPU
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, spec, group, on_gpus))
-        self._process.start()
+        self.process = context.Process(target=serve, args=(theirs, spec, group, on_gpus))
+        self.process.start()
         theirs.close()  # so that the end of the process is the end of the connection
 
     def ask(self, requests: list[Request], enough: int) -> None:
         """Send the request; should the process be dead, ``answer`` will tell."""
-        with suppress(BrokenPipeError):
+        with suppress(OSError):
             self.connection.send((requests, enough))
 
     def answer(self) -> Answer:
-        """Receive what came of it."""
+        """Receive what came of it, when ``wait`` has returned this worker."""
         try:
+            if not self.connection.poll():  # so it was not an answer that ended the wait
+                raise EOFError
             answer = self.connection.recv()
-        except (EOFError, ConnectionResetError):
-            self._process.join()
-            raise WorkerLostError(
-                f"its process ended with exit code {self._process.exitcode}"
-            ) from None
+        except (EOFError, OSError):  # OSError: it ended in the middle of an answer
+            self.process.join(SECONDS_TO_END)
+            code = self.process.exitcode
+            raise WorkerLostError(f"its process ended with exit code {code}") from None
         if isinstance(answer, UserError):
             raise answer
         assert isinstance(answer, Answer)
         return answer
 
     def stop(self) -> None:
-        """End the process; its devices are free again."""
+        """End the process and what it has started; its devices are free again."""
         self.connection.close()
-        self._process.join(SECONDS_TO_END)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        self.process.join(SECONDS_TO_END)
+        assert self.process.pid is not None
+        self.process.kill()  # for one that has not come to be the head of a group yet
+        with suppress(ProcessLookupError, PermissionError):  # nothing of it is left
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.join()
         self._free.append(self._group)
 
 
-def serve(connection: Connection, spec: EngineSpec, group: Sequence[int], on_gpus: bool) -> None:
+def serve(connection: Connection, spec: EngineSpec, group: Group, on_gpus: bool) -> None:
     """Exchange with the other end of ``connection`` until it is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who deals is interrupted, and closes
+    # A group of its own, so that it can be ended with all that it starts (vLLM's processes), and so
+    # that Ctrl-C reaches only the one who deals, who then closes the connection.
+    os.setsid()
     if on_gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, group))
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(group)
     elif hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, group)  # threads are as many as the cores that are left
+        os.sched_setaffinity(0, map(int, group))  # threads are as many as the cores that are left
     bench = Workbench(spec)
     with suppress(EOFError, OSError):  # the other end is gone
         while True:
@@ -129,26 +139,31 @@ def serve(connection: Connection, spec: EngineSpec, group: Sequence[int], on_gpu
                 return
 
 
-def device_groups(
-    n_devices: int, tensor_parallel_size: int, n_workers: int | None
-) -> list[list[int]]:
-    """The devices of each worker: as many workers as there is room for, or ``n_workers``.
+def visible_gpus(n: int) -> Group:
+    """The names of the ``n`` GPUs that this process sees: as the user gave them, or numbers."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [name.strip() for name in named.split(",")][:n] if named else [str(i) for i in range(n)]
 
-    UserError if there are not enough devices.
+
+def device_groups(gpus: Group, tensor_parallel_size: int, n_workers: int | None) -> list[Group]:
+    """The GPUs of each worker: as many workers as there is room for, or ``n_workers``.
+
+    UserError if there are not enough.
     """
-    n_workers = n_workers or max(1, n_devices // tensor_parallel_size)
     size = tensor_parallel_size
-    if n_workers * size > n_devices:
+    n_workers = n_workers or max(1, len(gpus) // size)
+    if n_workers * size > len(gpus):
         raise UserError(
-            f"{n_workers} workers of {size} GPUs each need {n_workers * size}, but {n_devices} "
+            f"{n_workers} workers of {size} GPUs each need {n_workers * size}, but {len(gpus)} "
             "are visible; lower --n_workers or --tensor_parallel_size"
         )
-    return [list(range(i * size, (i + 1) * size)) for i in range(n_workers)]
+    return [gpus[i * size : (i + 1) * size] for i in range(n_workers)]
 
 
-def core_groups(n_workers: int) -> list[list[int]]:
+def core_groups(n_workers: int) -> list[Group]:
     """The cores of this process, dealt out to workers. UserError if there are more workers."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    has_cores = hasattr(os, "sched_getaffinity")
+    cores = [str(core) for core in sorted(os.sched_getaffinity(0))] if has_cores else []
     if cores and n_workers > len(cores):
         raise UserError(f"--n_workers {n_workers}: there are {len(cores)} cores")
     return [cores[i::n_workers] for i in range(n_workers)]

@@ -1,6 +1,7 @@
 """Sampling with vLLM: one request for several samples of a problem, token ids in and out."""
 
 import itertools
+import os
 from typing import Any
 
 from screl.modeling import Tokenizer, decode_completion, eos_ids, load_generation_config
@@ -32,6 +33,7 @@ def engine_settings(spec: EngineSpec) -> dict[str, Any]:
         "generation_config": "vllm",  # nothing hidden in the checkpoint's own
         "logprobs_mode": "processed_logprobs",  # of the distribution that is drawn from
         "disable_log_stats": True,
+        "use_tqdm_on_load": False,  # the one bar is sample.py's
     }
 
 
@@ -43,13 +45,18 @@ class VLLMEngine:
     """
 
     def __init__(self, spec: EngineSpec, tokenizer: Tokenizer) -> None:
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")  # read when it is imported
         from vllm import EngineArgs, LLMEngine
+        from vllm.usage.usage_lib import UsageContext
 
         self._tokenizer, self._params = tokenizer, spec.params
         self._ends = eos_ids(load_generation_config(spec.model_name_or_path), tokenizer)
         self._numbers = itertools.count()
         self._requests: dict[str, Request] = {}
-        self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_settings(spec)))
+        self._engine = LLMEngine.from_engine_args(
+            EngineArgs(**engine_settings(spec)),
+            usage_context=UsageContext.LLM_CLASS,  # decides how many tokens a step takes
+        )
 
     def __del__(self) -> None:
         """End the processes that vLLM has started: they hold the GPU's memory."""

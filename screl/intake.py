@@ -2,15 +2,16 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tqdm import tqdm
 
 from screl.adaptive import Budget, Wish
 from screl.answers import Answer, extract_answer, is_correct
+from screl.files import UserError
 from screl.problems import ProblemId
 from screl.requests import Drawn, Request
-from screl.sampling_alarms import Health, alarms
+from screl.sampling_alarms import Health, InOrder, alarms
 from screl.store import SampleWriter
 
 SECONDS_BETWEEN_CHECKS = 30.0
@@ -28,18 +29,19 @@ class Intake:
         gold: Mapping[ProblemId, Answer],
         budget: Budget | None,
         to_requests: Callable[[Iterable[Wish]], list[Request]],
-        n_wanted: int,
+        requests: Sequence[Request],
     ) -> None:
         self._writer, self._gold = writer, gold
         self._budget, self._to_requests = budget, to_requests
-        self.health = Health()
+        self.health, self._in_order = Health(), InOrder()
         self.n_samples = self.n_tokens = self._n_right = 0
         self._first: tuple[float, int] | None = (
             None  # when samples first came in, of how many tokens
         )
         self._next_check = time.monotonic() + SECONDS_BETWEEN_CHECKS
-        self._alarmed = False
-        self._bar = tqdm(total=n_wanted, desc="sample", unit="sample")
+        self._told: set[str] = set()  # names of alarms
+        self._bar = tqdm(total=0, desc="sample", unit="sample")
+        self._expect(requests)
 
     def __call__(self, drawn: list[Drawn]) -> list[Request]:
         """Samples are on the disk when this returns."""
@@ -53,9 +55,16 @@ class Intake:
         self.n_tokens += sum(sample.n_tokens for sample in samples)
         self._first = self._first or (time.monotonic(), self.n_tokens)
         more = self._to_requests(self._budget.add(samples)) if self._budget else []
-        self._bar.total = (self._bar.total or 0) + sum(len(one.sample_ids) for one in more)
+        self._expect(more)
         self._show(len(samples))
         return more
+
+    def _expect(self, requests: Sequence[Request]) -> None:
+        n_more = sum(len(request.sample_ids) for request in requests)
+        self._bar.total = (self._bar.total or 0) + n_more
+        for request in requests:
+            if request.watched:
+                self._in_order.expect(request.problem_id, request.sample_ids)
 
     def _look_at(self, drawn: Drawn) -> None:
         sample, watch = drawn
@@ -64,8 +73,16 @@ class Intake:
         self._n_right += gold is not None and is_correct(answer, gold)
         # of problems that have no such answer themselves, none is to be expected
         self.health.add(sample, has_answer=answer is not None or gold is None)
-        if watch:
-            self.health.repeats.add(sample.problem_id, *watch)
+        if watch is None:
+            return
+        if not watch.log_probability < 0.01:  # as NaN is not
+            raise UserError(
+                f"problem {sample.problem_id!r}, sample {sample.sample_id}: the logarithm of its "
+                f"probability is {watch.log_probability}: the checkpoint is damaged, or needs "
+                "--precision fp32"
+            )
+        for held in self._in_order.add(sample.problem_id, sample.sample_id, watch):
+            self.health.repeats.add(sample.problem_id, *held)
 
     def _show(self, n_new: int) -> None:
         """Move the bar; now and then, look whether something is wrong with the run."""
@@ -76,11 +93,12 @@ class Intake:
             shown["right"] = f"{self._n_right / self.n_samples:.1%}"
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update(n_new)
-        if not self._alarmed and time.monotonic() > self._next_check:
+        if time.monotonic() > self._next_check:
             self._next_check += SECONDS_BETWEEN_CHECKS
-            for line in alarms(self.health):
-                self._alarmed = True
-                self._bar.write(f"warning: {line}", file=sys.stderr)
+            for name, line in alarms(self.health).items():
+                if name not in self._told:
+                    self._bar.write(f"warning: {line}", file=sys.stderr)
+                    self._told.add(name)
 
     def tokens_per_second(self) -> float | None:
         """From the first samples on, without them, since the model was loaded before; None until
@@ -90,7 +108,7 @@ class Intake:
         since, n_before = self._first
         return (self.n_tokens - n_before) / (time.monotonic() - since)
 
-    def close(self) -> list[str]:
-        """Take the bar down; what is wrong, as far as it was not told yet."""
+    def close(self) -> dict[str, str]:
+        """Take the bar down; what is wrong in the end, by name."""
         self._bar.close()
-        return [] if self._alarmed else alarms(self.health)
+        return alarms(self.health)

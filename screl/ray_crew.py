@@ -1,5 +1,6 @@
 """Workers on the machines of a Ray cluster; they come and go with the machines."""
 
+import math
 import sys
 import time
 from dataclasses import replace
@@ -12,6 +13,7 @@ from screl.requests import Request
 from screl.worker import Answer, EngineSpec, Workbench
 
 SECONDS_TO_WAIT = 1.0  # for an answer, before looking whether machines have come or gone
+SECONDS_TO_TELL = 120.0  # without any worker, until that is told
 
 
 class RayCrew:
@@ -37,29 +39,32 @@ class RayCrew:
                 "with ray start --head"
             ) from None
         self._resource = "GPU" if ray.cluster_resources().get("GPU") else "CPU"
+        if self._resource == "CPU":
+            print("no GPU in the cluster: sampling on its CPUs", file=sys.stderr)
         self._starting: list[RayWorker] = []
-        self._waits = False
+        self._tell_at = time.monotonic() + SECONDS_TO_TELL
 
     def hire(self, n_present: int, batch_size: int) -> list["RayWorker"]:
-        """Those that have started; where a machine has room, more are begun."""
+        """Those whose start has come to an end, a bad one too: when asked, they will tell. Where a
+        machine has room, more are begun."""
         import ray
 
         for _ in range(self._n_places() - n_present - len(self._starting)):
             spec = replace(self._spec, batch_size=batch_size)
             self._starting.append(RayWorker(spec, self._resource))
-        self._tell_of_waiting(n_present)
-        started = []
-        for worker in list(self._starting):
-            if ray.wait([worker.reference], timeout=0)[0]:
-                self._starting.remove(worker)
-                try:
-                    ray.get(worker.reference)
-                    started.append(worker)
-                except ray.exceptions.RayTaskError as error:
-                    raise UserError(str(error.cause)) from None
-                except ray.exceptions.RayError:  # its machine went away
-                    worker.stop()
-        return started
+        ended = [w for w in self._starting if ray.wait([w.reference], timeout=0)[0]]
+        self._starting = [worker for worker in self._starting if worker not in ended]
+        if n_present or ended:
+            self._tell_at = time.monotonic() + SECONDS_TO_TELL
+        elif time.monotonic() > self._tell_at:
+            self._tell_at = math.inf
+            size = self._spec.tensor_parallel_size
+            print(
+                f"still waiting for a machine with {size} free {self._resource}(s) and for its "
+                "engine to start; ray status shows what is free",
+                file=sys.stderr,
+            )
+        return ended
 
     def wait(self, workers: list["RayWorker"]) -> list["RayWorker"]:
         """Those that have answered or died, when there is one."""
@@ -79,13 +84,6 @@ class RayCrew:
         resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         places = sum(int(of_node.get(self._resource, 0)) // size for of_node in resources)
         return places if self._most is None else min(places, self._most)
-
-    def _tell_of_waiting(self, n_present: int) -> None:
-        waits = n_present == 0 and not self._starting
-        if waits and not self._waits:
-            print(f"no machine of the cluster has a free {self._resource}: waiting for one",
-                  file=sys.stderr)  # fmt: skip
-        self._waits = waits
 
 
 class RayWorker:
@@ -110,6 +108,10 @@ class RayWorker:
 
         try:
             answer: Answer = ray.get(self.reference)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
+            raise WorkerLostError(describe_line(error.cause or error)) from None
         except ray.exceptions.RayError as error:
             raise WorkerLostError(describe_line(error)) from None
         return answer

@@ -2,12 +2,13 @@
 
 import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from screl.adaptive import Budget, Wish
 from screl.answers import extract_answer, gold_answers
 from screl.coordinator import Crew, Unfulfilled, deal
-from screl.crews import OwnProcess, Processes, core_groups, device_groups
+from screl.crews import Group, OwnProcess, Processes, core_groups, device_groups, visible_gpus
 from screl.files import UserError, file_sha256
 from screl.intake import Intake
 from screl.modeling import (
@@ -25,7 +26,6 @@ from screl.store import (
     SampleWriter,
     index_store,
     is_store,
-    open_store,
     questions_sha256,
     read_manifest,
     read_samples,
@@ -40,13 +40,15 @@ class Made(NamedTuple):
     n_samples: int
     n_tokens: int
     tokens_per_second: float | None
-    alarms: list[str]
+    alarms: dict[str, str]
     unfulfilled: list[Unfulfilled]
 
 
 N_WATCHED = 32  # problems of a session whose samples are checked for repeated random numbers
 
 EngineName = Literal["vllm", "transformers"]
+# vLLM takes as many of these as its memory has room for; the other engine has room for all.
+BATCH_SIZES: dict[EngineName, int] = {"vllm": 512, "transformers": 128}
 
 
 def choose_engine(config: Any) -> EngineName:
@@ -64,13 +66,10 @@ def choose_engine(config: Any) -> EngineName:
     return engine
 
 
-def open_for(config: Any, engine: EngineName, problems: Sequence[Problem]) -> None:
-    """Create the store of a SampleConfig, or check that it holds the same run.
-
-    Two runs into one folder must agree in all that decides a sample; UserError names what differs.
-    """
+def make_manifest(config: Any, engine: EngineName, problems: Sequence[Problem]) -> dict[str, Any]:
+    """What is said of the store of a SampleConfig: all that decides a sample, and how many."""
     drawing = ("temperature", "top_p", "top_k", "seed")
-    manifest = {
+    return {
         "model_name_or_path": config.model_name_or_path,
         "model_sha256": fingerprint(config.model_name_or_path),
         "data_path": str(config.data_path),
@@ -88,7 +87,6 @@ def open_for(config: Any, engine: EngineName, problems: Sequence[Problem]) -> No
         "precision": config.precision,
         "versions": package_versions(),
     }
-    open_store(config.output_dir, manifest, problems)
 
 
 def missing_samples(problems: Sequence[Problem], index: SampleIndex) -> Iterator[Wish]:
@@ -129,6 +127,7 @@ class Prompts:
 
 def make_spec(config: Any, engine: EngineName, prompts: Prompts) -> EngineSpec:
     """What every worker makes its engine of."""
+    path = Path(config.model_name_or_path)
     params = SamplingParams(
         greedy=config.greedy,
         temperature=config.temperature,
@@ -139,10 +138,11 @@ def make_spec(config: Any, engine: EngineName, prompts: Prompts) -> EngineSpec:
     )
     return EngineSpec(
         engine=engine,
-        model_name_or_path=config.model_name_or_path,
+        # a path is the same for workers that were started elsewhere
+        model_name_or_path=str(path.resolve()) if path.exists() else config.model_name_or_path,
         precision=config.precision,
         params=params,
-        batch_size=config.batch_size,
+        batch_size=config.batch_size or BATCH_SIZES[engine],
         max_tokens=prompts.longest,
         tensor_parallel_size=config.tensor_parallel_size,
         gpu_memory_utilization=config.gpu_memory_utilization,
@@ -156,16 +156,21 @@ def make_crew(config: Any, spec: EngineSpec) -> Crew[Any]:
 
         return RayCrew(spec, config.address, config.n_workers)
     groups, on_gpus = worker_groups(config)
-    return OwnProcess(spec) if len(groups) == 1 else Processes(spec, groups, on_gpus)
+    # vLLM starts processes that hold the GPU's memory: they must end with whoever started them
+    if len(groups) == 1 and spec.engine == "transformers":
+        return OwnProcess(spec)
+    return Processes(spec, groups, on_gpus)
 
 
-def worker_groups(config: Any) -> tuple[list[list[int]], bool]:
+def worker_groups(config: Any) -> tuple[list[Group], bool]:
     """The devices of each worker on this machine, and whether they are GPUs."""
     import torch
 
     n_gpus = torch.cuda.device_count()
     if n_gpus:
-        return device_groups(n_gpus, config.tensor_parallel_size, config.n_workers), True
+        return device_groups(
+            visible_gpus(n_gpus), config.tensor_parallel_size, config.n_workers
+        ), True
     return core_groups(config.n_workers or 1), False
 
 
@@ -187,13 +192,13 @@ def sample(config: Any, engine: EngineName, problems: Sequence[Problem], prompts
         wishes = missing_samples(problems, index)
     requests = prompts.requests(wishes)
     if not requests:
-        return Made(0, 0, None, [], [])
-    n_wanted = sum(len(request.sample_ids) for request in requests)
+        return Made(0, 0, None, {}, [])
     with SampleWriter(config.output_dir) as writer:
-        intake = Intake(writer, gold, budget, prompts.requests, n_wanted)
-        crew = make_crew(config, make_spec(config, engine, prompts))
+        intake = Intake(writer, gold, budget, prompts.requests, requests)
+        spec = make_spec(config, engine, prompts)
+        crew = make_crew(config, spec)
         try:
-            unfulfilled = deal(crew, requests, intake, config.batch_size)
+            unfulfilled = deal(crew, requests, intake, spec.batch_size)
         finally:
             alarms = intake.close()
     return Made(

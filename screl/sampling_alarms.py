@@ -12,8 +12,10 @@ not samples; the alarm is on its exact (Clopper-Pearson) lower limit.
 """
 
 import math
-from collections.abc import Hashable, Sequence
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from screl.problems import ProblemId
 from screl.store import Sample
@@ -77,8 +79,9 @@ class Repeats:
         """One more sample, whose probability had that (natural) logarithm when it was drawn.
 
         That is after temperature, top-k and top-p, and with EOS if it was drawn. ``completion``
-        should be its token ids: one text can be written with several. ValueError for what is no
-        logarithm of a probability.
+        should be its token ids: one text can be written with several. Samples of a problem must
+        come in an order that does not depend on what they say, see InOrder. ValueError for what is
+        no logarithm of a probability.
         """
         if not log_probability < 0.01:  # NaN is not either
             raise ValueError(f"{log_probability} is not the logarithm of a probability")
@@ -104,6 +107,28 @@ class Repeats:
         return most + math.log(mean) < -math.log(FALSE_ALARMS)
 
 
+class InOrder:
+    """Holds back what comes too early. Completions of one length come together, so in the order of
+    arrival one more like the last is likelier than its probability says; in that of sample_id not.
+    """
+
+    def __init__(self) -> None:
+        self._expected: dict[ProblemId, deque[int]] = {}
+        self._held: dict[ProblemId, dict[int, Any]] = {}
+
+    def expect(self, problem_id: ProblemId, sample_ids: Iterable[int]) -> None:
+        """These samples of a problem come next, in this order."""
+        self._expected.setdefault(problem_id, deque()).extend(sample_ids)
+
+    def add(self, problem_id: ProblemId, sample_id: int, what: Any) -> Iterator[Any]:
+        """What is not too early any more, in order."""
+        expected = self._expected[problem_id]
+        held = self._held.setdefault(problem_id, {})
+        held[sample_id] = what
+        while expected and expected[0] in held:
+            yield held.pop(expected.popleft())
+
+
 @dataclass(slots=True)
 class Health:
     """What a run has shown so far: ``add`` every sample; ``repeats`` of the problems watched."""
@@ -120,24 +145,24 @@ class Health:
             self.unanswered.add(sample.problem_id, not has_answer)
 
 
-def alarms(health: Health) -> list[str]:
-    """One line, with a remedy, for each thing that is wrong; none in a healthy run.
+def alarms(health: Health) -> dict[str, str]:
+    """For each thing that is wrong, by a short name, a line with a remedy; empty in a healthy run.
 
     Can be asked at any time. A problem or two never raise an alarm about cut off or unanswered
     samples: they may be odd ones.
     """
-    lines = []
+    lines = {}
     repeats, cut_off, unanswered = health.repeats, health.cut_off, health.unanswered
     if not repeats.are_explained():
-        lines.append(
+        lines["repeats"] = (
             f"{repeats.n_repeats} of {repeats.n_samples} samples repeat an earlier one of their "
             f"problem, and their probabilities explain {repeats.n_expected:.1f}: random seeds are "
             "used twice; give every sample its own and sample again"
         )
     if (at_least := cut_off.lower_limit()) > MOST_CUT_OFF:
-        lines.append(_describe(cut_off, "are cut off by --max_new_tokens") + _remedy(at_least))
+        lines["cut_off"] = _describe(cut_off, "are cut off by --max_new_tokens") + _remedy(at_least)
     if unanswered.lower_limit() > MOST_UNANSWERED:
-        lines.append(
+        lines["no_answer"] = (
             _describe(unanswered, "end without a readable '#### answer'")
             + "a base model, or one trained with another prompt? give --model_name_or_path a "
             "fine-tuned model, and look at the prompt with --dry_run"

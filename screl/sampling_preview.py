@@ -9,9 +9,9 @@ from screl.modeling import eos_ids, load_generation_config, load_tokenizer
 from screl.problems import Problem, ProblemId
 from screl.prompts import build_prompt
 from screl.requests import Request
-from screl.sampling import EngineName, Prompts, make_spec, open_for, worker_groups
-from screl.store import is_store, read_samples
-from screl.worker import Workbench
+from screl.sampling import EngineName, Prompts, make_manifest, make_spec, worker_groups
+from screl.store import check_store, is_store, read_samples
+from screl.worker import EngineSpec, Workbench
 
 N_MEASURED = 500  # solutions whose tokens are counted
 WHY_DIFFERENT = (
@@ -39,7 +39,7 @@ def describe_plan(
             *(f"  {token_id:>7} {token!r}" for token_id, token in zip(ids, tokens, strict=True)),
             f"a completion ends with {named}, or after {config.max_new_tokens} tokens",
             *_describe_work(config, problems, prompts, tokenizer),
-            _describe_workers(config, engine),
+            _describe_workers(config, make_spec(config, engine, prompts)),
         ]
     )
 
@@ -67,8 +67,8 @@ def _describe_work(
     ]
 
 
-def _describe_workers(config: Any, engine: EngineName) -> str:
-    at_once = f"{engine}, {config.batch_size} samples at once each"
+def _describe_workers(config: Any, spec: EngineSpec) -> str:
+    at_once = f"{spec.engine}, {spec.batch_size} samples at once each"
     if config.launcher == "ray":
         return f"workers: as many as the Ray cluster at {config.address} has room for; {at_once}"
     groups, on_gpus = worker_groups(config)
@@ -83,7 +83,7 @@ def make_again(
     problem_id, sample_id = find_sample(config.only, problems)
     stored = None
     if is_store(config.output_dir):
-        open_for(config, engine, problems)  # the same run?
+        check_store(config.output_dir, make_manifest(config, engine, problems), problems)
         known = read_samples(config.output_dir)
         keys = (problem_id, sample_id)
         stored = next((s for s in known if (s.problem_id, s.sample_id) == keys), None)
@@ -93,7 +93,8 @@ def make_again(
     while not answer.drawn and not answer.failure and not answer.refused:
         answer = bench.exchange([], enough=1)
     if not answer.drawn:
-        raise UserError(f"--only {config.only}: {answer.failure or answer.refused}")
+        reason = answer.failure.reason if answer.failure else answer.refused[0][1]
+        raise UserError(f"--only {config.only}: could not be made: {reason}")
     made = answer.drawn[0].sample
     lines = [f"made now ({made.n_tokens} tokens, {made.finish_reason}):", made.completion]
     if stored is None:

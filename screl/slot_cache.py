@@ -8,6 +8,7 @@ from transformers.cache_utils import Cache
 
 from screl.modeling import Model
 
+OTHER_ATTENTION = ("sliding_window", "softcap", "s_aux")  # what slot_attention does not know
 ATTENTION = "slots"  # the name of slot_attention among transformers' attention functions
 
 
@@ -20,7 +21,7 @@ class SlotCache(Cache):
     def __init__(self, model: Model, n_slots: int) -> None:
         super().__init__(layers=[])
         config = model.config
-        heads = config.num_key_value_heads
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         shape = (config.num_hidden_layers, 2, n_slots, heads, 0, size)
         self._states = torch.empty(shape, dtype=model.dtype, device=model.device)
@@ -67,13 +68,16 @@ def slot_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
-    **_: object,
+    **others: object,
 ) -> tuple[torch.Tensor, None]:
     """Attention of prompts (causal, padded on the right: no mask) or of one token a row.
+    ValueError for a model that does something else.
 
     For one token, the queries that share a key head are laid side by side as if they were several
     tokens, so that keys and values are read where they are instead of being repeated.
     """
+    if unknown := [name for name in OTHER_ATTENTION if others.get(name) is not None]:
+        raise ValueError(f"this model's attention uses {', '.join(unknown)}; give --engine vllm")
     attend = torch.nn.functional.scaled_dot_product_attention
     rows, heads, n_tokens, size = query.shape
     if attention_mask is None or n_tokens > 1:

@@ -114,6 +114,7 @@ def open_store(path: Path, manifest: dict[str, Any], problems: Sequence[Problem]
     """Create the store, or check that it is the same run; UserError names every difference.
 
     Samples and problems may be added: more of every problem, and more behind those that are there.
+    The caller holds its lock.
     """
     if not is_store(path) or not any(read_samples(path)):  # nothing in it yet: start anew
         if not is_store(path) and path.is_dir() and any(path.glob("samples-*.jsonl")):
@@ -121,13 +122,7 @@ def open_store(path: Path, manifest: dict[str, Any], problems: Sequence[Problem]
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / MANIFEST, manifest)
         return
-    stored = read_manifest(path)
-    refuse_another_run(path, stored, manifest, FREE_KEYS)
-    if stored["questions_sha256"] != questions_sha256(problems[: stored["n_problems"]]):
-        raise UserError(
-            f"{path}: was sampled for other problems ({stored['data_path']}); those must be the "
-            "first ones of --data_path: give them or another --output_dir"
-        )
+    stored = check_store(path, manifest, problems)
     n_stored = stored_n_samples(stored, path)
     if stored.get("until_correct") and not manifest["until_correct"] and (
         manifest["n_samples"] < n_stored
@@ -140,6 +135,21 @@ def open_store(path: Path, manifest: dict[str, Any], problems: Sequence[Problem]
     grown = manifest | {"n_samples": n_samples, "versions": stored["versions"]}
     if grown != stored:
         write_json(path / MANIFEST, grown)
+
+
+def check_store(
+    path: Path, manifest: dict[str, Any], problems: Sequence[Problem]
+) -> dict[str, Any]:
+    """The manifest of the store at ``path``. UserError naming every difference if it holds samples
+    of another run, or of other problems than the first ones of ``problems``."""
+    stored = read_manifest(path)
+    refuse_another_run(path, stored, manifest, FREE_KEYS)
+    if stored["questions_sha256"] != questions_sha256(problems[: stored["n_problems"]]):
+        raise UserError(
+            f"{path}: was sampled for other problems ({stored['data_path']}); those must be the "
+            "first ones of --data_path: give them or another --output_dir"
+        )
+    return stored
 
 
 def finish_store(path: Path) -> None:

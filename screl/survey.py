@@ -44,11 +44,12 @@ def survey(problems: Sequence[Problem], run: Run) -> tuple[dict[str, Any], str]:
     a greedy run and where no solution has an answer)."""
     found = list(map_problems(look_at, problems, [run]))
     n_samples = sum(one.n_samples for one in found)
+    n_all = max(1, n_samples)  # a run may have made nothing
     results = {
         "n_samples": n_samples,
         "n_tokens": sum(one.n_tokens for one in found),
-        "share_cut_off": sum(one.n_cut_off for one in found) / n_samples,
-        "share_right": sum(one.n_right for one in found) / n_samples,
+        "share_cut_off": sum(one.n_cut_off for one in found) / n_all,
+        "share_right": sum(one.n_right for one in found) / n_all,
     }
     if run.greedy or not any(one.path_counts for one in found):
         return results, ""

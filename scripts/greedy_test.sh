@@ -7,6 +7,10 @@ if [[ "${1:-}" == "" || "$1" == -* ]]; then
     echo "usage: bash $0 MODEL_DIR [options of sample.py]" >&2
     exit 2
 fi
+if [ -z "${LAUNCHER:-}" ] && [ ! -f "$1/config.json" ]; then
+    echo "error: $1: no config.json there; give the folder of a checkpoint" >&2
+    exit 1
+fi
 root="$(cd "$(dirname "$0")/.." && pwd)"
 [ ! -d "$root/.venv" ] || PATH="$root/.venv/bin:$PATH"
 exec ${LAUNCHER:-} python "$root/sample.py" --greedy \

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from screl.coordinator import HIGH, LOW, MAX_LOST_AT_START, Unfulfilled, WorkerLostError, deal
+from screl import coordinator
+from screl.coordinator import HIGH, LOW, MAX_LOST, MAX_TRIALS, Unfulfilled, WorkerLostError, deal
 from screl.files import UserError
 from screl.requests import Drawn, Request
 from screl.store import Sample
@@ -32,7 +33,7 @@ class StubWorker:
     def __init__(self, crew: "StubCrew", batch_size: int) -> None:
         self.crew, self.batch_size = crew, batch_size
         self.owed: list[Key] = []
-        self.n_exchanges = 0
+        self.n_exchanges = self.given = 0
         self.stopped = False
 
     def ask(self, requests: list[Request], enough: int) -> None:
@@ -47,6 +48,7 @@ class StubWorker:
         given, rest = self.owed[:n], self.owed[n:]
         answer = self.crew.fate(self, given, rest)
         self.owed = rest
+        self.given += n
         return answer or Answer([drawn(*key) for key in given], [])
 
     def stop(self) -> None:
@@ -104,7 +106,8 @@ def test_every_sample_once_however_workers_die(
     deaths = random.Random(seed + 1)
 
     def fate(worker: StubWorker, given: list[Key], rest: list[Key]) -> Answer | None:
-        if worker.n_exchanges == 1 or deaths.random() > p_death:
+        # a first exchange that gives something, or else the run would rightly end now and then
+        if not worker.given or deaths.random() > p_death:
             return None
         if deaths.random() < 0.5:
             raise WorkerLostError("killed")
@@ -123,10 +126,8 @@ def test_every_sample_once_however_workers_die(
 @pytest.mark.parametrize("kills", [True, False])
 def test_only_what_kills_workers_is_given_up(n_workers: int, kills: bool) -> None:
     def fate(worker: StubWorker, given: list[Key], rest: list[Key]) -> Answer | None:
-        if not any(problem == 5 for problem, _ in given + rest) or worker.n_exchanges == 1:
-            return (
-                None if not any(p == 5 for p, _ in given) else Answer([], [], Failure("x", False))
-            )
+        if not any(problem == 5 for problem, _ in given + rest):
+            return None
         if kills:
             raise WorkerLostError("its process ended with exit code -11")
         return Answer([], [], Failure("ZeroDivisionError", False))
@@ -163,12 +164,46 @@ def test_out_of_memory_goes_on_with_half_as_many_at_once() -> None:
     assert [worker.batch_size for worker in crew.hired] == [16, 8, 4, 2]
 
 
+def test_several_out_of_memory_at_once_are_one_reason_to_halve() -> None:
+    def fate(worker: StubWorker, given: list[Key], rest: list[Key]) -> Answer | None:
+        return Answer([], [], OUT_OF_MEMORY) if worker.batch_size > 8 else None
+
+    crew = StubCrew(8, 0, fate)
+    taken, _ = deal_all(crew, REQUESTS, batch_size=16)
+    assert taken == everything(REQUESTS)
+    assert {worker.batch_size for worker in crew.hired} == {16, 8}
+
+
+def test_what_always_fails_ends_the_run_and_not_problem_by_problem() -> None:
+    def fate(worker: StubWorker, given: list[Key], rest: list[Key]) -> Answer | None:
+        return Answer([], [], Failure("RuntimeError: wrong kernel", False))
+
+    crew = StubCrew(1, 0, fate)
+    with pytest.raises(UserError, match=r"workers in a row died without .* wrong kernel"):
+        deal_all(crew, [request(p, range(2)) for p in range(200)], batch_size=1000)
+    assert len(crew.hired) <= MAX_LOST + MAX_TRIALS
+
+
+def test_one_that_cannot_start_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coordinator, "SECONDS_TO_RETRY", 0.0)
+
+    def fate(worker: StubWorker, given: list[Key], rest: list[Key]) -> Answer | None:
+        if worker is crew.hired[0]:
+            raise UserError("no such file on this machine")
+        return None
+
+    crew = StubCrew(2, 0, fate)
+    taken, unfulfilled = deal_all(crew, REQUESTS)
+    assert taken == everything(REQUESTS)
+    assert not unfulfilled
+
+
 def test_workers_that_never_come_to_work_end_the_run() -> None:
     def fate(worker: StubWorker, given: list[Key], rest: list[Key]) -> Answer | None:
         raise WorkerLostError("its process ended with exit code 1")
 
     crew = StubCrew(1, 0, fate)
-    with pytest.raises(UserError, match=f"{MAX_LOST_AT_START} workers in a row.* exit code 1"):
+    with pytest.raises(UserError, match=f"{MAX_LOST} workers in a row.* exit code 1"):
         deal_all(crew, REQUESTS)
     assert all(worker.stopped for worker in crew.hired)
 
@@ -177,10 +212,11 @@ def test_an_engine_that_cannot_start_and_a_disk_that_is_full_end_the_run_at_once
     def fate(worker: StubWorker, given: list[Key], rest: list[Key]) -> Answer | None:
         raise UserError("no such model")
 
-    crew = StubCrew(2, 0, fate)
-    with pytest.raises(UserError, match="no such model"):
-        deal_all(crew, REQUESTS)
-    assert all(worker.stopped for worker in crew.hired)
+    for n_workers in (1, 2, 8):
+        crew = StubCrew(n_workers, 0, fate)
+        with pytest.raises(UserError, match="no such model"):
+            deal_all(crew, REQUESTS)
+        assert all(worker.stopped for worker in crew.hired)
 
     def take_in(samples: list[Drawn]) -> list[Request]:
         raise OSError("disk full")

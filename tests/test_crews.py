@@ -2,12 +2,22 @@
 
 import multiprocessing
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from screl.coordinator import deal
-from screl.crews import OwnProcess, Processes, core_groups, device_groups
+from screl import coordinator, crews
+from screl.coordinator import WorkerLostError, deal
+from screl.crews import (
+    Group,
+    OwnProcess,
+    Processes,
+    ProcessWorker,
+    core_groups,
+    device_groups,
+    visible_gpus,
+)
 from screl.files import UserError
 from screl.modeling import load_tokenizer, prompt_ids
 from screl.requests import Drawn, Request, SamplingParams
@@ -51,9 +61,9 @@ def deal_with(crew, requests: list[Request], kill: bool = False) -> tuple[list[S
     return sorted(made, key=lambda sample: (sample.problem_id, sample.sample_id)), unfulfilled
 
 
-def groups() -> list[list[int]]:
+def groups() -> list[Group]:
     """Of one core each, wherever the tests run."""
-    core = min(os.sched_getaffinity(0))
+    core = str(min(os.sched_getaffinity(0)))
     return [[core], [core]]
 
 
@@ -70,6 +80,18 @@ def test_two_processes_draw_what_one_draws(
     assert not multiprocessing.active_children()
 
 
+def test_the_end_of_a_process_is_seen_though_a_child_of_it_holds_its_connection() -> None:
+    """As vLLM's processes do, when they are forked."""
+    worker = object.__new__(ProcessWorker)
+    worker.connection, _held = multiprocessing.Pipe()
+    worker.process = multiprocessing.get_context("spawn").Process(target=os._exit, args=(3,))
+    worker.process.start()
+    crew = object.__new__(Processes)
+    assert crew.wait([worker]) == [worker]
+    with pytest.raises(WorkerLostError, match="ended with exit code 3"):
+        worker.answer()
+
+
 def test_a_process_that_cannot_load_the_model_says_why(
     spec: EngineSpec, requests: list[Request], tmp_path: Path
 ) -> None:
@@ -82,20 +104,52 @@ def test_a_process_that_cannot_load_the_model_says_why(
     assert not multiprocessing.active_children()
 
 
+def test_a_process_that_says_nothing_is_given_up(
+    spec: EngineSpec, requests: list[Request], expected: list[Sample],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """It is stopped like a computation that hangs, once it has begun to draw."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    made: list[Sample] = []
+
+    def take_in(drawn: list[Drawn]) -> list[Request]:
+        if not made and drawn:
+            hanging = multiprocessing.active_children()[0].pid
+            assert hanging is not None
+            os.kill(hanging, signal.SIGSTOP)
+            monkeypatch.setattr(coordinator, "MAX_SILENCE", 5.0)
+            monkeypatch.setattr(crews, "SECONDS_TO_WAIT", 0.5)
+            monkeypatch.setattr(crews, "SECONDS_TO_END", 0.5)
+        made.extend(sample for sample, _ in drawn)
+        return []
+
+    assert not deal(Processes(spec, groups()[:1], on_gpus=False), requests, take_in, 8)
+    assert sorted(made, key=lambda sample: (sample.problem_id, sample.sample_id)) == expected
+    assert "a worker died: no answer in 5 s" in capsys.readouterr().err
+
+
 def test_devices_are_dealt_out_in_groups() -> None:
-    assert device_groups(8, 1, None) == [[i] for i in range(8)]
-    assert device_groups(8, 2, None) == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    assert device_groups(8, 2, 3) == [[0, 1], [2, 3], [4, 5]]
-    assert device_groups(3, 2, None) == [[0, 1]]
+    gpus = list("01234567")
+    assert device_groups(gpus, 1, None) == [[gpu] for gpu in gpus]
+    assert device_groups(gpus, 2, None) == [["0", "1"], ["2", "3"], ["4", "5"], ["6", "7"]]
+    assert device_groups(gpus, 2, 3) == [["0", "1"], ["2", "3"], ["4", "5"]]
+    assert device_groups(gpus[:3], 2, None) == [["0", "1"]]
     with pytest.raises(UserError, match="1 workers of 2 GPUs each need 2, but 1 are visible"):
-        device_groups(1, 2, None)
+        device_groups(["0"], 2, None)
     with pytest.raises(UserError, match="lower --n_workers or --tensor_parallel_size"):
-        device_groups(8, 1, 9)
+        device_groups(gpus, 1, 9)
+
+
+def test_gpus_keep_the_names_that_the_user_gave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus(2) == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5f,7")
+    assert visible_gpus(3) == ["3", "GPU-5f", "7"]
 
 
 def test_cores_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 1, 2, 7, 5})
-    assert core_groups(1) == [[1, 2, 3, 5, 7]]
-    assert core_groups(2) == [[1, 3, 7], [2, 5]]
+    assert core_groups(1) == [["1", "2", "3", "5", "7"]]
+    assert core_groups(2) == [["1", "3", "7"], ["2", "5"]]
     with pytest.raises(UserError, match="--n_workers 6: there are 5 cores"):
         core_groups(6)

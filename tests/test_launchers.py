@@ -23,6 +23,9 @@ GREEDY = f"{SAMPLE} --greedy --model_name_or_path m {TEST} --output_dir m/greedy
         ("group_sample.sh m --n_samples 4", f"{GROUP} --n_samples 4"),
         ("group_sample_7b_13b.sh m", GROUP),
         ("group_sample_30b.sh m", f"{GROUP} --temperature 0.7"),
+        ("group_sample_30b.sh m --seed 3", f"{GROUP} --temperature 0.7 --seed 3"),
+        ("single_test_30b.sh m", GREEDY),
+        ("single_test_30b.sh m --batch_size 4", f"{GREEDY} --batch_size 4"),
         ("group_sample_30b.sh m 1.0 --seed 3", f"{GROUP} --temperature 1.0 --seed 3"),
         ("group_sample_65b.sh m", f"{GROUP} --tensor_parallel_size 2"),
         ("test_7b_13b.sh m", GREEDY),
@@ -59,6 +62,16 @@ def test_without_a_model_a_launcher_explains_itself(script: str) -> None:
     assert result.stderr.startswith("usage: bash ")
 
 
+def test_a_hub_id_or_a_wrong_folder_is_refused(tmp_path: Path) -> None:
+    """The samples of a hub's model would lie in a folder that looks like a local model."""
+    for script in ("group_sample.sh", "greedy_test.sh"):
+        result = run_script(f"scripts/{script}", tmp_path / "none", launcher=("bash",))
+        assert result.returncode == 1
+        assert result.stderr.endswith(
+            "none: no config.json there; give the folder of a checkpoint\n"
+        )
+
+
 def test_launchers_for_real(tiny_model: Path, tmp_path: Path) -> None:
     """On the miniature's data and a tiny model; options given last win."""
     model = Path(shutil.copytree(tiny_model, tmp_path / "m"))
@@ -93,8 +106,10 @@ def test_the_slurm_job_starts_ray_everywhere_and_samples_once(tmp_path: Path) ->
     root = tmp_path / "root"
     (root / "scripts").mkdir(parents=True)
     shutil.copy(ROOT / "scripts/group_sample.sh", root / "scripts")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/config.json").touch()
     result = run_script(
-        "scripts/slurm/sample.sbatch", "m", "--n_samples", "7", launcher=("bash",),
+        "scripts/slurm/sample.sbatch", tmp_path / "m", "--n_samples", "7", launcher=("bash",),
         PATH=f"{bin_folder}:{os.environ['PATH']}", SLURM_SUBMIT_DIR=str(root),
         SLURM_JOB_NODELIST="node[1-3]", SLURM_JOB_NUM_NODES="3", SLURM_CPUS_ON_NODE="96",
     )  # fmt: skip

@@ -193,6 +193,9 @@ def test_greedy_makes_one_sample_and_names_no_temperature(
     [
         ({"greedy": True}, "leave out --n_samples"),
         ({"n_samples": 0}, "must be at least 1"),
+        ({"n_workers": -1}, "--n_workers must be at least 1"),
+        ({"tensor_parallel_size": 0}, "--tensor_parallel_size must be at least 1"),
+        ({"gpu_memory_utilization": 2}, "--gpu_memory_utilization must be in"),
         ({"temperature": 0}, "for the likeliest token: --greedy"),
         ({"top_p": 0}, "--top_p must be in"),
         ({"max_new_tokens": 500}, r"test\.jsonl:1: the prompt has \d+ tokens; .* has room for 12"),
@@ -387,6 +390,12 @@ def test_one_sample_can_be_made_again(
     shown = capsys.readouterr().out
     assert stored["completion"] in shown
     assert "has the same" in shown
+    manifest = (full / "manifest.json").read_text()
+    run_here(monkeypatch, options(tiny_model, data, full, only=only, n_samples=9))
+    with pytest.raises(UserError, match=r"temperature was 1\.0, now 0\.5"):
+        run_here(monkeypatch, options(tiny_model, data, full, only=only, temperature=0.5))
+    assert (full / "manifest.json").read_text() == manifest
+    capsys.readouterr()
     other = Path(shutil.copytree(full, tmp_path / "s"))
     text = (full / "samples-0.jsonl").read_text()
     completion = json.dumps(stored["completion"], ensure_ascii=False)

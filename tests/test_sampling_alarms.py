@@ -10,8 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from screl.sampling_alarms import ODDS_RATIOS, TOLERANCE, Health, Repeats, Share, alarms
+from screl.sampling_alarms import ODDS_RATIOS, TOLERANCE, Health, InOrder, Repeats, Share, alarms
 from screl.store import Sample
+
+
+def lines_of(health: Health) -> list[str]:
+    return list(alarms(health).values())
 
 
 def repeats_of(drawn: Sequence[int], shares: Sequence[float]) -> Repeats:
@@ -136,7 +140,7 @@ def test_all_copies_of_a_problem_or_two(n_problems: int) -> None:
     for problem in range(n_problems):
         for _ in range(8):
             health.repeats.add(problem, (5, 6, 7), math.log(0.01))
-    (line,) = alarms(health)
+    (line,) = lines_of(health)
     n = 8 * n_problems
     assert line.startswith(
         f"{7 * n_problems} of {n} samples repeat an earlier one of their problem"
@@ -151,13 +155,13 @@ def test_a_model_that_is_sure_may_repeat_itself(log_probability: float) -> None:
     for problem in range(32):
         for _ in range(100 if log_probability > -1 else 1):
             health.repeats.add(problem, "sure", log_probability)
-    assert alarms(health) == []
+    assert lines_of(health) == []
 
 
 @pytest.mark.parametrize("n_samples", [8, 16, 100])
 @pytest.mark.parametrize("sureness", [(1.0,), (0.5, 1.0, 3.0, 20.0), (5.0,), (100.0,)])
 def test_honest_samples(n_samples: int, sureness: tuple[float, ...]) -> None:
-    assert alarms(simulate(32, n_samples, "honest", sureness)) == []
+    assert lines_of(simulate(32, n_samples, "honest", sureness)) == []
 
 
 @pytest.mark.parametrize(
@@ -165,7 +169,7 @@ def test_honest_samples(n_samples: int, sureness: tuple[float, ...]) -> None:
     [(32, 8, "pairs"), (8, 32, "pairs"), (32, 100, "pairs"), (32, 8, "copies"), (8, 8, "copies")],
 )
 def test_reused_seeds(n_problems: int, n_samples: int, how: str) -> None:
-    (line,) = alarms(simulate(n_problems, n_samples, how, (0.5, 1.0, 3.0)))
+    (line,) = lines_of(simulate(n_problems, n_samples, how, (0.5, 1.0, 3.0)))
     assert "random seeds" in line
 
 
@@ -199,14 +203,14 @@ def test_the_lower_limit_is_clopper_and_pearsons_of_as_many_problems() -> None:
 
 
 def test_nothing_sampled_and_all_well() -> None:
-    assert alarms(Health()) == []
-    assert alarms(health_of("stop", True, 500)) == []
+    assert lines_of(Health()) == []
+    assert lines_of(health_of("stop", True, 500)) == []
 
 
 def test_one_problem_cut_off_is_no_alarm_however_many_samples_and_five_are() -> None:
-    assert alarms(health_of("length", False, 1, n_samples=100)) == []
-    assert alarms(health_of("length", False, 2, n_samples=100)) == []
-    (line,) = alarms(health_of("length", False, 5, n_samples=2))
+    assert lines_of(health_of("length", False, 1, n_samples=100)) == []
+    assert lines_of(health_of("length", False, 2, n_samples=100)) == []
+    (line,) = lines_of(health_of("length", False, 5, n_samples=2))
     assert line.startswith("100.0% of 10 samples (5 problems) are cut off by --max_new_tokens: ")
 
 
@@ -217,7 +221,7 @@ def test_a_few_of_ten_cut_off_are_no_alarm_and_a_fifth_of_many_is(
     health = health_of("length", False, n_cut_off)
     n_problems = 500 if is_alarm else 10
     add(health, "stop", True, range(n_cut_off, n_problems), 1)
-    lines = alarms(health)
+    lines = lines_of(health)
     assert bool(lines) == is_alarm
     for line in lines:
         assert line == (
@@ -229,17 +233,17 @@ def test_a_few_of_ten_cut_off_are_no_alarm_and_a_fifth_of_many_is(
 def test_a_tenth_cut_off_is_as_it_may_be() -> None:
     health = health_of("length", False, 100)
     add(health, "stop", True, range(100, 1000), 1)
-    assert alarms(health) == []
+    assert lines_of(health) == []
 
 
 def test_nearly_all_cut_off_is_not_a_matter_of_length() -> None:
-    (line,) = alarms(health_of("length", False, 100))
+    (line,) = lines_of(health_of("length", False, 100))
     assert "end-of-sequence token" in line
     assert "raise" not in line
 
 
 def test_no_answers_of_a_base_model() -> None:
-    (line,) = alarms(health_of("stop", False, 20, n_samples=4))
+    (line,) = lines_of(health_of("stop", False, 20, n_samples=4))
     assert line.startswith(
         "100.0% of 80 samples (20 problems) end without a readable '#### answer'"
     )
@@ -251,13 +255,13 @@ def test_no_answers_of_a_base_model() -> None:
 def test_a_fifth_without_an_answer_may_be(n_unanswered: int, is_alarm: bool) -> None:
     health = health_of("stop", False, n_unanswered)
     add(health, "stop", True, range(n_unanswered, 500), 1)
-    assert bool(alarms(health)) == is_alarm
+    assert bool(lines_of(health)) == is_alarm
 
 
 def test_what_is_cut_off_is_not_also_unanswered() -> None:
     health = health_of("length", False, 90)
     add(health, "stop", True, range(90, 100), 1)
-    assert len(alarms(health)) == 1
+    assert len(lines_of(health)) == 1
     assert health.unanswered.n_samples == 10
 
 
@@ -265,4 +269,24 @@ def test_all_at_once() -> None:
     health = simulate(32, 8, "copies", (1.0,))
     add(health, "length", False, range(50), 1)
     add(health, "stop", False, range(50, 100), 1)
-    assert ["repeat" in line for line in alarms(health)] == [True, False, False]
+    assert ["repeat" in line for line in lines_of(health)] == [True, False, False]
+
+
+@given(st.permutations(range(12)))
+def test_watches_are_put_in_order(order: list[int]) -> None:
+    """By sample_id, as they are expected, in whatever order and company they come."""
+    in_order = InOrder()
+    in_order.expect("a", range(20, 26))
+    in_order.expect("b", range(3))
+    in_order.expect("a", range(30, 33))
+    keys = [("a", i) for i in (*range(20, 26), *range(30, 33))] + [("b", i) for i in range(3)]
+    given_back = [key for i in order for key in in_order.add(*keys[i], keys[i])]
+    for name in ("a", "b"):
+        assert [key for key in given_back if key[0] == name] == [k for k in keys if k[0] == name]
+
+
+def test_what_comes_too_early_is_held_back() -> None:
+    in_order = InOrder()
+    in_order.expect("a", range(2))
+    assert list(in_order.add("a", 1, "second")) == []
+    assert list(in_order.add("a", 0, "first")) == ["first", "second"]
