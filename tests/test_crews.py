@@ -61,19 +61,18 @@ def deal_with(crew, requests: list[Request], kill: bool = False) -> tuple[list[S
     return sorted(made, key=lambda sample: (sample.problem_id, sample.sample_id)), unfulfilled
 
 
-def groups() -> list[Group]:
+def groups(n: int = 2) -> list[Group]:
     """Of one core each, wherever the tests run."""
-    core = str(min(os.sched_getaffinity(0)))
-    return [[core], [core]]
+    return [[str(min(os.sched_getaffinity(0)))]] * n
 
 
-@pytest.mark.parametrize("kill", [False, True])
-def test_two_processes_draw_what_one_draws(
-    spec: EngineSpec, requests: list[Request], expected: list[Sample], kill: bool,
+@pytest.mark.parametrize(("n", "kill"), [(2, False), (2, True), (4, False)])
+def test_several_processes_draw_what_one_draws(
+    spec: EngineSpec, requests: list[Request], expected: list[Sample], n: int, kill: bool,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    made, unfulfilled = deal_with(Processes(spec, groups(), on_gpus=False), requests, kill)
+    made, unfulfilled = deal_with(Processes(spec, groups(n), on_gpus=False), requests, kill)
     assert made == expected
     assert not unfulfilled
     assert ("a worker died: its process ended with exit code -9" in capsys.readouterr().err) == kill

@@ -105,7 +105,8 @@ def test_the_slurm_job_starts_ray_everywhere_and_samples_once(tmp_path: Path) ->
         (bin_folder / name).chmod(0o755)
     root = tmp_path / "root"
     (root / "scripts").mkdir(parents=True)
-    shutil.copy(ROOT / "scripts/group_sample.sh", root / "scripts")
+    for name in ("group_sample.sh", "model_folder.sh"):
+        shutil.copy(ROOT / "scripts" / name, root / "scripts")
     (tmp_path / "m").mkdir()
     (tmp_path / "m/config.json").touch()
     result = run_script(
