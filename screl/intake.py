@@ -34,10 +34,9 @@ class Intake:
         self._writer, self._gold = writer, gold
         self._budget, self._to_requests = budget, to_requests
         self.health, self._in_order = Health(), InOrder()
-        self.n_samples = self.n_tokens = self._n_right = 0
-        self._first: tuple[float, int] | None = (
-            None  # when samples first came in, of how many tokens
-        )
+        self.n_samples = self.n_tokens = self._n_graded = self._n_right = 0
+        # when samples first came in, and how many tokens they had
+        self._first: tuple[float, int] | None = None
         self._next_check = time.monotonic() + SECONDS_BETWEEN_CHECKS
         self._told: set[str] = set()  # names of alarms
         self._bar = tqdm(total=0, desc="sample", unit="sample")
@@ -70,7 +69,9 @@ class Intake:
         sample, watch = drawn
         gold = self._gold.get(sample.problem_id)
         answer = extract_answer(sample.completion, "strict")
-        self._n_right += gold is not None and is_correct(answer, gold)
+        if gold is not None:
+            self._n_graded += 1
+            self._n_right += is_correct(answer, gold)
         # of problems that have no such answer themselves, none is to be expected
         self.health.add(sample, has_answer=answer is not None or gold is None)
         if watch is None:
@@ -89,8 +90,8 @@ class Intake:
         shown = {}
         if rate := self.tokens_per_second():
             shown["tok_s"] = f"{rate:.0f}"
-        if self._gold and self.n_samples:
-            shown["right"] = f"{self._n_right / self.n_samples:.1%}"
+        if self._n_graded:
+            shown["right"] = f"{self._n_right / self._n_graded:.1%}"
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update(n_new)
         if time.monotonic() > self._next_check:

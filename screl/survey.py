@@ -14,12 +14,13 @@ N_MORE = 100  # samples a problem: the paper's k
 
 
 class OfProblem(NamedTuple):
-    """Of one problem: samples, their tokens, how many are cut off and right, and how often each
-    right path was seen (the strict filter's, the solution's own too)."""
+    """Of one problem: samples, their tokens, how many are cut off, can be graded and are right, and
+    how often each right path was seen (the strict filter's, the solution's own too)."""
 
     n_samples: int
     n_tokens: int
     n_cut_off: int
+    n_graded: int
     n_right: int
     path_counts: list[int]
 
@@ -30,13 +31,20 @@ def look_at(problem: Problem, completions: Sequence[Sequence[Completion]]) -> Of
     n_tokens = sum(completion.n_tokens or 0 for completion in of_run)
     n_cut_off = sum(completion.is_cut_off is True for completion in of_run)
     if extract_answer(problem.solution, "strict") is None:  # nothing to be right about
-        return OfProblem(len(of_run), n_tokens, n_cut_off, 0, [])
+        return OfProblem(len(of_run), n_tokens, n_cut_off, 0, 0, [])
     judge = make_judge(problem, Rules("strict"))
     verdicts = [judge(completion.text) for completion in of_run]
     wrong = ("no_answer", "wrong_answer")
     n_right = sum(verdict.reason not in wrong for verdict in verdicts)
     paths = Counter(verdict.path for verdict in verdicts if verdict.reason == "valid")
-    return OfProblem(len(of_run), n_tokens, n_cut_off, n_right, sorted(paths.values()))
+    return OfProblem(
+        n_samples=len(of_run),
+        n_tokens=n_tokens,
+        n_cut_off=n_cut_off,
+        n_graded=len(of_run),
+        n_right=n_right,
+        path_counts=sorted(paths.values()),
+    )
 
 
 def survey(problems: Sequence[Problem], run: Run) -> tuple[dict[str, Any], str]:
@@ -44,12 +52,13 @@ def survey(problems: Sequence[Problem], run: Run) -> tuple[dict[str, Any], str]:
     a greedy run and where no solution has an answer)."""
     found = list(map_problems(look_at, problems, [run]))
     n_samples = sum(one.n_samples for one in found)
-    n_all = max(1, n_samples)  # a run may have made nothing
+    n_graded = sum(one.n_graded for one in found)
     results = {
         "n_samples": n_samples,
         "n_tokens": sum(one.n_tokens for one in found),
-        "share_cut_off": sum(one.n_cut_off for one in found) / n_all,
-        "share_right": sum(one.n_right for one in found) / n_all,
+        # a run may have made nothing, and no solution may have an answer
+        "share_cut_off": sum(one.n_cut_off for one in found) / max(1, n_samples),
+        "share_right": sum(one.n_right for one in found) / n_graded if n_graded else None,
     }
     if run.greedy or not any(one.path_counts for one in found):
         return results, ""

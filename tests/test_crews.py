@@ -122,7 +122,14 @@ def test_a_process_that_says_nothing_is_given_up(
         made.extend(sample for sample, _ in drawn)
         return []
 
-    assert not deal(Processes(spec, groups()[:1], on_gpus=False), requests, take_in, 8)
+    class OnceImpatient(Processes):
+        def hire(self, n_present: int, batch_size: int) -> list[ProcessWorker]:
+            hired = super().hire(n_present, batch_size)
+            if hired:  # it has the time that it needs to start
+                monkeypatch.setattr(coordinator, "MAX_SILENCE", 3600.0)
+            return hired
+
+    assert not deal(OnceImpatient(spec, groups()[:1], on_gpus=False), requests, take_in, 8)
     assert sorted(made, key=lambda sample: (sample.problem_id, sample.sample_id)) == expected
     assert "a worker died: no answer in 5 s" in capsys.readouterr().err
 
