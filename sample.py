@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Literal
 from screl.completions import open_runs
 from screl.config import option, parse_config, run_main, show_config
 from screl.files import UserError
+from screl.manifest import finish_store, locked, open_store
 from screl.problems import Problem, load_problems
 from screl.run_info import write_run_info
-from screl.store import finish_store, locked, open_store
 
 if TYPE_CHECKING:
     from screl.sampling import Made

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from screl.files import UserError, file_sha256
+from screl.manifest import is_store, read_manifest, stored_n_samples
 from screl.parallel import n_processors, parallel_map
 from screl.plain import index_plain, is_plain, parse_plain
 from screl.problems import Problem
@@ -21,7 +22,7 @@ from screl.published import (
     parse_published,
 )
 from screl.sample_index import MISSING, NOTHING, Known, SampleIndex, place, read_lines
-from screl.store import index_store, is_store, parse_sample, read_manifest, stored_n_samples
+from screl.store import index_store, parse_sample
 
 Result = TypeVar("Result")
 

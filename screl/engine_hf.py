@@ -6,6 +6,8 @@ floating-point noise.
 """
 
 from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -69,6 +71,16 @@ class _Row:
         return len(self.request.prompt_ids) + len(self.token_ids) - 1
 
 
+class _Prompts(NamedTuple):
+    """What the model made of some prompts: states for a cache, (prompts, vocabulary) logits behind
+    the last token, and how many tokens each has and the longest."""
+
+    states: Cache
+    logits: torch.Tensor
+    lengths: torch.Tensor
+    longest: int
+
+
 class HFEngine:
     """A model, up to ``n_slots`` completions that it is writing, and requests that wait.
 
@@ -82,7 +94,10 @@ class HFEngine:
         model.set_attn_implementation(ATTENTION)
         self._model, self._tokenizer, self._params = model, tokenizer, params
         self._ends = set(eos_ids(model.generation_config, tokenizer))
-        self._waiting: deque[tuple[Request, int]] = deque()
+        self._waiting: deque[Request] = deque()
+        # samples whose prompt has been run, with its number in self._prompts, and no slot yet
+        self._ready: deque[tuple[int, _Row]] = deque()
+        self._prompts: _Prompts | None = None
         self._rows: list[_Row] = []  # row i of what follows
         self._cache = SlotCache(model, n_slots)
         # of each row: the token to be run next, how many are written, the sum of their
@@ -94,54 +109,48 @@ class HFEngine:
 
     def add(self, request: Request) -> None:
         """Take a request."""
-        self._waiting.extend((request, sample_id) for sample_id in request.sample_ids)
+        self._waiting.append(request)
 
     @property
     def n_unfinished(self) -> int:
         """Samples that are wanted and not yet given."""
-        return len(self._rows) + len(self._waiting)
+        n_waiting = sum(len(request.sample_ids) for request in self._waiting)
+        return len(self._rows) + len(self._ready) + n_waiting
 
     @torch.inference_mode()
     def step(self) -> list[Drawn]:
         """Fill free rows, write one token in each, return the samples that have ended."""
         drawn: list[Drawn] = []
-        while self._waiting and len(self._rows) < len(self._tokens):
-            begun = self._next_prompts()
-            logits = self._prefill(begun)
+        while (self._ready or self._waiting) and len(self._rows) < len(self._tokens):
+            if not self._ready:
+                self._prompts = self._prefill(self._next_requests())
+            logits = self._begin()
             drawn += self._write(logits, len(self._rows) - len(logits))
         if self._rows:
             drawn += self._write(self._decode(), 0)
         return drawn
 
-    def _next_prompts(self) -> list[list[_Row]]:
-        """What begins next: rows that share a prompt, for each of some prompts."""
-        prompts: list[list[_Row]] = []
+    def _next_requests(self) -> list[Request]:
+        """As many as there is room for at once, at least one; their samples are ready then."""
+        requests: list[Request] = []
         longest = 0
-        for _ in range(len(self._tokens) - len(self._rows)):
-            if not self._waiting:
+        while self._waiting:
+            longest = max(longest, len(self._waiting[0].prompt_ids))
+            if requests and longest * (len(requests) + 1) > PREFILL_TOKENS:
                 break
-            row = _Row(*self._waiting[0])
-            ids = row.request.prompt_ids
-            if not prompts or prompts[-1][0].request.prompt_ids != ids:
-                longest = max(longest, len(ids))
-                if prompts and longest * (len(prompts) + 1) > PREFILL_TOKENS:
-                    break
-                prompts.append([])
-            prompts[-1].append(row)
-            self._waiting.popleft()
-        return prompts
+            request = self._waiting.popleft()
+            self._ready.extend((len(requests), _Row(request, i)) for i in request.sample_ids)
+            requests.append(request)
+        return requests
 
-    def _prefill(self, prompts: list[list[_Row]]) -> torch.Tensor:
-        """Run each prompt once and take its rows in; (new rows, vocabulary) logits behind it.
-
-        Padded on the right, where causal attention needs no mask for it.
-        """
+    def _prefill(self, requests: Sequence[Request]) -> _Prompts:
+        """Run the prompts, padded on the right, where causal attention needs no mask for it."""
         device = self._model.device
-        ids = [rows[0].request.prompt_ids for rows in prompts]
+        ids = [request.prompt_ids for request in requests]
         longest, pad = max(map(len, ids)), pad_id(self._tokenizer)
         padded = torch.tensor([row + [pad] * (longest - len(row)) for row in ids], device=device)
-        ends = torch.tensor([len(row) - 1 for row in ids], device=device)
-        last, of_prompt = ends.unique(return_inverse=True)
+        lengths = torch.tensor([len(row) for row in ids], device=device)
+        last, of_prompt = (lengths - 1).unique(return_inverse=True)
         output = self._model(
             input_ids=padded,
             position_ids=torch.arange(longest, device=device)[None],
@@ -150,29 +159,27 @@ class HFEngine:
             logits_to_keep=last,
         )
         logits = output.logits[torch.arange(len(ids), device=device), of_prompt]
-        which = torch.tensor([i for i, rows in enumerate(prompts) for _ in rows], device=device)
-        self._take(prompts, which, output.past_key_values, longest, ends + 1)
-        return logits[which]
+        return _Prompts(output.past_key_values, logits, lengths, longest)
 
-    def _take(
-        self,
-        prompts: list[list[_Row]],
-        which: torch.Tensor,
-        states: Cache,
-        longest: int,
-        lengths: torch.Tensor,
-    ) -> None:
-        """Lay new rows, of prompt ``which[i]`` each, behind those in use."""
-        new = [row for rows in prompts for row in rows]
-        at = slice(len(self._rows), len(self._rows) + len(new))
+    def _begin(self) -> torch.Tensor:
+        """Lay samples that are ready behind the rows in use; their (rows, vocabulary) logits."""
+        prompts = self._prompts
+        assert prompts is not None
+        n_new = min(len(self._ready), len(self._tokens) - len(self._rows))
+        numbers, new = zip(*(self._ready.popleft() for _ in range(n_new)), strict=True)
+        which = torch.tensor(numbers, device=self._model.device)
+        at = slice(len(self._rows), len(self._rows) + n_new)
         self._rows += new
-        self._cache.reserve(longest + self._params.max_new_tokens)
-        self._cache.fill(at, states, which)
-        self._cache.lengths[at] = lengths[which]
+        self._cache.reserve(prompts.longest + self._params.max_new_tokens)
+        self._cache.fill(at, prompts.states, which)
+        self._cache.lengths[at] = prompts.lengths[which]
         self._n_written[at] = 0
         self._log_probabilities[at] = 0.0
         streams = [self._stream(row) for row in new]
         self._random[at] = torch.from_numpy(np.stack(streams)).to(self._random.device)
+        if not self._ready:
+            self._prompts = None  # nothing needs its memory any more
+        return prompts.logits[which]
 
     def _stream(self, row: _Row) -> np.ndarray:
         seed = sample_seed(self._params.seed, row.request.problem_id, row.sample_id)

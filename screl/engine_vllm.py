@@ -45,7 +45,9 @@ class VLLMEngine:
     """
 
     def __init__(self, spec: EngineSpec, tokenizer: Tokenizer) -> None:
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")  # read when it is imported
+        # read when it is imported; what sample.py says goes to stdout, and only that
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
         from vllm import EngineArgs, LLMEngine
         from vllm.usage.usage_lib import UsageContext
 

@@ -7,10 +7,10 @@ from typing import NoReturn, TextIO
 
 from screl.completions import Run, open_runs, other_data_warning
 from screl.files import UserError, real_path
+from screl.manifest import is_store, read_manifest
 from screl.problems import Problem
 from screl.published import Split
 from screl.sample_index import NOTHING, Known
-from screl.store import is_store, read_manifest
 
 
 def find_data_path(path: Path, given: Path | None) -> Path:

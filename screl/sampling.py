@@ -11,6 +11,7 @@ from screl.coordinator import Crew, Unfulfilled, deal
 from screl.crews import Group, OwnProcess, Processes, core_groups, device_groups, visible_gpus
 from screl.files import UserError, file_sha256
 from screl.intake import Intake
+from screl.manifest import is_store, questions_sha256, read_manifest
 from screl.modeling import (
     fingerprint,
     load_tokenizer,
@@ -22,14 +23,7 @@ from screl.prompts import ALPACA_NO_INPUT, build_prompt
 from screl.requests import Request, SamplingParams, consecutive
 from screl.run_info import package_versions
 from screl.sample_index import MISSING, SampleIndex
-from screl.store import (
-    SampleWriter,
-    index_store,
-    is_store,
-    questions_sha256,
-    read_manifest,
-    read_samples,
-)
+from screl.store import SampleWriter, index_store, read_samples
 from screl.worker import EngineSpec
 
 

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from screl.files import UserError
+from screl.manifest import check_store, is_store
 from screl.modeling import eos_ids, load_generation_config, load_tokenizer
 from screl.problems import Problem, ProblemId
 from screl.prompts import build_prompt
 from screl.requests import Request
 from screl.sampling import EngineName, Prompts, make_manifest, make_spec, worker_groups
-from screl.store import check_store, is_store, read_samples
+from screl.store import read_samples
 from screl.worker import EngineSpec, Workbench
 
 N_MEASURED = 500  # solutions whose tokens are counted

@@ -1,28 +1,23 @@
-"""The sample store: one folder per sampling run, append-only, safe against a kill at any moment.
+"""The samples of a store: files that are only appended to, safe against a kill at any moment.
 
-``manifest.json`` says what was sampled (model and its hash, prompt, parameters, data hash);
 ``samples-<worker>.jsonl`` holds one completion a line. A ``(problem_id, sample_id)`` is there once.
 A last line torn by a kill is dropped on reading and cut off before the next one is appended.
+What was sampled is in the store's manifest, see ``screl.manifest``.
 """
 
-import fcntl
-import hashlib
 import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
 
-from screl.files import UserError, parse_object, read_json_object, write_json
+from screl.files import UserError, parse_object
 from screl.parallel import parallel_map
 from screl.problems import Problem, ProblemId
-from screl.run_info import refuse_another_run
 from screl.sample_index import (
     NOTHING,
     Known,
@@ -36,7 +31,6 @@ from screl.sample_index import (
     place,
 )
 
-MANIFEST = "manifest.json"
 # Exact types: true is no number here.
 SAMPLE_TYPES = {
     "problem_id": (int, str),
@@ -50,13 +44,6 @@ SAMPLE_TYPES = {
 AS_WRITTEN = re.compile(
     rb'\{"problem_id":(?:([0-9]{1,18})|"([ !#-\[\]-~]*)"),"sample_id":([0-9]{1,18}),'
 )
-# What may change between two runs into one folder: how far to go and how, not what is drawn.
-FREE_KEYS = frozenset(
-    {
-        "n_samples", "until_correct", "finished", "model_name_or_path", "data_path", "data_sha256",
-        "n_problems", "questions_sha256", "versions",
-    }
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,100 +55,6 @@ class Sample:
     completion: str
     n_tokens: int
     finish_reason: str
-
-
-def is_store(path: Path) -> bool:
-    """Whether ``path`` is a folder with a manifest."""
-    return (path / MANIFEST).is_file()
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of the store at ``path``."""
-    return read_json_object(path / MANIFEST)
-
-
-def stored_n_samples(manifest: dict[str, Any], path: Path) -> int:
-    """``n_samples`` of the manifest of the store at ``path``; UserError if it has none."""
-    n_samples = manifest.get("n_samples")
-    if not isinstance(n_samples, int) or n_samples < 1:
-        raise UserError(f"{path}/manifest.json: no n_samples; the store must be made by sample.py")
-    return n_samples
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the store at ``path`` for this process; UserError if another one does.
-
-    Two that write would each make every sample.
-    """
-    path.mkdir(parents=True, exist_ok=True)
-    with open(path / ".lock", "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{path}: another process is sampling into it; wait for its end"
-            ) from None
-        except OSError as error:  # some network file systems have no locks
-            print(
-                f"{path}: cannot be locked ({error.strerror}); start only one sample.py for it",
-                file=sys.stderr,
-            )
-        yield
-
-
-def open_store(path: Path, manifest: dict[str, Any], problems: Sequence[Problem]) -> None:
-    """Create the store, or check that it is the same run; UserError names every difference.
-
-    Samples and problems may be added: more of every problem, and more behind those that are there.
-    The caller holds its lock.
-    """
-    if not is_store(path) or not any(read_samples(path)):  # nothing in it yet: start anew
-        if not is_store(path) and path.is_dir() and any(path.glob("samples-*.jsonl")):
-            raise UserError(f"{path}: has samples but no {MANIFEST}; give an empty --output_dir")
-        path.mkdir(parents=True, exist_ok=True)
-        write_json(path / MANIFEST, manifest)
-        return
-    stored = check_store(path, manifest, problems)
-    n_stored = stored_n_samples(stored, path)
-    if stored.get("until_correct") and not manifest["until_correct"] and (
-        manifest["n_samples"] < n_stored
-    ):  # fmt: skip
-        raise UserError(
-            f"{path}: holds up to {n_stored} samples a problem (--until_correct); to have equally "
-            f"many of each, give --n_samples {n_stored} or more, or another --output_dir"
-        )
-    n_samples = max(manifest["n_samples"], n_stored)
-    grown = manifest | {"n_samples": n_samples, "versions": stored["versions"]}
-    if grown != stored:
-        write_json(path / MANIFEST, grown)
-
-
-def check_store(
-    path: Path, manifest: dict[str, Any], problems: Sequence[Problem]
-) -> dict[str, Any]:
-    """The manifest of the store at ``path``. UserError naming every difference if it holds samples
-    of another run, or of other problems than the first ones of ``problems``."""
-    stored = read_manifest(path)
-    refuse_another_run(path, stored, manifest, FREE_KEYS)
-    if stored["questions_sha256"] != questions_sha256(problems[: stored["n_problems"]]):
-        raise UserError(
-            f"{path}: was sampled for other problems ({stored['data_path']}); those must be the "
-            "first ones of --data_path: give them or another --output_dir"
-        )
-    return stored
-
-
-def finish_store(path: Path) -> None:
-    """Note that no problem needs more samples, which a store cannot tell itself if each has as many
-    as it needs (``until_correct``)."""
-    write_json(path / MANIFEST, read_manifest(path) | {"finished": True})
-
-
-def questions_sha256(problems: Sequence[Problem]) -> str:
-    """A hash of what the completions of ``problems`` depend on."""
-    rows = [(problem.problem_id, problem.question) for problem in problems]
-    return hashlib.sha256(orjson.dumps(rows)).hexdigest()
 
 
 def read_samples(path: Path) -> Iterator[Sample]:

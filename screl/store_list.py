@@ -5,10 +5,10 @@ from pathlib import Path
 from screl.ballots import Rules
 from screl.completions import open_runs
 from screl.files import UserError
+from screl.manifest import MANIFEST, read_manifest, stored_n_samples
 from screl.problems import load_problems
 from screl.score_tables import show_mean
 from screl.scoring import score_runs
-from screl.store import MANIFEST, read_manifest, stored_n_samples
 from screl.table import format_table
 
 # Test sets with 100 samples a problem are scored in the list; the 747,300 samples of a training

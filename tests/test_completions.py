@@ -21,9 +21,10 @@ from screl.completions import (
     read_completions,
 )
 from screl.files import UserError, write_json
+from screl.manifest import finish_store
 from screl.problems import Problem, ProblemId
 from screl.prompts import build_prompt
-from screl.store import Sample, SampleWriter, finish_store
+from screl.store import Sample, SampleWriter
 
 GOLDEN = Path(__file__).parent / "data/golden"
 PROBLEMS = [Problem(i, f"How many {thing}?", "#### 1", i + 1) for i, thing in enumerate("abc")]

@@ -137,6 +137,21 @@ def test_samples_that_end_at_different_times_equal_the_slow_way(
     assert len({sample.n_tokens for sample in made.values()}) > 5
 
 
+def test_a_prompt_is_run_once_for_all_its_samples(model, tokenizer) -> None:
+    """However few of them there is room for at a time."""
+    n_tokens: list[int] = []
+    hook = model.model.register_forward_pre_hook(
+        lambda *parts: n_tokens.append(parts[2]["input_ids"].numel()), with_kwargs=True
+    )
+    wanted = requests(tokenizer, 6)
+    try:
+        run(model, tokenizer, wanted, SAMPLED, 1)
+    finally:
+        hook.remove()
+    longest = max(len(request.prompt_ids) for request in wanted)
+    assert [n for n in n_tokens if n > 1] == [longest * len(wanted)]
+
+
 def test_eos_ends_and_the_limit_cuts(model, tokenizer) -> None:
     with eos_bias(model, tokenizer, 1e9):
         made = run(model, tokenizer, requests(tokenizer, 1), GREEDY, 64)

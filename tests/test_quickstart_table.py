@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import scripts.quickstart_table as table
-from screl.store import Sample, SampleWriter, open_store
+from screl.manifest import open_store
+from screl.store import Sample, SampleWriter
 from tests.conftest import write_lines
 
 

@@ -22,9 +22,10 @@ from screl.completions import open_runs
 from screl.config import run_main
 from screl.engine_hf import HFEngine
 from screl.files import UserError
+from screl.manifest import locked, read_manifest
 from screl.problems import load_problems
 from screl.requests import Drawn
-from screl.store import locked, read_manifest, read_samples
+from screl.store import read_samples
 from tests.conftest import MINI_MODEL, ROOT, run_script, write_lines
 
 
@@ -351,10 +352,10 @@ def test_a_prompt_that_always_fails_is_named_and_all_others_are_made(
     bad = json.loads(data.read_text().splitlines()[2])["problem_id"]
     real_prefill = HFEngine._prefill
 
-    def prefill(engine: HFEngine, prompts):
-        if any(row.request.problem_id == bad for rows in prompts for row in rows):
+    def prefill(engine: HFEngine, requests):
+        if any(request.problem_id == bad for request in requests):
             raise RuntimeError("index out of range")
-        return real_prefill(engine, prompts)
+        return real_prefill(engine, requests)
 
     argv = options(tiny_model, data, tmp_path / "s")
     with monkeypatch.context() as patch:

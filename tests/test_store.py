@@ -8,19 +8,10 @@ import orjson
 import pytest
 
 from screl.files import UserError
+from screl.manifest import finish_store, open_store, questions_sha256, read_manifest
 from screl.problems import Problem
 from screl.sample_index import read_lines
-from screl.store import (
-    Sample,
-    SampleWriter,
-    finish_store,
-    index_store,
-    open_store,
-    parse_sample,
-    questions_sha256,
-    read_manifest,
-    read_samples,
-)
+from screl.store import Sample, SampleWriter, index_store, parse_sample, read_samples
 
 PROBLEMS = [Problem(i, f"What is {i}?", "", i + 1) for i in range(3)]
 MANIFEST = {
