@@ -7,7 +7,7 @@ Parts (--parts, by default all of them):
   published  each engine against the published way: transformers, one pass per seed, batches of 8
              padded to the longest prompt, each as long as its longest completion; in its favour
              the model stays loaded and has the faster of bf16 and fp32
-  workers    two workers, of one core each (or one GPU), against one
+  workers    two workers, of one core each (or one GPU), against one, and beside two runs of one
   memory     of the process that deals and writes, with engines that take no time, at several k
 
 Prompts are those of the miniature's training problems. What is compared is measured in turns, and a
@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,7 @@ os.environ["TQDM_DISABLE"] = "1"
 
 from sample import SampleConfig
 from screl import sampling
-from screl.crews import Processes, core_groups, device_groups, visible_gpus
+from screl.crews import Group, Processes, core_groups, device_groups, visible_gpus
 from screl.problems import Problem, load_problems
 from screl.requests import Drawn, Request
 from screl.run_info import peak_memory_mib
@@ -48,6 +49,10 @@ HAS_VLLM = importlib.util.find_spec("vllm") is not None
 PUBLISHED_BATCH_SIZE = 8
 MANY_SAMPLES = (100, 400, 1600)  # k, when memory is measured
 TEXT = "x" * 300  # as long as a solution of GSM8K
+
+
+CREWS: dict[Path, Any] = {}  # who samples into a folder
+sampling.make_crew = lambda config, _: CREWS[config.output_dir]
 
 
 def main() -> None:
@@ -64,10 +69,10 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=measure, default=list(measure))
     parser.add_argument("--model_name_or_path", default=str(ROOT / "models/smollm2-135m"))
     parser.add_argument("--n_problems", type=int, default=8)
-    parser.add_argument("--n_samples", type=int, default=32)
-    parser.add_argument("--max_new_tokens", type=int, default=64)
-    parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--n_samples", type=int, default=64)
+    parser.add_argument("--max_new_tokens", type=int, default=128)
+    parser.add_argument("--batch_size", type=int, help="default: sample.py's, of each engine")
+    parser.add_argument("--turns", type=int, default=3)
     arguments = parser.parse_args()
     for part in arguments.parts:
         print(f"== {part}", flush=True)
@@ -112,9 +117,9 @@ def compare_with_published(arguments: argparse.Namespace) -> None:
     for engine in ("vllm", "transformers") if HAS_VLLM else ("transformers",):
         config = make_config(arguments, engine)
         problems, prompts = load_prompts(arguments, config)
-        ready = Ready(make_engine(sampling.make_spec(config, engine, prompts)))
-        ways[f"{engine}, {config.batch_size} at once"] = partial(
-            run_whole, config, problems, prompts, ready
+        spec = sampling.make_spec(config, engine, prompts)
+        ways[f"{engine}, {spec.batch_size} at once"] = partial(
+            run_whole, config, problems, prompts, Ready(make_engine(spec))
         )
     published = {
         precision: Published(config, problems, precision) for precision in ("bf16", "fp32")
@@ -170,7 +175,8 @@ class Published:
 
 
 def compare_workers(arguments: argparse.Namespace) -> None:
-    """Rates from the first samples on: loading the model is not counted."""
+    """Rates from the first samples on: loading the model is not counted. Two runs that know nothing
+    of each other show what the machine allows: cores share memory and caches."""
     import torch
 
     on_gpus = torch.cuda.device_count() > 1
@@ -178,14 +184,26 @@ def compare_workers(arguments: argparse.Namespace) -> None:
     config = make_config(arguments, "vllm" if on_gpus and HAS_VLLM else "transformers")
     problems, prompts = load_prompts(arguments, config)
     spec = sampling.make_spec(config, config.engine, prompts)
-    rates: dict[int, list[float]] = {2: [], 1: []}
-    for _ in range(arguments.turns):
-        for n_workers, of_turns in rates.items():
-            crew = Processes(spec, groups[:n_workers], on_gpus)
-            made = in_new_store(config, problems, prompts, crew)
-            of_turns.append(made.tokens_per_second or 0.0)
+
+    def rate(groups: Sequence[Group]) -> float:
+        crew = Processes(spec, groups, on_gpus)
+        return in_new_store(config, problems, prompts, crew).tokens_per_second or 0.0
+
+    def rate_apart() -> float:
+        with ThreadPoolExecutor(2) as pool:
+            return sum(pool.map(rate, [groups[:1], groups[1:]]))
+
     device = "GPU" if on_gpus else "core"
-    show({f"{n} worker(s) of one {device}": of_turns for n, of_turns in rates.items()})
+    ways = {
+        f"2 workers of one {device}": partial(rate, groups),
+        "2 runs of 1 worker at once": rate_apart,
+        f"1 worker of one {device}": partial(rate, groups[:1]),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(arguments.turns):
+        for name, way in ways.items():
+            rates[name].append(way())
+    show(rates)
 
 
 def measure_memory(arguments: argparse.Namespace) -> None:
@@ -285,9 +303,9 @@ def in_new_store(
     config: SampleConfig, problems: list[Problem], prompts: sampling.Prompts, crew: Any
 ) -> sampling.Made:
     """Sample into an empty folder, with ``crew`` instead of what the config says."""
-    sampling.make_crew = lambda *_: crew
     with tempfile.TemporaryDirectory() as folder:
         config = replace(config, output_dir=Path(folder))
+        CREWS[config.output_dir] = crew
         return sampling.sample(config, config.engine, problems, prompts)
 
 
@@ -302,7 +320,7 @@ def compare(turns: int, ways: dict[str, Callable[[], int]]) -> None:
     show(rates)
 
 
-def show(rates: dict[Any, list[float]]) -> None:
+def show(rates: dict[str, list[float]]) -> None:
     """Medians, and the ratio of every one to the last."""
     *_, last = rates
     for name, of_turns in rates.items():

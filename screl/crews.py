@@ -127,7 +127,12 @@ def serve(connection: Connection, spec: EngineSpec, group: Group, on_gpus: bool)
     if on_gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(group)
     elif hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, map(int, group))  # threads are as many as the cores that are left
+        import torch
+
+        os.sched_setaffinity(0, map(int, group))
+        # more threads than cores wait for each other, spinning; this process may have imported
+        # torch, which counts the cores, before they were taken away
+        torch.set_num_threads(min(torch.get_num_threads(), len(group)))
     bench = Workbench(spec)
     with suppress(EOFError, OSError):  # the other end is gone
         while True:

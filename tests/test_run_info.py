@@ -1,6 +1,8 @@
 """run.json says what was run and what it cost."""
 
 import json
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from screl.run_info import package_versions, peak_memory_mib, write_run_info
+from tests.conftest import ROOT
 
 
 @dataclass(frozen=True)
@@ -39,3 +42,11 @@ def test_peak_memory_is_in_mib() -> None:
     block[::4096] = b"x" * len(block[::4096])
     assert 20 < before < 4000
     assert peak_memory_mib() >= 200
+    # a process that a large one starts is not large
+    command = [
+        sys.executable,
+        "-c",
+        "from screl import run_info; print(run_info.peak_memory_mib())",
+    ]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(child.stdout) < 150
