@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from screl import engine_vllm
+from screl.engine_vllm import engine_settings
 from screl.modeling import load_model, load_tokenizer, prompt_ids
 from screl.problems import load_problems
 from screl.prompts import build_prompt
@@ -74,6 +76,25 @@ def test_a_sample_depends_on_its_seed_and_not_on_its_request(engine, prompts) ->
                         if not isinstance(one.sample.problem_id, str)]  # fmt: skip
         made = sorted(samples(engine_drawn), key=lambda s: (s.problem_id, s.sample_id))
         assert made == expected
+
+
+def test_a_sample_that_is_interrupted_is_the_same(
+    engine, spec: EngineSpec, prompts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where memory is short, vLLM drops what it has of a sample and computes it again later."""
+    requests = [Request(i, ids, range(12)) for i, ids in enumerate(prompts[:6])]
+    params = replace(SAMPLED, max_new_tokens=90)
+    expected = samples(draw(engine, requests, params))
+    little = {
+        "num_gpu_blocks_override": 24, "block_size": 32, "enforce_eager": True,
+        "disable_log_stats": False,
+    }  # fmt: skip
+    monkeypatch.setattr(engine_vllm, "engine_settings", lambda spec: engine_settings(spec) | little)
+    small = make_engine(spec)
+    assert isinstance(small, engine_vllm.VLLMEngine)
+    assert samples(draw(small, requests, params)) == expected
+    (counter,) = [m for m in small._engine.get_metrics() if m.name == "vllm:num_preemptions"]
+    assert counter.value > 5
 
 
 def _draw_unsorted(engine, requests: list[Request]) -> list[Drawn]:
