@@ -106,20 +106,20 @@ def compare_with_bare_vllm(arguments: argparse.Namespace) -> None:
 
     compare(
         arguments.turns,
-        {"whole path": partial(run_whole, config, problems, prompts, Ready(engine)),
-         "bare LLM.generate": alone},
+        {"whole path": timed(partial(run_whole, config, problems, prompts, Ready(engine))),
+         "bare LLM.generate": timed(alone)},
     )  # fmt: skip
 
 
 def compare_with_published(arguments: argparse.Namespace) -> None:
     """Each engine, with its whole path, against transformers as the published code used it."""
-    ways: dict[str, Callable[[], int]] = {}
+    ways: dict[str, Callable[[], float]] = {}
     for engine in ("vllm", "transformers") if HAS_VLLM else ("transformers",):
         config = make_config(arguments, engine)
         problems, prompts = load_prompts(arguments, config)
         spec = sampling.make_spec(config, engine, prompts)
-        ways[f"{engine}, {spec.batch_size} at once"] = partial(
-            run_whole, config, problems, prompts, Ready(make_engine(spec))
+        ways[f"{engine}, {spec.batch_size} at once"] = timed(
+            partial(run_whole, config, problems, prompts, Ready(make_engine(spec)))
         )
     published = {
         precision: Published(config, problems, precision) for precision in ("bf16", "fp32")
@@ -131,8 +131,8 @@ def compare_with_published(arguments: argparse.Namespace) -> None:
         way.generate(0, 16)
         seconds[precision] = time.perf_counter() - started
     best = min(seconds, key=lambda precision: seconds[precision])
-    ways[f"published way, {best}"] = lambda: sum(
-        published[best].generate(seed, config.max_new_tokens) for seed in range(4)
+    ways[f"published way, {best}"] = timed(
+        lambda: sum(published[best].generate(seed, config.max_new_tokens) for seed in range(4))
     )
     compare(arguments.turns, ways)
 
@@ -194,16 +194,12 @@ def compare_workers(arguments: argparse.Namespace) -> None:
             return sum(pool.map(rate, [groups[:1], groups[1:]]))
 
     device = "GPU" if on_gpus else "core"
-    ways = {
+    ways: dict[str, Callable[[], float]] = {
         f"2 workers of one {device}": partial(rate, groups),
         "2 runs of 1 worker at once": rate_apart,
         f"1 worker of one {device}": partial(rate, groups[:1]),
     }
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(arguments.turns):
-        for name, way in ways.items():
-            rates[name].append(way())
-    show(rates)
+    compare(arguments.turns, ways)
 
 
 def measure_memory(arguments: argparse.Namespace) -> None:
@@ -309,19 +305,23 @@ def in_new_store(
         return sampling.sample(config, config.engine, problems, prompts)
 
 
-def compare(turns: int, ways: dict[str, Callable[[], int]]) -> None:
-    """Tokens per second of each way, in turns, and how the first compares with the others."""
+def timed(way: Callable[[], int]) -> Callable[[], float]:
+    """What gives tokens per second of what gives tokens."""
+
+    def rate() -> float:
+        started = time.perf_counter()
+        return way() / (time.perf_counter() - started)
+
+    return rate
+
+
+def compare(turns: int, ways: dict[str, Callable[[], float]]) -> None:
+    """Medians of the tokens per second that each way gives, taken in turns, and the ratio of every
+    one to the last."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(turns):
         for name, way in ways.items():
-            started = time.perf_counter()
-            n_tokens = way()
-            rates[name].append(n_tokens / (time.perf_counter() - started))
-    show(rates)
-
-
-def show(rates: dict[str, list[float]]) -> None:
-    """Medians, and the ratio of every one to the last."""
+            rates[name].append(way())
     *_, last = rates
     for name, of_turns in rates.items():
         ratios = [a / b for a, b in zip(of_turns, rates[last], strict=True)]

@@ -131,10 +131,11 @@ class HFEngine:
         return drawn
 
     def _next_requests(self) -> list[Request]:
-        """As many as there is room for at once, at least one; their samples are ready then."""
+        """As many as can be run at once, at least one, and no more than there are slots: with fewer
+        of these, less memory is needed. Their samples are ready when they have been run."""
         requests: list[Request] = []
         longest = 0
-        while self._waiting:
+        while self._waiting and len(requests) < len(self._tokens):
             longest = max(longest, len(self._waiting[0].prompt_ids))
             if requests and longest * (len(requests) + 1) > PREFILL_TOKENS:
                 break

@@ -137,19 +137,37 @@ def test_samples_that_end_at_different_times_equal_the_slow_way(
     assert len({sample.n_tokens for sample in made.values()}) > 5
 
 
-def test_a_prompt_is_run_once_for_all_its_samples(model, tokenizer) -> None:
-    """However few of them there is room for at a time."""
-    n_tokens: list[int] = []
+@contextmanager
+def prompts_run(model) -> Iterator[list[tuple[int, int]]]:
+    """The shapes, (prompts, longest), of what is run at once; steps of one token are left out."""
+    shapes: list[tuple[int, int]] = []
     hook = model.model.register_forward_pre_hook(
-        lambda *parts: n_tokens.append(parts[2]["input_ids"].numel()), with_kwargs=True
+        lambda *parts: shapes.append(tuple(parts[2]["input_ids"].shape)), with_kwargs=True
     )
-    wanted = requests(tokenizer, 6)
     try:
-        run(model, tokenizer, wanted, SAMPLED, 1)
+        yield shapes
     finally:
         hook.remove()
-    longest = max(len(request.prompt_ids) for request in wanted)
-    assert [n for n in n_tokens if n > 1] == [longest * len(wanted)]
+        shapes[:] = [shape for shape in shapes if shape[1] > 1]
+
+
+def test_a_prompt_is_run_once_for_all_its_samples(model, tokenizer) -> None:
+    """However few of them there is room for at a time."""
+    wanted = requests(tokenizer, 6)
+    with prompts_run(model) as shapes:
+        run(model, tokenizer, wanted, SAMPLED, len(wanted))
+    assert shapes == [(len(wanted), max(len(request.prompt_ids) for request in wanted))]
+
+
+@pytest.mark.parametrize("n_slots", [1, 3])
+def test_no_more_prompts_are_run_at_once_than_there_are_slots(
+    model, tokenizer, n_slots: int
+) -> None:
+    """So that halving the batch, when memory runs out, halves this too."""
+    with prompts_run(model) as shapes:
+        run(model, tokenizer, requests(tokenizer, 2), SAMPLED, n_slots)
+    assert max(n_prompts for n_prompts, _ in shapes) == n_slots
+    assert sum(n_prompts for n_prompts, _ in shapes) == len(QUESTIONS)
 
 
 def test_eos_ends_and_the_limit_cuts(model, tokenizer) -> None:
@@ -262,7 +280,7 @@ def test_heads_that_share_keys(tokenizer, n_key_heads: int) -> None:
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "norm" not in name:
-                weight *= 8
+                weight *= 4
     wanted = requests(tokenizer, 2)
     made = run(model, tokenizer, wanted, SAMPLED, 3)
     for request in wanted:
