@@ -2,14 +2,13 @@
 
     python train.py --model_name_or_path M --data_path data/train_use.jsonl --output_dir OUT
     torchrun --nproc_per_node 8 train.py --model_name_or_path M --data_path ... --output_dir OUT
+    python train.py ... --dry_run --world_size 32    # what 32 GPUs would do, and whether it fits
+    python train.py --doctor M                       # what M is fed and generates, and what is odd
 
 The defaults are the published recipe (arXiv 2308.01825, A.1). A killed run goes on from its last
 checkpoint when the same command is given again; a finished one is left as it is.
 """
 
-import json
-import os
-import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -19,12 +18,14 @@ from typing import Any, Literal
 from screl.config import option, parse_config, run_main, show_config
 from screl.files import UserError, file_sha256, read_json_object, write_json
 from screl.problems import Problem, load_problems
+from screl.processes import end_processes, is_main_process, say, start_processes, world_size
 from screl.run_info import refuse_another_run, write_run_info
 
 # What does not change the result of a run, so that it may differ when the run is continued.
 FREE_KEYS = {
-    "model_name_or_path", "data_path", "output_dir", "per_device_batch_size", "save_steps",
-    "gradient_checkpointing", "dry_run",
+    "model_name_or_path", "data_path", "output_dir", "micro_batch_tokens", "save_steps",
+    "save_total_limit", "gradient_checkpointing", "dry_run", "world_size", "gpu_memory_gib",
+    "gpu_tflops",
 }  # fmt: skip
 
 
@@ -44,28 +45,57 @@ class TrainConfig:
     weight_decay: float = option("AdamW weight decay", 0.0)
     max_grad_norm: float = option("gradients are clipped to this norm", 1.0)
     global_batch_size: int = option("examples per optimizer step, over all processes", 128)
-    per_device_batch_size: int = option("examples per micro-batch of a process", 4)
+    micro_batch_tokens: int = option("tokens a process runs at once, without padding", 4096)
     max_length: int = option("rows of more tokens than this are left out and named", 512)
+    loss_norm: Literal["token_mean", "paper"] = option(
+        "mean over all response tokens of a step, or mean over groups of the mean of each group",
+        "token_mean",
+    )
+    loss_group_size: int = option("examples of a group of --loss_norm paper", 4)
     precision: Literal["bf16", "fp32"] = option(
         "arithmetic; master weights and optimizer are float32 in both", "bf16"
     )
+    sharding: Literal["none", "ddp", "fsdp", "zero2", "zero3", "zero3_offload"] = option(
+        "what processes divide among them; of one process fsdp is none", "fsdp"
+    )
     gradient_checkpointing: bool = option("recompute activations to save memory", False)
     save_steps: int = option("write a checkpoint to resume from every so many steps; 0: none", 100)
+    save_total_limit: int = option("checkpoints to resume from that are kept", 1)
+    save_precision: Literal["bf16", "fp32"] = option("of the weights saved in the end", "fp32")
+    world_size: int | None = option("processes to plan for with --dry_run; else as launched", None)
+    gpu_memory_gib: float | None = option(
+        "memory of a GPU to plan for; else that of this machine's, or 80", None
+    )
+    gpu_tflops: float | None = option(
+        "bf16 peak of a GPU to plan for; else that of this machine's, or 312 (A100)", None
+    )
     seed: int = option("seed of the data order", 42)
     dry_run: bool = option("print the resolved config and the first row, then stop", False)
 
 
+@dataclass(frozen=True)
+class DoctorConfig:
+    """The one option of train.py --doctor."""
+
+    doctor: str = option("model to examine: a local folder or a hub id")
+
+
 def main() -> None:
     """Load, train, save, say where."""
+    if any(word.split("=")[0] == "--doctor" for word in sys.argv[1:]):
+        consult_doctor(parse_config(DoctorConfig, doc=__doc__).doctor)
+        return
     config = parse_config(TrainConfig, doc=__doc__)
     started = time.time()
     check(config)
     problems = load_problems(config.data_path)
-    if config.dry_run:
-        print(show_config(config))
     identity = run_identity(config)
-    if not config.dry_run and is_finished(config.output_dir, identity):
-        print(f"{config.output_dir}: already trained with this config and data")
+    if config.dry_run:
+        rehearse(config, problems, identity)
+        return
+    if is_finished(config.output_dir, identity):
+        if is_main_process():
+            print(f"{config.output_dir}: already trained with this config and data")
         return
     train(config, problems, identity, started)
 
@@ -74,14 +104,25 @@ def check(config: TrainConfig) -> None:
     """UserError for numbers that cannot be meant."""
     if not 0 < config.num_train_epochs < 10_000:
         raise UserError("--num_train_epochs must be above 0 and below 10,000")
-    if min(config.global_batch_size, config.per_device_batch_size, config.max_length) < 1:
-        raise UserError(
-            "--global_batch_size, --per_device_batch_size and --max_length must be at least 1"
-        )
+    for name in ("global_batch_size", "micro_batch_tokens", "max_length", "loss_group_size",
+                 "save_total_limit", "world_size"):  # fmt: skip
+        if (getattr(config, name) or 1) < 1 or getattr(config, name) == 0:
+            raise UserError(f"--{name} must be at least 1")
     if not (0 < config.learning_rate < 10 and 0 <= config.warmup_ratio <= 1):
         raise UserError("--learning_rate must be in (0, 10) and --warmup_ratio in [0, 1]")
     if config.save_steps < 0 or config.seed < 0:
         raise UserError("--save_steps and --seed must be at least 0")
+    n_processes = processes_planned(config)
+    if config.sharding == "none" and n_processes > 1:
+        raise UserError(
+            f"--sharding none is for one process, not {n_processes}; ddp copies all to each, fsdp, "
+            "zero2 and zero3 divide it among them"
+        )
+
+
+def processes_planned(config: TrainConfig) -> int:
+    """Those of a rehearsal, else those that were started."""
+    return config.world_size if config.dry_run and config.world_size else world_size()
 
 
 def run_identity(config: TrainConfig) -> dict[str, Any]:
@@ -107,98 +148,123 @@ def is_finished(output_dir: Path, identity: dict[str, Any]) -> bool:
     return False
 
 
+def prepare(
+    config: TrainConfig, problems: list[Problem], identity: dict[str, Any]
+) -> tuple[Any, Any]:
+    """Return the tokenizer and the TrainingData: rows as tokens, and the rows of every step."""
+    from screl.modeling import load_tokenizer
+    from screl.sft_data import cache_key, tokenize_examples, training_order
+    from screl.training_data import TrainingData
+
+    tokenizer = load_tokenizer(config.model_name_or_path)
+    key = cache_key(identity["model_sha256"], identity["data_sha256"])
+    every = tokenize_examples(tokenizer, problems, key)
+    fitting = [row for row, example in enumerate(every) if len(example) <= config.max_length]
+    report_rows(config, problems, [len(example) for example in every])
+    order = training_order(
+        len(fitting), config.num_train_epochs, config.global_batch_size, config.seed
+    )
+    data = TrainingData(
+        [every[row] for row in fitting], [problems[row].problem_id for row in fitting], order
+    )
+    return tokenizer, data
+
+
+def rehearse(config: TrainConfig, problems: list[Problem], identity: dict[str, Any]) -> None:
+    """Print the config, the first row and what the run would need; UserError if it will not fit."""
+    from screl.sft_data import describe_example
+
+    print(show_config(config))
+    tokenizer, data = prepare(config, problems, identity)
+    by_id = {problem.problem_id: problem for problem in problems}
+    print(describe_example(tokenizer, by_id[data.problem_ids[0]], data.examples[0]))
+
+
 def train(
     config: TrainConfig, problems: list[Problem], identity: dict[str, Any], started: float
 ) -> None:
     """Tokenize, fine-tune and save."""
-    import torch  # heavy: after the cheap checks, and not for --help
+    from screl.checkpoints import check_disk, full_disk_explained, remove_old
+    from screl.final_checkpoint import save_and_verify
+    from screl.training import fine_tune, make_engine
 
-    from screl.modeling import load_model, load_tokenizer
-    from screl.sft_data import describe_example, tokenize_examples, training_order
-    from screl.training import accumulation_steps, fine_tune, wait_for_all_processes
-
-    accumulation = accumulation_steps(
-        config.global_batch_size, config.per_device_batch_size, world_size()
-    )
-    tokenizer = load_tokenizer(config.model_name_or_path)
-    examples, too_long = tokenize_examples(tokenizer, problems, config.max_length)
-    lengths = [len(example) for example in examples]
-    report_rows(config, lengths, too_long)
-    order = training_order(lengths, config.num_train_epochs, config.global_batch_size, config.seed)
-    counts = {
-        "n_rows": len(examples),
-        "n_rows_too_long": len(too_long),
-        "n_steps": len(order) // config.global_batch_size,
-        "n_processes": world_size(),
-        "n_tokens": sum(lengths[row] for row in order),
-    }
-    say(
-        f"{counts['n_steps']} steps of {config.global_batch_size} rows = {world_size()} processes"
-        f" x {config.per_device_batch_size} x {accumulation}"
-    )
-    if config.dry_run:
-        first = next(problem for problem in problems if problem not in too_long)
-        print(describe_example(tokenizer, first, examples[0]))
-        return
+    tokenizer, data = prepare(config, problems, identity)
+    say(f"{len(data.steps)} steps of {config.global_batch_size} rows on {world_size()} processes")
     config.output_dir.mkdir(parents=True, exist_ok=True)
+    device = start_processes()
     if is_main_process():
         write_json(config.output_dir / "training.json", identity)
-    model = load_model(config.model_name_or_path, torch.float32)
-    fine_tune(config, model, tokenizer, examples, order, world_size())
+    engine = make_engine(config, tokenizer, device)
+    check_disk(config.output_dir, bytes_to_write(config, engine.n_weights()))
+    log = fine_tune(config, engine, data)
+    counts = data.counts() | {"n_processes": world_size(), "numbers_held": engine.numbers_held()}
+    with full_disk_explained(config.output_dir):
+        save_and_verify(
+            engine, tokenizer, config.output_dir, config.save_precision, config.precision
+        )
     if is_main_process():
-        save(config, model, tokenizer, started, counts)
-    wait_for_all_processes()
+        finish(config, started, log, counts)
+        remove_old(config.output_dir, keep=0)  # 12 bytes a weight
+    end_processes()
 
 
-def save(
-    config: TrainConfig, model: Any, tokenizer: Any, started: float, counts: dict[str, int]
-) -> None:
-    """Write the checkpoint and run.json, the mark of a finished run; remove what resuming needs."""
-    from screl.modeling import save_checkpoint
-    from screl.training import LOG
-
-    save_checkpoint(model, tokenizer, config.output_dir)
-    lines = (config.output_dir / LOG).read_text().splitlines()
-    first, last = json.loads(lines[0]), json.loads(lines[-1])
+def finish(config: TrainConfig, started: float, log: Any, counts: dict[str, Any]) -> None:
+    """Write run.json, the mark of a finished run, and say what was done."""
+    first, last = log.entries[0], log.entries[-1]
     results = counts | {
         "first_loss": first["loss"],
         "last_loss": last["loss"],
         "tokens_per_second": last["tokens_per_second"],
+        "training_seconds": round(log.seconds(), 1),  # of all sessions, as tokens are
     }
     write_run_info(config.output_dir / "run.json", config, started, results)
-    for checkpoint in config.output_dir.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint)  # 12 bytes a parameter
     print(f"{config.output_dir}: trained {last['step']} steps, last loss {last['loss']:.4f}")
 
 
-def report_rows(config: TrainConfig, lengths: list[int], too_long: list[Problem]) -> None:
-    """Say what is trained on, and name what is left out; UserError if that is everything."""
-    say(f"{len(lengths)} rows, {sum(lengths)} tokens")
+def bytes_to_write(config: TrainConfig, n_weights: int) -> int:
+    """Disk a run needs: the weights, and checkpoints of float32 weights and Adam's moments.
+
+    An old checkpoint is removed when the new one is whole, so there is one more for a while.
+    """
+    n_checkpoints = config.save_total_limit + 1 if config.save_steps else 0
+    return n_weights * ((2 if config.save_precision == "bf16" else 4) + 12 * n_checkpoints)
+
+
+def report_rows(config: TrainConfig, problems: list[Problem], lengths: list[int]) -> None:
+    """Say what is trained on, and name what is left out; UserError if that is everything, or if
+    there is a row with nothing to learn."""
+    for problem in problems:
+        if not problem.solution.strip():
+            raise UserError(
+                f"{config.data_path}:{problem.line}: the response is empty; mend or delete this "
+                "line"
+            )
+    too_long = [
+        str(problem.line)
+        for problem, length in zip(problems, lengths, strict=True)
+        if length > config.max_length
+    ]
+    n_tokens = sum(length for length in lengths if length <= config.max_length)
+    say(f"{len(lengths) - len(too_long)} rows, {n_tokens} tokens")
     if too_long:
-        numbers = [str(problem.line) for problem in too_long[:10]] + ["..."] * (len(too_long) > 10)
+        numbers = too_long[:10] + ["..."] * (len(too_long) > 10)
         say(
-            f"warning: {len(too_long)} of {len(lengths) + len(too_long)} rows have more than "
+            f"warning: {len(too_long)} of {len(lengths)} rows have more than "
             f"--max_length {config.max_length} tokens and are left out: {config.data_path} "
             f"line {', '.join(numbers)}"
         )
-    if not lengths:
+    if len(too_long) == len(lengths):
         raise UserError(f"{config.data_path}: no row is left; raise --max_length")
 
 
-def say(line: str) -> None:
-    """Print to stderr, once for all processes."""
-    if is_main_process():
-        print(line, file=sys.stderr)
+def consult_doctor(name: str) -> None:
+    """Print what the doctor finds; exit status 1 if something does not fit together."""
+    from screl.doctor import examine
 
-
-def is_main_process() -> bool:
-    """Whether this is the first of torchrun's processes, or the only one."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def world_size() -> int:
-    """How many processes torchrun started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    report, mismatches = examine(name)
+    print(report)
+    if mismatches:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -4,17 +4,32 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LlamaTokenizer,
+)
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import cached_file
 from transformers.utils.logging import disable_progress_bar
 
 from screl.files import UserError
+from screl.tokenizer_files import (
+    is_sentencepiece_llama,
+    refuse_empty_tokens,
+    tokenizer_settings,
+    wants_bos,
+)
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 # What else decides what a checkpoint says. Not every *.json: results may lie in its folder too.
@@ -54,19 +69,43 @@ def check_model_folder(name: str) -> None:
 
 
 def load_tokenizer(name: str) -> Tokenizer:
-    """The checkpoint's tokenizer. It must have an EOS token; it need not have a pad token."""
+    """The checkpoint's tokenizer, whose prompts begin with the BOS that its own files ask for.
+
+    It must have an EOS token; it need not have a pad token, and has none if it is beyond the
+    vocabulary.
+    """
     check_model_folder(name)
-    tokenizer = _load(AutoTokenizer.from_pretrained, name)
+    config = _load(AutoConfig.from_pretrained, name).get_text_config()
+    settings = tokenizer_settings(name)
+    refuse_empty_tokens(name, settings)
+    alone = is_sentencepiece_llama(name, settings, config.model_type)
+    loader = (LlamaTokenizer if alone else AutoTokenizer).from_pretrained
+    bos = wants_bos(settings, alone)
+    options = {} if bos is None else {"add_bos_token": bos}
+    tokenizer = _load(loader, name, **options)
     if tokenizer.eos_token_id is None:
         raise UserError(f"{name}: its tokenizer has no eos_token; set one in tokenizer_config.json")
+    if (tokenizer.pad_token_id or 0) >= config.vocab_size:
+        # The published [PAD] is in no vocabulary: version 4 took it for <unk>, 5 would add it
+        # behind the last embedding. It does not if another one is named.
+        tokenizer = _load(loader, name, **options, pad_token=tokenizer.eos_token)
+        tokenizer.pad_token = None
     return tokenizer
 
 
-def load_model(name: str, dtype: torch.dtype) -> Model:
-    """The causal LM with its weights in ``dtype``; UserError if it cannot be loaded."""
+def load_model(name: str, dtype: torch.dtype | str, attention: str | None = None) -> Model:
+    """The causal LM with its weights in ``dtype``; UserError if it cannot be loaded.
+
+    ``dtype`` may be "auto": as saved. ``attention`` names an implementation known to transformers,
+    to which None leaves the choice.
+    """
     check_model_folder(name)
     model, loading = _load(
-        AutoModelForCausalLM.from_pretrained, name, dtype=dtype, output_loading_info=True
+        AutoModelForCausalLM.from_pretrained,
+        name,
+        dtype=dtype,
+        attn_implementation=attention,
+        output_loading_info=True,
     )
     if missing := sorted(loading["missing_keys"]):  # transformers would make up random ones
         raise UserError(
@@ -74,6 +113,49 @@ def load_model(name: str, dtype: torch.dtype) -> Model:
             "copy or download the checkpoint again"
         )
     return model
+
+
+def empty_model(name: str, attention: str) -> Model:
+    """The same model without memory for its weights, which are on the meta device."""
+    config = _load(AutoConfig.from_pretrained, name)
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    model.tie_weights()
+    return model
+
+
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """One more than the largest id that the tokenizer can produce."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def fit_vocabulary(model: Model, tokenizer: Tokenizer) -> str | None:
+    """Grow the embeddings to a multiple of 64 if the tokenizer has ids beyond them, and say so.
+
+    The new rows are the mean of the old ones. Tied weights stay tied. None if nothing was done.
+    """
+    rows, needed = model.get_input_embeddings().num_embeddings, vocabulary_size(tokenizer)
+    if needed <= rows:
+        return None
+    model.resize_token_embeddings(needed, pad_to_multiple_of=64, mean_resizing=False)
+    with torch.no_grad():
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            with put_together(layer.weight):
+                layer.weight[rows:] = layer.weight[:rows].mean(dim=0, dtype=torch.float32)
+    return (
+        f"the tokenizer has {needed:,} ids: the vocabulary grows from {rows:,} to "
+        f"{model.config.get_text_config().vocab_size:,}, a multiple of 64; the new rows are the "
+        "mean of the old ones"
+    )
+
+
+def put_together(weight: torch.Tensor) -> AbstractContextManager[Any]:
+    """Where a weight that DeepSpeed's zero3 has divided already is whole, to be changed."""
+    if not is_deepspeed_zero3_enabled():
+        return nullcontext()
+    from deepspeed.zero import GatheredParameters
+
+    return GatheredParameters(weight, modifier_rank=0)
 
 
 def pad_id(tokenizer: Tokenizer) -> int:
@@ -149,15 +231,18 @@ def fingerprint(name: str) -> str:
     return digest.hexdigest()
 
 
-def save_checkpoint(model: Model, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write model and tokenizer to ``folder`` so that it is loadable only when it is whole.
+def make_coherent(model: Model, tokenizer: Tokenizer) -> None:
+    """Let config and generation config name the special tokens that the tokenizer has."""
+    ends = eos_ids(model.generation_config, tokenizer)
+    for config in (model.config, model.generation_config):
+        config.bos_token_id = tokenizer.bos_token_id
+        config.eos_token_id = ends if len(ends) > 1 else ends[0]
+        config.pad_token_id = pad_id(tokenizer)
 
-    Everything goes to a folder inside first; ``config.json``, without which nothing loads, is
-    moved last.
-    """
-    temporary = folder / "saving"
-    model.save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
+
+def move_into_place(temporary: Path, folder: Path) -> None:
+    """Move a finished checkpoint up into ``folder``: ``config.json``, without which nothing loads,
+    last."""
     files = sorted(temporary.iterdir(), key=lambda path: path.name == "config.json")
     for path in files:
         with open(path, "rb") as file:

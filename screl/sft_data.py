@@ -1,17 +1,20 @@
 """Problems to token rows: the prompt is given, the response and its EOS carry the loss."""
 
+import hashlib
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
+from zipfile import BadZipFile
 
 import numpy as np
-import torch
+import transformers
 
 from screl.modeling import Tokenizer, prompt_ids
 from screl.problems import Problem
 from screl.prompts import build_prompt
-
-IGNORE_INDEX = -100  # labels of this value carry no loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,11 @@ class Example:
 
     input_ids: np.ndarray  # (tokens,) int32
     n_prompt: int
+
+    @property
+    def n_targets(self) -> int:
+        """Tokens that carry loss."""
+        return len(self.input_ids) - self.n_prompt
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -40,58 +48,69 @@ def tokenize_example(tokenizer: Tokenizer, problem: Problem) -> Example:
     return Example(np.array([*ids, tokenizer.eos_token_id], dtype=np.int32), len(start))
 
 
-def tokenize_examples(
-    tokenizer: Tokenizer, problems: Sequence[Problem], max_length: int
-) -> tuple[list[Example], list[Problem]]:
-    """Return the rows of at most ``max_length`` tokens, and the problems that are longer.
+def tokenize_examples(tokenizer: Tokenizer, problems: Sequence[Problem], key: str) -> list[Example]:
+    """The row of every problem, from the cache where ``key`` (see ``cache_key``) is there."""
+    cached = cache_folder() / f"{key}.npz"
+    try:
+        return read_examples(cached)
+    except (OSError, ValueError, KeyError, BadZipFile):  # not there, or torn
+        examples = [tokenize_example(tokenizer, problem) for problem in problems]
+    with suppress(OSError):  # a cache that cannot be written costs a minute the next time
+        write_examples(cached, examples)
+    return examples
 
-    A row is never cut: without its end it would teach the model not to stop.
-    """
-    examples, too_long = [], []
-    for problem in problems:
-        example = tokenize_example(tokenizer, problem)
-        if len(example) <= max_length:
-            examples.append(example)
-        else:
-            too_long.append(problem)
-    return examples, too_long
+
+def cache_key(*contents: str) -> str:
+    """A name for tokenized data: hashes of its content, the template, the library's version."""
+    parts = [*contents, build_prompt(""), transformers.__version__]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where tokenized data is kept for the next run with the same data and tokenizer."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "gsm8k-screl" / "tokens"
+
+
+def write_examples(path: Path, examples: Sequence[Example]) -> None:
+    """Write examples to one .npz file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+    np.savez(
+        temporary,
+        input_ids=np.concatenate([example.input_ids for example in examples]),
+        lengths=np.array([len(example) for example in examples]),
+        n_prompt=np.array([example.n_prompt for example in examples]),
+    )
+    os.replace(temporary, path)
+
+
+def read_examples(path: Path) -> list[Example]:
+    """What ``write_examples`` wrote."""
+    with np.load(path) as arrays:
+        rows = np.split(arrays["input_ids"], np.cumsum(arrays["lengths"])[:-1])
+        return [Example(*row) for row in zip(rows, arrays["n_prompt"].tolist(), strict=True)]
 
 
 def training_order(
-    lengths: Sequence[int], num_epochs: float, global_batch_size: int, seed: int
-) -> list[int]:
-    """Row numbers in the order of training: a whole number of steps of ``global_batch_size``.
+    n_rows: int, num_epochs: float, global_batch_size: int, seed: int
+) -> list[list[int]]:
+    """Row numbers of every step, each of exactly ``global_batch_size`` rows.
 
-    Shuffled epochs follow one another without a gap, so every step has exactly
-    ``global_batch_size`` rows; the last is filled from one more shuffle. Within a step rows are
-    sorted by length: the step's gradient is the same, its micro-batches need less padding.
+    Shuffled epochs follow one another without a gap, so every step is full; the last is filled
+    from one more shuffle.
     """
-    n_steps = -(-int(len(lengths) * num_epochs + 0.5) // global_batch_size)
+    n_steps = -(-int(n_rows * num_epochs + 0.5) // global_batch_size)
     random = Random(seed)
     order: list[int] = []
     while len(order) < n_steps * global_batch_size:
-        epoch = list(range(len(lengths)))
+        epoch = list(range(n_rows))
         random.shuffle(epoch)
         order += epoch
-    steps = [
-        sorted(order[start : start + global_batch_size], key=lambda row: (lengths[row], row))
+    return [
+        order[start : start + global_batch_size]
         for start in range(0, n_steps * global_batch_size, global_batch_size)
     ]
-    return [row for step in steps for row in step]
-
-
-def collate(examples: Sequence[Example], pad: int) -> dict[str, torch.Tensor]:
-    """Right-padded ``input_ids``, ``attention_mask`` and ``labels``, each (rows, longest row)."""
-    shape = (len(examples), max(map(len, examples)))
-    input_ids = torch.full(shape, pad, dtype=torch.long)
-    attention_mask = torch.zeros(shape, dtype=torch.long)
-    labels = torch.full(shape, IGNORE_INDEX, dtype=torch.long)
-    for row, example in enumerate(examples):
-        ids = torch.from_numpy(example.input_ids.astype(np.int64))
-        input_ids[row, : len(ids)] = ids
-        attention_mask[row, : len(ids)] = 1
-        labels[row, example.n_prompt : len(ids)] = ids[example.n_prompt :]
-    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
 
 def describe_example(tokenizer: Tokenizer, problem: Problem, example: Example) -> str:

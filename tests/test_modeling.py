@@ -1,4 +1,4 @@
-"""Checkpoints: bad ones are refused in one line; saving is whole or nothing."""
+"""Checkpoints: bad ones are refused in one line; saving is whole or nothing; embeddings grow."""
 
 import json
 import shutil
@@ -7,16 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from screl.files import UserError
 from screl.modeling import (
     check_model_folder,
     eos_ids,
     fingerprint,
+    fit_vocabulary,
     load_model,
     load_tokenizer,
+    move_into_place,
     pad_id,
-    save_checkpoint,
+    vocabulary_size,
 )
 
 
@@ -113,26 +116,77 @@ def test_the_fingerprint_sees_weights_and_tokenizer_but_not_the_path(
     assert fingerprint(str(copy)) not in (before, changed)
 
 
-def test_saving_is_whole_or_nothing(
+def test_a_checkpoint_is_moved_into_place_so_that_it_loads_when_it_is_whole(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, tokenizer = load_model(str(copy), torch.float32), load_tokenizer(str(copy))
-    output = tmp_path / "saved"
+    before = fingerprint(str(copy))
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    temporary = copy.rename(folder / "saving")
 
-    def fail(*_: object) -> None:
-        raise OSError("disk full")
+    def fail(source: Path, target: Path) -> None:
+        if target.name == "config.json":
+            raise OSError("disk full")
+        source.rename(target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tokenizer, "save_pretrained", fail)
+        patch.setattr("os.replace", fail)
         with pytest.raises(OSError, match="disk full"):
-            save_checkpoint(model, tokenizer, output)
+            move_into_place(temporary, folder)
     with pytest.raises(UserError, match=r"no config\.json"):
-        check_model_folder(str(output))
-    save_checkpoint(model, tokenizer, output)
-    again = load_model(str(output), torch.float32)
-    for (name, old), (_, new) in zip(
-        model.named_parameters(), again.named_parameters(), strict=True
+        check_model_folder(str(folder))
+    move_into_place(temporary, folder)
+    assert fingerprint(str(folder)) == before
+    assert not temporary.exists()
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # all as readable
+
+
+def small_model(rows: int, tied: bool) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=rows, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, tie_word_embeddings=tied,
+    )  # fmt: skip
+    return LlamaForCausalLM(config)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("n_new", [1, 65])
+def test_embeddings_grow_to_a_multiple_of_64_with_the_mean_of_the_old_rows(
+    tiny_model: Path, tmp_path: Path, tied: bool, n_new: int
+) -> None:
+    tokenizer = load_tokenizer(str(tiny_model))
+    tokenizer.add_tokens([f"<new {i}>" for i in range(n_new)])
+    assert vocabulary_size(tokenizer) == 768 + n_new
+    model = small_model(768, tied)
+    old = [
+        model.get_input_embeddings().weight.clone(),
+        model.get_output_embeddings().weight.clone(),
+    ]
+    wanted = {1: 832, 65: 896}[n_new]
+    line = fit_vocabulary(model, tokenizer)
+    assert line is not None
+    assert f"the vocabulary grows from 768 to {wanted}, a multiple of 64" in line
+    assert model.config.vocab_size == wanted
+    for before, layer in zip(
+        old, (model.get_input_embeddings(), model.get_output_embeddings()), strict=True
     ):
-        assert torch.equal(old, new), name
-    assert not (output / "saving").exists()
-    assert len({path.stat().st_mode for path in output.iterdir()}) == 1  # all as readable
+        assert layer.weight.shape == (wanted, 16)
+        assert layer.weight.requires_grad
+        assert torch.equal(layer.weight[:768], before)
+        torch.testing.assert_close(layer.weight[768:], before.mean(dim=0).expand(wanted - 768, 16))
+    shared = model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    assert shared is tied
+    assert model(torch.tensor([[wanted - 1]])).logits.shape == (1, 1, wanted)
+    assert fit_vocabulary(model, tokenizer) is None
+    model.save_pretrained(tmp_path / "grown")
+    again = load_model(str(tmp_path / "grown"), torch.float32)
+    assert torch.equal(again.get_output_embeddings().weight, model.get_output_embeddings().weight)
+
+
+@pytest.mark.parametrize("rows", [768, 800])
+def test_embeddings_that_suffice_are_left_alone(tiny_model: Path, rows: int) -> None:
+    model = small_model(rows, tied=False)
+    assert fit_vocabulary(model, load_tokenizer(str(tiny_model))) is None
+    assert model.config.vocab_size == rows
+    assert model.get_input_embeddings().num_embeddings == rows

@@ -3,19 +3,17 @@
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from screl.packed_model import pack
 from screl.problems import Problem
 from screl.prompts import build_prompt
 from screl.sft_data import (
-    IGNORE_INDEX,
-    Example,
-    collate,
+    cache_key,
     describe_example,
     tokenize_example,
     tokenize_examples,
@@ -38,21 +36,18 @@ def test_loss_on_response_and_eos_only(tokenizer) -> None:
     assert tokenizer.decode(ids[1 : example.n_prompt]) == build_prompt(PROBLEM.question)
     assert tokenizer.decode(ids[example.n_prompt : -1]) == PROBLEM.solution
     assert ids[-1] == tokenizer.eos_token_id
-    batch = collate([example], tokenizer.pad_token_id)
-    labels = batch["labels"][0].tolist()
-    assert labels == [IGNORE_INDEX] * example.n_prompt + ids[example.n_prompt :]
+    batch = pack([example])
+    assert batch.targets.tolist() == ids[example.n_prompt :]
+    assert batch.predicting.tolist() == [*range(example.n_prompt - 1, len(ids) - 1)]
 
 
-def test_padding_is_masked_and_eos_is_not_even_where_pad_is_eos() -> None:
-    short, long = Example(np.array([5, 6, 2]), 1), Example(np.array([5, 6, 7, 8, 2]), 2)
-    batch = collate([short, long], pad=2)
-    assert batch["input_ids"].tolist() == [[5, 6, 2, 2, 2], [5, 6, 7, 8, 2]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
-    ignored = IGNORE_INDEX
-    assert batch["labels"].tolist() == [
-        [ignored, 6, 2, ignored, ignored],
-        [ignored, ignored, 7, 8, 2],
-    ]
+def test_the_first_token_with_loss_begins_where_the_response_does(tokenizer) -> None:
+    """By the tokenizer's own offsets into the text."""
+    text = build_prompt(PROBLEM.question) + PROBLEM.solution
+    encoded = tokenizer(text, return_offsets_mapping=True)
+    example = tokenize_example(tokenizer, PROBLEM)
+    assert encoded.input_ids == example.input_ids[:-1].tolist()
+    assert encoded.offset_mapping[example.n_prompt][0] == len(build_prompt(PROBLEM.question))
 
 
 def test_a_merge_across_the_boundary_cannot_mislabel() -> None:
@@ -83,13 +78,34 @@ def test_a_tokenizer_that_appends_eos_does_not_end_the_prompt_with_it(tiny_model
     assert ids.count(tokenizer.eos_token_id) == 1
 
 
-def test_long_rows_are_left_out_and_never_cut(tokenizer) -> None:
-    longer = Problem(1, PROBLEM.question, PROBLEM.solution * 3, 2)
-    length = len(tokenize_example(tokenizer, PROBLEM))
-    examples, too_long = tokenize_examples(tokenizer, [PROBLEM, longer], max_length=length)
-    assert [len(example) for example in examples] == [length]
-    assert too_long == [longer]
-    assert tokenize_examples(tokenizer, [PROBLEM], max_length=length - 1) == ([], [PROBLEM])
+def test_rows_are_tokenized_once(
+    tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    problems = [PROBLEM, Problem(1, "How many?", "9\n#### 9", 2)]
+    first = tokenize_examples(tokenizer, problems, "key")
+    again = tokenize_examples(None, problems, "key")  # no tokenizer is needed
+    assert len(again) == 2
+    for one, other in zip(first, again, strict=True):
+        assert one.input_ids.tolist() == other.input_ids.tolist()
+        assert (one.input_ids.dtype, one.n_prompt) == (other.input_ids.dtype, other.n_prompt)
+    (cached,) = (tmp_path / "gsm8k-screl/tokens").iterdir()
+    cached.write_bytes(cached.read_bytes()[:100])
+    torn = tokenize_examples(tokenizer, problems, "key")
+    assert torn[1].input_ids.tolist() == first[1].input_ids.tolist()
+
+
+def test_the_cache_knows_what_it_holds() -> None:
+    assert cache_key("a", "b") == cache_key("a", "b")
+    assert len({cache_key("a", "b"), cache_key("a", "c"), cache_key("b", "b")}) == 3
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing(
+    tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gsm8k-screl").write_text("a file in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert len(tokenize_examples(tokenizer, [PROBLEM], "key")) == 1
 
 
 def test_dry_run_marks_the_tokens_with_loss(tokenizer) -> None:
@@ -101,27 +117,24 @@ def test_dry_run_marks_the_tokens_with_loss(tokenizer) -> None:
 
 
 @given(
-    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=40),
+    n_rows=st.integers(1, 40),
     epochs=st.sampled_from([0.5, 1, 2, 3]),
     batch=st.integers(1, 16),
     seed=st.integers(0, 5),
 )
 def test_every_step_is_full_and_every_row_comes_as_often_as_the_epochs_say(
-    lengths: list[int], epochs: float, batch: int, seed: int
+    n_rows: int, epochs: float, batch: int, seed: int
 ) -> None:
-    order = training_order(lengths, epochs, batch, seed)
-    n = len(lengths)
-    assert len(order) % batch == 0
-    assert n * epochs - 0.5 <= len(order) < n * epochs + batch + 0.5
-    counts = Counter(order)
-    assert max(counts.values()) - min(counts[row] for row in range(n)) <= 2
+    steps = training_order(n_rows, epochs, batch, seed)
+    assert all(len(step) == batch for step in steps)
+    n = sum(map(len, steps))
+    assert n_rows * epochs - 0.5 <= n < n_rows * epochs + batch + 0.5
+    counts = Counter(row for step in steps for row in step)
+    assert max(counts.values()) - min(counts[row] for row in range(n_rows)) <= 2
     if epochs >= 1:
-        assert all(counts[row] >= int(epochs) - (batch > 1) for row in range(n))
-    for start in range(0, len(order), batch):
-        step = [lengths[row] for row in order[start : start + batch]]
-        assert step == sorted(step)
+        assert all(counts[row] >= int(epochs) - (batch > 1) for row in range(n_rows))
 
 
 def test_the_order_depends_on_the_seed_alone() -> None:
-    assert training_order([1] * 50, 2, 8, 1) == training_order([1] * 50, 2, 8, 1)
-    assert training_order([1] * 50, 2, 8, 1) != training_order([1] * 50, 2, 8, 2)
+    assert training_order(50, 2, 8, 1) == training_order(50, 2, 8, 1)
+    assert training_order(50, 2, 8, 1) != training_order(50, 2, 8, 2)

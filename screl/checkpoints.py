@@ -1,0 +1,102 @@
+"""Checkpoints to resume from: whole or not there, the last few kept."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from screl.files import UserError, read_json_object, write_json
+
+STATE = "state.json"
+FULL_DISK = 2**24  # bytes: with less than 16 MiB free, a failed write means a full disk
+
+
+def checkpoint_folder(folder: Path, step: int) -> Path:
+    """Where the checkpoint after ``step`` steps lies."""
+    return folder / f"checkpoint-{step}"
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint; None without one."""
+    steps = [
+        int(number)
+        for path in folder.glob(f"checkpoint-[0-9]*/{STATE}")
+        if (number := path.parent.name.removeprefix("checkpoint-")).isdigit()
+    ]
+    return checkpoint_folder(folder, max(steps)) if steps else None
+
+
+def write_checkpoint(
+    folder: Path, step: int, state: dict[str, Any], save: Callable[[Path], None], is_main: bool,
+    wait: Callable[[], None],
+) -> None:  # fmt: skip
+    """Let every process ``save`` its part into one new folder, which then gets its name.
+
+    ``state`` goes with it, from the main process; ``wait`` returns when all processes call it.
+    """
+    final = checkpoint_folder(folder, step)
+    temporary = final.with_name(f"{final.name}.writing")
+    if is_main:
+        remove(temporary)  # what a killed run left
+        temporary.mkdir(parents=True)
+    wait()
+    save(temporary)
+    wait()
+    if is_main:
+        write_json(temporary / STATE, state | {"step": step})
+        os.sync()  # what DeepSpeed wrote as well
+        remove(final)
+        os.rename(temporary, final)
+    wait()
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """What was given to ``write_checkpoint``, and ``step``."""
+    return read_json_object(checkpoint / STATE)
+
+
+def remove_old(folder: Path, keep: int) -> None:
+    """Remove all checkpoints but the newest ``keep``, and what was never finished."""
+    for path in folder.glob("checkpoint-[0-9]*.writing"):
+        remove(path)
+    whole = [path.parent for path in folder.glob(f"checkpoint-[0-9]*/{STATE}")]
+    whole.sort(key=lambda path: int(path.name.removeprefix("checkpoint-")))
+    for path in whole[: len(whole) - keep]:
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder if it is there; its state first, so that a kill leaves nothing half valid."""
+    (path / STATE).unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def check_disk(folder: Path, n_bytes: int) -> None:
+    """UserError if there is less room than ``n_bytes`` where ``folder`` is."""
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        raise UserError(
+            f"{folder}: {free / 1e6:,.0f} MB are free and the run writes up to "
+            f"{n_bytes / 1e6:,.0f} MB; make room, or give another --output_dir or --save_steps 0"
+        )
+
+
+@contextmanager
+def full_disk_explained(folder: Path) -> Iterator[None]:
+    """Turn what torch raises on a full disk, which does not say so, into a UserError that does."""
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:  # torch's CheckpointException is no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        if shutil.disk_usage(folder).free > FULL_DISK:
+            raise
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{folder}: the disk is full ({reason}); the last whole checkpoint is kept: make room "
+            "and run the same command again"
+        ) from error

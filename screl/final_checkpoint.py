@@ -1,0 +1,115 @@
+"""The checkpoint that a run leaves: written, read again, compared, and only then in its place.
+
+ZeRO-3 runs are known to have saved a few hundred KB of empty tensors and to have called that a
+success (DeepSpeed issue 3841).
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from screl.files import UserError
+from screl.modeling import Tokenizer, load_model, make_coherent, move_into_place, prompt_ids
+from screl.packed_model import ATTENTION, PackedLM, pack
+from screl.processes import is_main_process
+from screl.prompts import build_prompt
+from screl.sft_data import Example
+
+if TYPE_CHECKING:
+    from screl.training import Engine
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+N_GREEDY = 16  # tokens of the completion that is compared
+QUESTION = "Tom has 3 boxes of 4 pens and gives 5 pens away. How many pens are left?"
+
+
+def save_and_verify(
+    engine: "Engine", tokenizer: Tokenizer, folder: Path, precision: str, arithmetic: str
+) -> None:
+    """Write model and tokenizer to ``folder``, in ``precision``; every process must call it.
+
+    All goes to a folder inside first, is read from there and compared with the trained model.
+    ``config.json``, without which nothing loads, is moved last. UserError if anything differs.
+    """
+    weights = gather(engine, DTYPES[precision])
+    model = engine.packed.model
+    prompt = prompt_ids(tokenizer, build_prompt(QUESTION))
+    completion = greedy_tokens(engine.packed, prompt, engine.device)
+    if not is_main_process():
+        return
+    temporary = folder / "saving"
+    make_coherent(model, tokenizer)
+    model.save_pretrained(temporary, state_dict=weights)
+    model.config.dtype = DTYPES[precision]  # it wrote that of the arithmetic
+    model.config.save_pretrained(temporary)
+    tokenizer.save_pretrained(temporary)
+    verify(temporary, weights, prompt, completion, DTYPES[arithmetic])
+    move_into_place(temporary, folder)
+
+
+def gather(engine: "Engine", dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The whole weights on the main process's CPU; nothing on the others."""
+    kept = {}
+    for name, weight in engine.weights():
+        if is_main_process():
+            kept[name] = weight.to("cpu", dtype)
+    return kept
+
+
+def greedy_tokens(packed: PackedLM, prompt: list[int], device: torch.device) -> list[int]:
+    """The next ``N_GREEDY`` tokens after ``prompt``, each the most probable one."""
+    ids = list(prompt)
+    with torch.no_grad():
+        for _ in range(N_GREEDY):
+            ids.append(int(logits_after(packed, ids, len(ids), device)[0].argmax()))
+    return ids[len(prompt) :]
+
+
+def logits_after(
+    packed: PackedLM, ids: list[int], n_prompt: int, device: torch.device
+) -> torch.Tensor:
+    """(n, vocabulary) logits of the token behind each of ``ids`` from the end of the prompt on."""
+    row = torch.tensor([*ids, 0], dtype=torch.int32).numpy()
+    return packed(pack([Example(row, n_prompt)]).to(device), logits=True)
+
+
+def verify(
+    folder: Path, weights: dict[str, torch.Tensor], prompt: list[int], completion: list[int],
+    arithmetic: torch.dtype,
+) -> None:  # fmt: skip
+    """UserError if the checkpoint in ``folder`` is not the trained model.
+
+    Compared are names, shapes, dtypes and norms of all weights, and a greedy completion in the
+    arithmetic of the training. Where the trained model chose a token that the saved one does not,
+    both must be about as probable: another device may round a tie otherwise.
+    """
+    model = load_model(str(folder), "auto", ATTENTION)
+    saved = dict(model.named_parameters())
+    if different := sorted(weights.keys() ^ saved.keys()):
+        raise wrong(folder, f"{len(different)} weights are not in both, first {different[0]}")
+    for name, weight in weights.items():
+        now = saved[name]
+        if (now.shape, now.dtype) != (weight.shape, weight.dtype):
+            raise wrong(folder, f"{name} is {now.dtype} {tuple(now.shape)}, trained "
+                                f"{weight.dtype} {tuple(weight.shape)}")  # fmt: skip
+        norms = [float(one.detach().float().norm()) for one in (now, weight)]
+        if norms[0] != norms[1]:
+            raise wrong(folder, f"{name} has norm {norms[0]}, trained {norms[1]}")
+    with torch.no_grad():
+        packed = PackedLM(model.to(arithmetic))
+        logits = logits_after(
+            packed, prompt + completion[:-1], len(prompt), torch.device("cpu")
+        ).float()
+    chosen = logits.gather(1, torch.tensor(completion)[:, None])[:, 0]
+    tie = 0.1 if arithmetic is torch.bfloat16 else 1e-3
+    if ((logits.max(dim=1).values - chosen) > tie).any():
+        raise wrong(folder, f"its greedy completion of {QUESTION!r} is another")
+
+
+def wrong(folder: Path, what: str) -> UserError:
+    """The error for a checkpoint that does not hold what was trained."""
+    return UserError(
+        f"{folder}: the saved model is not the trained one ({what}); it is left there to be looked "
+        "at, and the same command goes on from the last checkpoint"
+    )

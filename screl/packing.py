@@ -1,0 +1,66 @@
+"""Which examples of a step a process runs at once, and what each of them weighs in the loss.
+
+A step always has exactly ``global_batch_size`` examples, as published; how many of them make one
+micro-batch is a matter of tokens. So neither the number of processes nor the room on a GPU changes
+what a step learns.
+"""
+
+from collections.abc import Sequence
+from heapq import heapreplace
+
+from screl.files import UserError
+
+MicroBatch = list[int]  # positions of examples in their step
+
+
+def plan_step(lengths: Sequence[int], world_size: int, max_tokens: int) -> list[list[MicroBatch]]:
+    """Return ``plan[rank][i]``: what ``rank`` runs in its micro-batch ``i`` of a step whose
+    examples have ``lengths`` tokens.
+
+    All ranks have the same, smallest possible number of micro-batches, since sharded processes run
+    in step; none has more than ``max_tokens``. One may be empty where there are few examples.
+    UserError if an example is longer than that, or there are fewer examples than processes.
+    """
+    if max(lengths) > max_tokens:
+        raise UserError(
+            f"a row has {max(lengths)} tokens and --micro_batch_tokens is {max_tokens}; "
+            f"raise it to {max(lengths)} or more, or lower --max_length"
+        )
+    if len(lengths) < world_size:
+        raise UserError(
+            f"{len(lengths)} examples a step cannot be divided among {world_size} processes; "
+            f"start 1 to {len(lengths)} processes, or raise --global_batch_size"
+        )
+    n_micro = -(-sum(lengths) // (world_size * max_tokens))
+    while True:
+        packed = balance(lengths, n_micro * world_size)
+        heaviest, _ = packed[0]
+        if heaviest <= max_tokens:
+            break
+        n_micro += 1
+    # Heaviest first and dealt around: those that run at the same time are about equally long.
+    return [[positions for _, positions in packed[rank::world_size]] for rank in range(world_size)]
+
+
+def balance(lengths: Sequence[int], n_parts: int) -> list[tuple[int, MicroBatch]]:
+    """Return ``n_parts`` (tokens, positions), heaviest first: the longest example goes first, each
+    to the lightest part, which leaves them within a few percent of equal."""
+    parts: list[tuple[int, MicroBatch]] = [(0, []) for _ in range(n_parts)]
+    for position in sorted(range(len(lengths)), key=lambda position: -lengths[position]):
+        tokens, positions = parts[0]  # a heap: the lightest
+        heapreplace(parts, (tokens + lengths[position], [*positions, position]))
+    return sorted(parts, key=lambda part: (-part[0], part[1]))
+
+
+def loss_weights(n_targets: Sequence[int], loss_norm: str, group_size: int) -> list[float]:
+    """What a response token of each example of a step counts, so that the loss is a sum.
+
+    ``n_targets`` are the response tokens of each example. ``token_mean``: all tokens of the step
+    count the same. ``paper``: the mean over groups of ``group_size`` of each group's mean, as
+    transformers up to 4.29 did with a micro-batch of that size on each of its processes; the last
+    group may be smaller. A group consists of neighbours in the shuffled order.
+    """
+    if loss_norm == "token_mean":
+        return [1 / sum(n_targets)] * len(n_targets)
+    groups = [n_targets[i : i + group_size] for i in range(0, len(n_targets), group_size)]
+    return [1 / (len(groups) * sum(group)) for group in groups for _ in group]

@@ -1,0 +1,57 @@
+"""The processes of one training run, as torchrun starts them, or a single one without it."""
+
+import os
+import sys
+from datetime import timedelta
+
+# The first process alone saves and checks 70 billion weights while the others wait for it.
+PATIENCE = timedelta(hours=4)
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """How many processes there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that writes and prints."""
+    return rank() == 0
+
+
+def say(line: str) -> None:
+    """Print to stderr, once for all processes."""
+    if is_main_process():
+        print(line, file=sys.stderr)
+
+
+def start_processes() -> "torch.device":  # type: ignore[name-defined]  # noqa: F821
+    """Connect the processes to each other; return this one's device, a GPU where there are any."""
+    import torch
+    import torch.distributed as dist
+
+    local_rank = int(os.environ.setdefault("LOCAL_RANK", "0"))  # DeepSpeed reads it
+    on_gpu = torch.cuda.is_available()
+    device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+            store=None if "RANK" in os.environ else dist.HashStore(),  # type: ignore[attr-defined]
+            rank=rank(), world_size=world_size(), timeout=PATIENCE,
+        )  # fmt: skip
+    return device
+
+
+def end_processes() -> None:
+    """Wait for all, then part: one that leaves early would end the others."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()

@@ -1,0 +1,58 @@
+"""``train_log.jsonl``, one line a step, and the progress bar."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from screl.files import write_atomic
+from screl.processes import is_main_process
+
+LOG = "train_log.jsonl"
+
+
+class TrainingLog:
+    """Bar on stderr and lines in ``folder``; of the main process only."""
+
+    def __init__(self, folder: Path, n_steps: int, state: dict[str, Any]) -> None:
+        """Begin with what ``state`` of the last checkpoint says was done: its lines and seconds."""
+        self.path = folder / LOG
+        self.entries: list[dict[str, Any]] = list(state.get("log", []))
+        self.seconds_before: float = state.get("seconds", 0.0)
+        self.started = time.time()
+        if is_main_process():
+            write_atomic(self.path, map(as_line, self.entries))
+            self.bar = tqdm(total=n_steps, initial=len(self.entries), desc="train", unit="step")
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint has to keep."""
+        return {"log": self.entries, "seconds": self.seconds()}
+
+    def seconds(self) -> float:
+        """Of training, over all sessions of this run."""
+        return self.seconds_before + time.time() - self.started
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Write the line of a step."""
+        self.entries.append(entry)
+        if is_main_process():
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(as_line(entry))
+            self.bar.update()
+            self.bar.set_postfix(
+                loss=f"{entry['loss']:.4f}",
+                lr=f"{entry['learning_rate']:.1e}",
+                tok_s=f"{entry['tokens_per_second']:.0f}",
+            )
+
+    def close(self) -> None:
+        """End the bar."""
+        if is_main_process():
+            self.bar.close()
+
+
+def as_line(entry: dict[str, Any]) -> str:
+    """An entry as it stands in the file."""
+    return json.dumps(entry) + "\n"
