@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 import torch
 
 from screl.files import UserError
-from screl.modeling import Tokenizer, load_model, make_coherent, move_into_place, prompt_ids
+from screl.modeling import (
+    Model,
+    Tokenizer,
+    eos_ids,
+    load_model,
+    load_tokenizer,
+    make_coherent,
+    move_into_place,
+    pad_id,
+    prompt_ids,
+)
 from screl.packed_model import ATTENTION, PackedLM, pack
 from screl.processes import is_main_process
 from screl.prompts import build_prompt
@@ -80,11 +90,15 @@ def verify(
 ) -> None:  # fmt: skip
     """UserError if the checkpoint in ``folder`` is not the trained model.
 
-    Compared are names, shapes, dtypes and norms of all weights, and a greedy completion in the
-    arithmetic of the training. Where the trained model chose a token that the saved one does not,
-    both must be about as probable: another device may round a tie otherwise.
+    Compared are names, shapes, dtypes and norms of all weights, how the tokenizer reads a prompt,
+    the special tokens, and a greedy completion in the arithmetic of the training. Where the trained
+    model chose a token that the saved one does not, both must be about as probable: another device
+    may round a tie otherwise.
     """
-    model = load_model(str(folder), "auto", ATTENTION)
+    model, tokenizer = load_model(str(folder), "auto", ATTENTION), load_tokenizer(str(folder))
+    if prompt_ids(tokenizer, build_prompt(QUESTION)) != prompt:
+        raise wrong(folder, "its tokenizer reads a prompt in another way")
+    check_special_tokens(folder, model, tokenizer)
     saved = dict(model.named_parameters())
     if different := sorted(weights.keys() ^ saved.keys()):
         raise wrong(folder, f"{len(different)} weights are not in both, first {different[0]}")
@@ -105,6 +119,23 @@ def verify(
     tie = 0.1 if arithmetic is torch.bfloat16 else 1e-3
     if ((logits.max(dim=1).values - chosen) > tie).any():
         raise wrong(folder, f"its greedy completion of {QUESTION!r} is another")
+
+
+def check_special_tokens(folder: Path, model: Model, tokenizer: Tokenizer) -> None:
+    """UserError if config or generation config name other special tokens than the tokenizer."""
+    ends = eos_ids(model.generation_config, tokenizer)
+    expected = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": ends if len(ends) > 1 else ends[0],
+        "pad_token_id": pad_id(tokenizer),
+    }
+    for config in (model.config, model.generation_config):
+        for key, value in expected.items():
+            if getattr(config, key) != value:
+                raise wrong(
+                    folder, f"{key} is {getattr(config, key)} in {type(config).__name__}, "
+                            f"{value} by the tokenizer"
+                )  # fmt: skip
 
 
 def wrong(folder: Path, what: str) -> UserError:
