@@ -18,6 +18,7 @@ from screl.checkpoints import (
     write_checkpoint,
 )
 from screl.files import UserError
+from screl.liger import use_liger
 from screl.modeling import Model, Tokenizer, empty_model, fit_vocabulary, load_model
 from screl.packed_model import ATTENTION, pack
 from screl.packing import MicroBatch, loss_weights, plan_step
@@ -62,6 +63,7 @@ def make_engine(config: "TrainConfig", tokenizer: Tokenizer, device: torch.devic
         grown = fit_vocabulary(model, tokenizer)
         if grown and device.type != "meta":
             say(grown)
+        use_liger(model)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         return model.train()
