@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Literal
 
 from screl.completions import open_runs
 from screl.config import option, parse_config, run_main, show_config
-from screl.files import UserError
-from screl.manifest import finish_store, locked, open_store
+from screl.files import UserError, locked
+from screl.manifest import finish_store, open_store
 from screl.problems import Problem, load_problems
 from screl.run_info import write_run_info
 
@@ -89,7 +89,7 @@ def main() -> None:
     if config.only:
         print(make_again(config, engine, problems, prompts))
         return
-    with locked(config.output_dir):
+    with locked(config.output_dir, "another process is sampling into it; wait for its end"):
         open_store(config.output_dir, make_manifest(config, engine, problems), problems)
         made = sample(config, engine, problems, prompts)
         report(config, problems, made, started)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from screl.config import option, parse_config, run_main, show_config
-from screl.files import UserError, file_sha256, read_json_object, write_json
+from screl.files import UserError, file_sha256, locked, read_json_object, write_json
 from screl.problems import Problem, load_problems
 from screl.processes import end_processes, is_main_process, say, start_processes, world_size
 from screl.run_info import refuse_another_run, write_run_info
@@ -27,6 +27,11 @@ FREE_KEYS = {
     "save_total_limit", "gradient_checkpointing", "dry_run", "world_size", "gpu_memory_gib",
     "gpu_tflops",
 }  # fmt: skip
+
+IN_USE = (
+    "another train.py writes there; wait for its end, or end all its processes (workers can "
+    "outlive a torchrun that was killed)"
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class TrainConfig:
     )
     warmup_ratio: float = option("share of the steps for warm-up", 0.03)
     weight_decay: float = option("AdamW weight decay", 0.0)
-    max_grad_norm: float = option("gradients are clipped to this norm", 1.0)
+    max_grad_norm: float = option("gradients are clipped to this norm; 0: not", 1.0)
     global_batch_size: int = option("examples per optimizer step, over all processes", 128)
     micro_batch_tokens: int = option("tokens a process runs at once, without padding", 4096)
     max_length: int = option("rows of more tokens than this are left out and named", 512)
@@ -97,7 +102,11 @@ def main() -> None:
         if is_main_process():
             print(f"{config.output_dir}: already trained with this config and data")
         return
-    train(config, problems, identity, started)
+    if not is_main_process():
+        train(config, problems, identity, started)
+        return
+    with locked(config.output_dir, IN_USE):
+        train(config, problems, identity, started)
 
 
 def check(config: TrainConfig) -> None:
@@ -110,8 +119,8 @@ def check(config: TrainConfig) -> None:
             raise UserError(f"--{name} must be at least 1")
     if not (0 < config.learning_rate < 10 and 0 <= config.warmup_ratio <= 1):
         raise UserError("--learning_rate must be in (0, 10) and --warmup_ratio in [0, 1]")
-    if config.save_steps < 0 or config.seed < 0:
-        raise UserError("--save_steps and --seed must be at least 0")
+    if min(config.save_steps, config.seed, config.max_grad_norm) < 0:
+        raise UserError("--save_steps, --seed and --max_grad_norm must be at least 0")
     n_processes = processes_planned(config)
     if config.sharding == "none" and n_processes > 1:
         raise UserError(
@@ -148,31 +157,10 @@ def is_finished(output_dir: Path, identity: dict[str, Any]) -> bool:
     return False
 
 
-def prepare(
-    config: TrainConfig, problems: list[Problem], identity: dict[str, Any]
-) -> tuple[Any, Any]:
-    """Return the tokenizer and the TrainingData: rows as tokens, and the rows of every step."""
-    from screl.modeling import load_tokenizer
-    from screl.sft_data import cache_key, tokenize_examples, training_order
-    from screl.training_data import TrainingData
-
-    tokenizer = load_tokenizer(config.model_name_or_path)
-    key = cache_key(identity["model_sha256"], identity["data_sha256"])
-    every = tokenize_examples(tokenizer, problems, key)
-    fitting = [row for row, example in enumerate(every) if len(example) <= config.max_length]
-    report_rows(config, problems, [len(example) for example in every])
-    order = training_order(
-        len(fitting), config.num_train_epochs, config.global_batch_size, config.seed
-    )
-    data = TrainingData(
-        [every[row] for row in fitting], [problems[row].problem_id for row in fitting], order
-    )
-    return tokenizer, data
-
-
 def rehearse(config: TrainConfig, problems: list[Problem], identity: dict[str, Any]) -> None:
     """Print the config, the first row and what the run would need; UserError if it will not fit."""
     from screl.sft_data import describe_example
+    from screl.training_data import prepare
 
     print(show_config(config))
     tokenizer, data = prepare(config, problems, identity)
@@ -184,13 +172,13 @@ def train(
     config: TrainConfig, problems: list[Problem], identity: dict[str, Any], started: float
 ) -> None:
     """Tokenize, fine-tune and save."""
-    from screl.checkpoints import check_disk, full_disk_explained, remove_old
+    from screl.checkpoints import bytes_to_write, check_disk, full_disk_explained, remove_old
     from screl.final_checkpoint import save_and_verify
     from screl.training import fine_tune, make_engine
+    from screl.training_data import prepare
 
     tokenizer, data = prepare(config, problems, identity)
     say(f"{len(data.steps)} steps of {config.global_batch_size} rows on {world_size()} processes")
-    config.output_dir.mkdir(parents=True, exist_ok=True)
     device = start_processes()
     if is_main_process():
         write_json(config.output_dir / "training.json", identity)
@@ -219,42 +207,6 @@ def finish(config: TrainConfig, started: float, log: Any, counts: dict[str, Any]
     }
     write_run_info(config.output_dir / "run.json", config, started, results)
     print(f"{config.output_dir}: trained {last['step']} steps, last loss {last['loss']:.4f}")
-
-
-def bytes_to_write(config: TrainConfig, n_weights: int) -> int:
-    """Disk a run needs: the weights, and checkpoints of float32 weights and Adam's moments.
-
-    An old checkpoint is removed when the new one is whole, so there is one more for a while.
-    """
-    n_checkpoints = config.save_total_limit + 1 if config.save_steps else 0
-    return n_weights * ((2 if config.save_precision == "bf16" else 4) + 12 * n_checkpoints)
-
-
-def report_rows(config: TrainConfig, problems: list[Problem], lengths: list[int]) -> None:
-    """Say what is trained on, and name what is left out; UserError if that is everything, or if
-    there is a row with nothing to learn."""
-    for problem in problems:
-        if not problem.solution.strip():
-            raise UserError(
-                f"{config.data_path}:{problem.line}: the response is empty; mend or delete this "
-                "line"
-            )
-    too_long = [
-        str(problem.line)
-        for problem, length in zip(problems, lengths, strict=True)
-        if length > config.max_length
-    ]
-    n_tokens = sum(length for length in lengths if length <= config.max_length)
-    say(f"{len(lengths) - len(too_long)} rows, {n_tokens} tokens")
-    if too_long:
-        numbers = too_long[:10] + ["..."] * (len(too_long) > 10)
-        say(
-            f"warning: {len(too_long)} of {len(lengths)} rows have more than "
-            f"--max_length {config.max_length} tokens and are left out: {config.data_path} "
-            f"line {', '.join(numbers)}"
-        )
-    if len(too_long) == len(lengths):
-        raise UserError(f"{config.data_path}: no row is left; raise --max_length")
 
 
 def consult_doctor(name: str) -> None:

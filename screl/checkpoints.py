@@ -5,9 +5,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from screl.files import UserError, read_json_object, write_json
+
+if TYPE_CHECKING:
+    from train import TrainConfig
 
 STATE = "state.json"
 FULL_DISK = 2**24  # bytes: with less than 16 MiB free, a failed write means a full disk
@@ -58,10 +61,14 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def remove_old(folder: Path, keep: int) -> None:
-    """Remove all checkpoints but the newest ``keep``, and what was never finished."""
-    for path in folder.glob("checkpoint-[0-9]*.writing"):
-        remove(path)
-    whole = [path.parent for path in folder.glob(f"checkpoint-[0-9]*/{STATE}")]
+    """Remove all checkpoints but the newest ``keep``, and what was never finished or is half
+    removed."""
+    whole = []
+    for path in folder.glob("checkpoint-[0-9]*"):
+        if (path / STATE).exists() and path.suffix != ".writing":
+            whole.append(path)
+        else:
+            remove(path)
     whole.sort(key=lambda path: int(path.name.removeprefix("checkpoint-")))
     for path in whole[: len(whole) - keep]:
         remove(path)
@@ -71,6 +78,15 @@ def remove(path: Path) -> None:
     """Remove a folder if it is there; its state first, so that a kill leaves nothing half valid."""
     (path / STATE).unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
+
+
+def bytes_to_write(config: "TrainConfig", n_weights: int) -> int:
+    """Disk a run needs: the weights, and checkpoints of float32 weights and Adam's moments.
+
+    An old checkpoint is removed when the new one is whole, so there is one more for a while.
+    """
+    n_checkpoints = config.save_total_limit + 1 if config.save_steps else 0
+    return n_weights * ((2 if config.save_precision == "bf16" else 4) + 12 * n_checkpoints)
 
 
 def check_disk(folder: Path, n_bytes: int) -> None:

@@ -4,9 +4,12 @@ Reading names the file and the line at fault; writing goes to a temporary name, 
 disk and renamed, so that a reader sees the old file or the new one and nothing in between.
 """
 
+import fcntl
 import hashlib
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +136,23 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a JSON object; delete it and make its folder again")
     return value
+
+
+@contextmanager
+def locked(folder: Path, in_use: str) -> Iterator[None]:
+    """Hold ``folder`` for this process; UserError, "folder: in_use", if another one does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder}: {in_use}") from None
+        except OSError as error:  # some network file systems have no locks
+            print(
+                f"{folder}: cannot be locked ({error.strerror}); start only one process for it",
+                file=sys.stderr,
+            )
+        yield
 
 
 def file_sha256(path: Path) -> str:

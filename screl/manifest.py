@@ -4,11 +4,8 @@
 decides whether a run may go on in a folder. The samples are in files beside it: ``screl.store``.
 """
 
-import fcntl
 import hashlib
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,28 +42,6 @@ def stored_n_samples(manifest: dict[str, Any], path: Path) -> int:
     if not isinstance(n_samples, int) or n_samples < 1:
         raise UserError(f"{path}/manifest.json: no n_samples; the store must be made by sample.py")
     return n_samples
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the store at ``path`` for this process; UserError if another one does.
-
-    Two that write would each make every sample.
-    """
-    path.mkdir(parents=True, exist_ok=True)
-    with open(path / ".lock", "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{path}: another process is sampling into it; wait for its end"
-            ) from None
-        except OSError as error:  # some network file systems have no locks
-            print(
-                f"{path}: cannot be locked ({error.strerror}); start only one sample.py for it",
-                file=sys.stderr,
-            )
-        yield
 
 
 def open_store(path: Path, manifest: dict[str, Any], problems: Sequence[Problem]) -> None:

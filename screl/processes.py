@@ -39,11 +39,13 @@ def start_processes() -> "torch.device":  # type: ignore[name-defined]  # noqa: 
     device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")  # TF32, as published
     if not dist.is_initialized():
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
             store=None if "RANK" in os.environ else dist.HashStore(),  # type: ignore[attr-defined]
             rank=rank(), world_size=world_size(), timeout=PATIENCE,
+            device_id=device if on_gpu else None,
         )  # fmt: skip
     return device
 

@@ -6,6 +6,7 @@ nothing, ``fsdp`` divides weights, gradients and optimizer state among the proce
 on CPUs and on GPUs, so what tests run is what a cluster runs.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ class TorchEngine:
         model = make_model(torch.device("cpu" if first else "meta"))
         self.packed = PackedLM(model)
         self.device = device
-        self.max_grad_norm = max_grad_norm
+        self.max_grad_norm = max_grad_norm or math.inf  # 0: not clipped, as in DeepSpeed
         shard_model(self.packed, sharding, precision, device)
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.packed), fused=True, **optimizer_settings
@@ -127,7 +128,7 @@ def shard_model(packed: PackedLM, sharding: str, precision: str, device: torch.d
     )
     model = packed.model
     for module in model.modules():
-        if type(module).__name__ in model._no_split_modules:  # the transformer's layers
+        if type(module).__name__ in (model._no_split_modules or ()):  # the transformer's layers
             spread(module, device)
             # What is not divided need not be given back after the forward pass.
             fully_shard(

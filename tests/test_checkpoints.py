@@ -59,6 +59,7 @@ def test_the_last_few_are_kept(tmp_path: Path) -> None:
     for step in (8, 9, 10, 11):
         write(tmp_path, step)
     (tmp_path / "checkpoint-12.writing").mkdir()
+    (tmp_path / "checkpoint-7").mkdir()  # its removal was killed
     (tmp_path / "checkpoint-mine").mkdir()  # not ours: left alone
     remove_old(tmp_path, keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == [

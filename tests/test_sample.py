@@ -21,8 +21,8 @@ from screl import engine_hf, sampling, worker
 from screl.completions import open_runs
 from screl.config import run_main
 from screl.engine_hf import HFEngine
-from screl.files import UserError
-from screl.manifest import locked, read_manifest
+from screl.files import UserError, locked
+from screl.manifest import read_manifest
 from screl.problems import load_problems
 from screl.requests import Drawn
 from screl.store import read_samples
@@ -307,7 +307,7 @@ def test_only_one_may_write(
     full: Path, tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (
-        locked(tmp_path / "s"),
+        locked(tmp_path / "s", "another process is sampling into it"),
         pytest.raises(UserError, match="another process is sampling into it"),
     ):
         run_here(monkeypatch, options(tiny_model, data, tmp_path / "s"))

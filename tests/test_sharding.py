@@ -3,12 +3,12 @@
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -170,13 +170,14 @@ def test_a_killed_sharded_run_goes_on_to_the_same_weights(
 ) -> None:
     output = tmp_path / "m"
     argv = ["train.py", *options(base, data, output, sharding=mode, save_steps=2)]
-    process = subprocess.Popen(
+    process = psutil.Popen(
         [*TORCHRUN, *argv], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stderr=subprocess.DEVNULL, start_new_session=True,
+        stderr=subprocess.DEVNULL,
     )  # fmt: skip
     while not (output / "checkpoint-4").exists() and process.poll() is None:
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
+    for one in [process, *process.children(recursive=True)]:
+        one.kill()
     process.wait()
     assert not (output / "run.json").exists()
     result = run_script(*argv, launcher=TORCHRUN)

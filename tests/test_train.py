@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.nn import functional
 
 import train
-from screl.files import UserError
+from screl.files import UserError, locked
 from screl.modeling import load_model, load_tokenizer
 from screl.problems import load_problems
 from screl.sft_data import tokenize_example, training_order
@@ -288,7 +288,8 @@ def test_a_disk_that_fills_up_costs_nothing_that_is_done(
         ({"save_total_limit": 0}, "--save_total_limit must be at least 1"),
         ({"learning_rate": "nan"}, "--learning_rate must be in"),
         ({"warmup_ratio": 2}, "--warmup_ratio in"),
-        ({"save_steps": -1}, "--save_steps and --seed"),
+        ({"save_steps": -1}, "--save_steps, --seed"),
+        ({"max_grad_norm": -1}, "--max_grad_norm must be"),
     ],
 )
 def test_numbers_that_cannot_be_meant(
@@ -423,3 +424,14 @@ def test_the_doctor_looks_and_does_not_train(
         run_here(monkeypatch, [f"--doctor={sick}"])
     assert end.value.code == 1
     assert "MISMATCH" in capsys.readouterr().out
+
+
+def test_two_runs_into_one_folder_are_refused(
+    tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the second of which one was killed and has left processes that go on."""
+    with (
+        locked(tmp_path / "m", "in use"),
+        pytest.raises(UserError, match=r"another train\.py writes there; wait for its end"),
+    ):
+        run_here(monkeypatch, options(tiny_model, data, tmp_path / "m"))
