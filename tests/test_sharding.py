@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -168,8 +169,9 @@ def test_bf16_learns_in_float32_weights(runs: Path, base: Path, mode: str) -> No
 def test_a_killed_sharded_run_goes_on_to_the_same_weights(
     runs: Path, base: Path, data: Path, tmp_path: Path, mode: str
 ) -> None:
-    output = tmp_path / "m"
-    argv = ["train.py", *options(base, data, output, sharding=mode, save_steps=2)]
+    output, elsewhere = tmp_path / "m", tmp_path / "elsewhere"
+    changes = {"sharding": mode, "save_steps": 2}
+    argv = ["train.py", *options(base, data, output, **changes)]
     process = psutil.Popen(
         [*TORCHRUN, *argv], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
         stderr=subprocess.DEVNULL,
@@ -180,6 +182,7 @@ def test_a_killed_sharded_run_goes_on_to_the_same_weights(
         one.kill()
     process.wait()
     assert not (output / "run.json").exists()
+    shutil.copytree(output, elsewhere)
     result = run_script(*argv, launcher=TORCHRUN)
     assert result.returncode == 0, result.stderr[-3000:]
     expected, found = (
@@ -187,6 +190,15 @@ def test_a_killed_sharded_run_goes_on_to_the_same_weights(
     )
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert log(output, "loss") == log(runs / f"{mode}.fp32", "loss")
+    one_process = run_script("train.py", *options(base, data, elsewhere, **changes))
+    if mode == "fsdp":
+        assert one_process.returncode == 0, one_process.stderr[-3000:]
+        assert log(elsewhere, "loss") == pytest.approx(log(output, "loss"), abs=1e-5)
+    else:
+        assert one_process.returncode == 1
+        last = one_process.stderr.strip().splitlines()[-1]
+        assert "cannot be resumed from" in last
+        assert "start as many processes" in last
 
 
 def test_deepspeeds_files_decide_nothing_of_what_is_learned() -> None:
