@@ -153,9 +153,10 @@ def put_together(weight: torch.Tensor) -> AbstractContextManager[Any]:
     """Where a weight that DeepSpeed's zero3 has divided already is whole, to be changed."""
     if not is_deepspeed_zero3_enabled():
         return nullcontext()
-    from deepspeed.zero import GatheredParameters
+    import deepspeed
 
-    return GatheredParameters(weight, modifier_rank=0)
+    whole: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(weight, modifier_rank=0)
+    return whole
 
 
 def pad_id(tokenizer: Tokenizer) -> int:

@@ -58,7 +58,17 @@ def options(model: Path, data: Path, output: Path, **changes: object) -> list[st
 
 
 @pytest.fixture(scope="module")
-def runs(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def grown(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a tokenizer that has two tokens more than the model has rows."""
+    folder = Path(shutil.copytree(base, tmp_path_factory.mktemp("grown") / "model"))
+    tokenizer = load_tokenizer(str(folder))
+    tokenizer.add_tokens(["<new 1>", "<new 2>"])
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(base: Path, grown: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders ``MODE.PRECISION`` of all kinds on two processes, and of none on one."""
     folder = tmp_path_factory.mktemp("runs")
     two = [
@@ -70,6 +80,10 @@ def runs(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         options(base, data, folder / f"none.{precision}", sharding="none", precision=precision)
         for precision in ("fp32", "bf16")
     ]
+    two += [
+        options(grown, data, folder / f"grown.{mode}", sharding=mode) for mode in ("fsdp", "zero3")
+    ]
+    one.append(options(grown, data, folder / "grown.none", sharding="none"))
     for name, argvs, launcher in (("two", two, TORCHRUN), ("one", one, (sys.executable,))):
         path = folder / f"{name}.json"
         path.write_text(json.dumps(argvs))
@@ -150,6 +164,21 @@ def test_the_running_optimizer_follows_the_cosine(runs: Path, mode: str, precisi
         optimizer.step()
         schedule.step()
     assert log(runs / f"{mode}.{precision}", "learning_rate") == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("mode", ["none", "fsdp", "zero3"])
+def test_a_larger_vocabulary_is_grown_whole_and_then_divided(
+    runs: Path, base: Path, mode: str
+) -> None:
+    """Resizing weights that ZeRO-3 has divided already would change nothing but their shape."""
+    n_rows = load_model(str(base), torch.float32).config.vocab_size
+    saved = load_model(str(runs / f"grown.{mode}"), torch.float32)
+    assert saved.config.vocab_size == n_rows + 64 - n_rows % 64
+    embeddings = saved.get_input_embeddings().weight
+    mean = load_model(str(base), torch.float32).get_input_embeddings().weight.mean(dim=0)
+    torch.testing.assert_close(embeddings[-1], mean, atol=1e-3, rtol=0)  # no row of training has it
+    alone = log(runs / "grown.none", "loss")
+    assert log(runs / f"grown.{mode}", "loss") == pytest.approx(alone, abs=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["none", *MODES])

@@ -1,0 +1,82 @@
+"""How large a model is, from its config.json alone."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a LLaMA-like model's config.json decides its size."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    vocab_size: int
+    tie_word_embeddings: bool = False
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+
+    @property
+    def query_width(self) -> int:
+        """Numbers in the queries of a token."""
+        return self.num_attention_heads * self.head_dim
+
+    @property
+    def key_width(self) -> int:
+        """Numbers in the keys of a token, and as many in its values."""
+        return self.num_key_value_heads * self.head_dim
+
+    @property
+    def embedding(self) -> int:
+        """Weights of the embedding, and as many of the head."""
+        return self.vocab_size * self.hidden_size
+
+    @property
+    def layer(self) -> int:
+        """Weights of one layer."""
+        biases = (
+            self.qkv_bias * (self.query_width + 2 * self.key_width)
+            + self.output_bias * self.hidden_size
+            + self.mlp_bias * (2 * self.intermediate_size + self.hidden_size)
+        )
+        return self.layer_matrices + 2 * self.hidden_size + biases
+
+    @property
+    def layer_matrices(self) -> int:
+        """Weights in the matrices of one layer, each of which multiplies every token once."""
+        width = 2 * self.query_width + 2 * self.key_width + 3 * self.intermediate_size
+        return self.hidden_size * width
+
+    @property
+    def root(self) -> int:
+        """Weights outside the layers: embedding, last norm and, if it is not tied, the head."""
+        return self.embedding * (1 if self.tie_word_embeddings else 2) + self.hidden_size
+
+
+def read_shape(config: Any) -> Shape:
+    """The shape in a Hugging Face config, an object or a dict as in config.json."""
+    get = config.get if isinstance(config, dict) else lambda *key: getattr(config, *key)
+    hidden, heads = get("hidden_size", 0), get("num_attention_heads", 1)
+    bias = bool(get("attention_bias", False))
+    return Shape(
+        hidden_size=hidden,
+        intermediate_size=get("intermediate_size", 0),
+        num_hidden_layers=get("num_hidden_layers", 0),
+        num_attention_heads=heads,
+        num_key_value_heads=get("num_key_value_heads", None) or heads,
+        head_dim=get("head_dim", None) or hidden // heads,
+        vocab_size=get("vocab_size", 0),
+        tie_word_embeddings=bool(get("tie_word_embeddings", False)),
+        qkv_bias=bias or get("model_type", "") == "qwen2",  # whose config does not say so
+        output_bias=bias,
+        mlp_bias=bool(get("mlp_bias", False)),
+    )
+
+
+def n_weights(shape: Shape) -> int:
+    """Weights of the whole model; exact for LLaMA, Mistral and Qwen2."""
+    return shape.num_hidden_layers * shape.layer + shape.root
