@@ -16,6 +16,11 @@ from screl.modeling import Tokenizer, prompt_ids
 from screl.problems import Problem
 from screl.prompts import build_prompt
 
+HERE = Path(__file__)
+MAKES_ROWS = [
+    HERE, *(HERE.with_name(f"{name}.py") for name in ("modeling", "prompts", "tokenizer_files"))
+]  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -61,8 +66,10 @@ def tokenize_examples(tokenizer: Tokenizer, problems: Sequence[Problem], key: st
 
 
 def cache_key(*contents: str) -> str:
-    """A name for tokenized data: hashes of its content, the template, the library's version."""
-    parts = [*contents, build_prompt(""), transformers.__version__]
+    """A name for tokenized data: a hash of the hashes of its content, of the library's version and
+    of the code that makes it."""
+    code = [path.read_text() for path in sorted(MAKES_ROWS)]
+    parts = [*contents, transformers.__version__, *code]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

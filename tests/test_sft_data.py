@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from screl import sft_data
 from screl.packed_model import pack
 from screl.problems import Problem
 from screl.prompts import build_prompt
@@ -19,6 +20,7 @@ from screl.sft_data import (
     tokenize_examples,
     training_order,
 )
+from tests.conftest import write_lines
 
 PROBLEM = Problem(0, "Jo has 2 pens and 3 cups. How many?", "2+3=<<2+3=5>>5\n#### 5", 1)
 
@@ -95,9 +97,15 @@ def test_rows_are_tokenized_once(
     assert torn[1].input_ids.tolist() == first[1].input_ids.tolist()
 
 
-def test_the_cache_knows_what_it_holds() -> None:
-    assert cache_key("a", "b") == cache_key("a", "b")
-    assert len({cache_key("a", "b"), cache_key("a", "c"), cache_key("b", "b")}) == 3
+def test_the_cache_knows_what_it_holds_and_what_made_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = cache_key("a", "b")
+    assert cache_key("a", "b") == before
+    assert len({before, cache_key("a", "c"), cache_key("b", "b")}) == 3
+    changed = write_lines(tmp_path / "prompts.py", ["# another template"])
+    monkeypatch.setattr(sft_data, "MAKES_ROWS", [*sft_data.MAKES_ROWS[:-1], changed])
+    assert cache_key("a", "b") != before
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing(
