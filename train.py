@@ -19,7 +19,7 @@ from screl.config import option, parse_config, run_main, show_config
 from screl.files import UserError, file_sha256, locked, read_json_object, write_json
 from screl.problems import Problem, load_problems
 from screl.processes import end_processes, is_main_process, say, start_processes, world_size
-from screl.run_info import refuse_another_run, write_run_info
+from screl.run_info import PeakWatch, refuse_another_run, write_run_info
 
 # What does not change the result of a run, so that it may differ when the run is continued.
 FREE_KEYS = {
@@ -121,6 +121,8 @@ def check(config: TrainConfig) -> None:
         raise UserError("--learning_rate must be in (0, 10) and --warmup_ratio in [0, 1]")
     if min(config.save_steps, config.seed, config.max_grad_norm) < 0:
         raise UserError("--save_steps, --seed and --max_grad_norm must be at least 0")
+    if min(config.gpu_memory_gib or 1, config.gpu_tflops or 1) < 0:
+        raise UserError("--gpu_memory_gib and --gpu_tflops must be above 0")
     n_processes = processes_planned(config)
     if config.sharding == "none" and n_processes > 1:
         raise UserError(
@@ -159,6 +161,10 @@ def is_finished(output_dir: Path, identity: dict[str, Any]) -> bool:
 
 def rehearse(config: TrainConfig, problems: list[Problem], identity: dict[str, Any]) -> None:
     """Print the config, the first row and what the run would need; UserError if it will not fit."""
+    from screl import rehearsal
+    from screl.modeling import load_shape
+    from screl.remedies import refuse_misfit
+    from screl.run_info import gpu
     from screl.sft_data import describe_example
     from screl.training_data import prepare
 
@@ -166,6 +172,12 @@ def rehearse(config: TrainConfig, problems: list[Problem], identity: dict[str, A
     tokenizer, data = prepare(config, problems, identity)
     by_id = {problem.problem_id: problem for problem in problems}
     print(describe_example(tokenizer, by_id[data.problem_ids[0]], data.examples[0]))
+    shape, n_processes = load_shape(config.model_name_or_path), processes_planned(config)
+    own_memory, own_tflops = gpu()
+    memory_gib = config.gpu_memory_gib or own_memory
+    tflops = config.gpu_tflops or own_tflops
+    print(rehearsal.rehearse(config, shape, data, n_processes, memory_gib, tflops))
+    refuse_misfit(config, shape, data, n_processes, memory_gib)
 
 
 def train(
@@ -174,7 +186,7 @@ def train(
     """Tokenize, fine-tune and save."""
     from screl.checkpoints import bytes_to_write, check_disk, full_disk_explained, remove_old
     from screl.final_checkpoint import save_and_verify
-    from screl.training import fine_tune, make_engine
+    from screl.training import fine_tune, make_engine, predict
     from screl.training_data import prepare
 
     tokenizer, data = prepare(config, problems, identity)
@@ -182,10 +194,18 @@ def train(
     device = start_processes()
     if is_main_process():
         write_json(config.output_dir / "training.json", identity)
+    watch = PeakWatch()
     engine = make_engine(config, tokenizer, device)
     check_disk(config.output_dir, bytes_to_write(config, engine.n_weights()))
     log = fine_tune(config, engine, data)
-    counts = data.counts() | {"n_processes": world_size(), "numbers_held": engine.numbers_held()}
+    measured, predicted = watch.end(), predict(config, data, device)
+    say(f"peak memory {measured / 2**20:,.0f} MiB, {predicted / 2**20:,.0f} predicted")
+    counts = data.counts() | {
+        "n_processes": world_size(),
+        "numbers_held": engine.numbers_held(),
+        "memory_mib": round(measured / 2**20),
+        "predicted_memory_mib": round(predicted / 2**20),
+    }
     with full_disk_explained(config.output_dir):
         save_and_verify(
             engine, tokenizer, config.output_dir, config.save_precision, config.precision

@@ -14,9 +14,14 @@ from screl.modeling import Model
 GATED = ("gate_proj", "up_proj", "down_proj")
 
 
+def has_liger() -> bool:
+    """Whether Liger's kernels can be used here."""
+    return torch.cuda.is_available() and find_spec("liger_kernel") is not None
+
+
 def use_liger(model: Model) -> int:
     """Change ``model`` where Liger can be used; return how many modules were changed."""
-    if not (torch.cuda.is_available() and find_spec("liger_kernel")):
+    if not has_liger():
         return 0
     from liger_kernel.transformers.monkey_patch import (
         _patch_rms_norm_module,

@@ -24,6 +24,7 @@ from transformers.utils import cached_file
 from transformers.utils.logging import disable_progress_bar
 
 from screl.files import UserError
+from screl.model_shape import Shape, read_shape
 from screl.tokenizer_files import (
     is_sentencepiece_llama,
     refuse_empty_tokens,
@@ -182,6 +183,11 @@ def load_generation_config(name: str) -> GenerationConfig:
         return GenerationConfig.from_pretrained(name)
     except OSError:
         return GenerationConfig.from_model_config(_load(AutoConfig.from_pretrained, name))
+
+
+def load_shape(name: str) -> Shape:
+    """How large the model is, by its config."""
+    return read_shape(_load(AutoConfig.from_pretrained, name))
 
 
 def longest_sequence(name: str) -> int:

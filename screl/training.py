@@ -18,12 +18,13 @@ from screl.checkpoints import (
     write_checkpoint,
 )
 from screl.files import UserError
-from screl.liger import use_liger
-from screl.modeling import Model, Tokenizer, empty_model, fit_vocabulary, load_model
+from screl.liger import has_liger, use_liger
+from screl.modeling import Model, Tokenizer, empty_model, fit_vocabulary, load_model, load_shape
 from screl.packed_model import ATTENTION, pack
 from screl.packing import MicroBatch, loss_weights, plan_step
 from screl.problems import ProblemId
 from screl.processes import is_main_process, say
+from screl.rehearsal import predict_run
 from screl.torch_engine import TorchEngine
 from screl.training_data import TrainingData
 from screl.training_log import TrainingLog
@@ -82,6 +83,14 @@ def make_engine(config: "TrainConfig", tokenizer: Tokenizer, device: torch.devic
         make_model, config.sharding, config.precision, device, optimizer_settings,
         config.max_grad_norm,
     )  # fmt: skip
+
+
+def predict(config: "TrainConfig", data: TrainingData, device: torch.device) -> float:
+    """Bytes that this run's processes need at their peak, as worked out beforehand."""
+    shape = load_shape(config.model_name_or_path)
+    on_cpu, liger = device.type == "cpu", has_liger()
+    memory = predict_run(config, shape, data, dist.get_world_size(), on_cpu=on_cpu, liger=liger)
+    return memory.total
 
 
 def fine_tune(config: "TrainConfig", engine: "Engine", data: TrainingData) -> TrainingLog:

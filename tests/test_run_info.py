@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from screl.run_info import package_versions, peak_memory_mib, write_run_info
+from screl.run_info import PeakWatch, package_versions, peak_memory_mib, write_run_info
 from tests.conftest import ROOT
 
 
@@ -50,3 +50,17 @@ def test_peak_memory_is_in_mib() -> None:
     ]
     child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert int(child.stdout) < 150
+
+
+def test_watch_sees_what_is_held_for_a_moment_and_nothing_before_or_after() -> None:
+    kept = bytearray(100 * 2**20)
+    watch = PeakWatch()
+    held = bytearray(200 * 2**20)  # never written to, so not resident: allocated all the same
+    time.sleep(0.2)
+    del held
+    peak = watch.end() / 2**20
+    held = bytearray(300 * 2**20)
+    time.sleep(0.1)
+    assert 199 < peak < 215
+    assert peak == watch.end() / 2**20
+    assert len(kept) + len(held) == 400 * 2**20
