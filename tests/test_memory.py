@@ -116,6 +116,11 @@ def test_zero_by_hand() -> None:
     assert two["logits"].weights == 2 * n + 4 * n / 16
     assert two["logits"].gradients == 4 * n / 16  # of the micro-batches before
     assert two["last layer"].other == 2 * 2 * 5e8 + run.layer_work  # two buckets
+    assert two["last layer"].gradients == 4 * n / 16 + 2 * 32000 * 5120
+    alone = {moment.moment: moment for moment in moments(replace(run, micro_batches=1))}
+    assert alone["last layer"].gradients == 2 * 32000 * 5120
+    exact = {moment.moment: moment for moment in moments(replace(run, precision="fp32"))}
+    assert exact["reduction"].other == 2 * 4 * 5e8 + 4 * 5e8
     three = {moment.moment: moment for moment in moments(replace(run, sharding="zero3"))}
     assert three["optimizer step"] == Memory(
         "optimizer step", (2 + 4) * n / 16, 4 * n / 16, 8 * n / 16, other=2 * 5e8 + 4 * n / 16
@@ -124,7 +129,15 @@ def test_zero_by_hand() -> None:
     assert offload["optimizer step"].total == 2 * 5e8
     assert offload["logits"].weights == three["logits"].weights - 6 * n / 16
     assert host_memory(replace(run, sharding="zero3_offload")) == 22 * n / 16
-    assert host_memory(run) == 4 * n
+    assert host_memory(run) == host_memory(replace(run, sharding="fsdp")) == 4 * n
+    assert host_memory(replace(run, sharding="zero3")) == 0
+    assert three["last layer"].gradients == 4 * n / 16 + 2 * 32000 * 5120
+
+
+def test_fsdp_of_one_process_divides_nothing() -> None:
+    run = Run(llama("7B"), "fsdp", 1, "bf16", 1000, 400, False)
+    assert moments(run) == moments(replace(run, sharding="none"))
+    assert moments(run)[0].weights == (4 + 2) * 6_738_415_616
 
 
 def test_liger_by_hand() -> None:
@@ -180,6 +193,8 @@ def test_full_buckets_by_hand() -> None:
     two = {moment.moment: moment for moment in moments(run)}["reduction"]
     assert two.activations == run.activations * (1 - 5e8 / n)
     assert two.other == 2 * 2 * 5e8 + 2 * 5e8 + 4 * 32000 * 5120
+    many = moments(replace(run, world_size=128))[-1]
+    assert many.other == 2 * 2 * 5e8 + 2 * 5e8 + 4 * n / 128
     run = replace(run, sharding="zero3")
     three = {moment.moment: moment for moment in moments(run)}
     assert three["reduction"].activations == two.activations
@@ -323,6 +338,14 @@ def test_reading_a_model_on_a_cpu_may_be_the_worst() -> None:
         run = Run(TRAINED[model], "fsdp", 64, "bf16", 10, 5, True, on_cpu=True)
         assert worst(run).moment == "loading"
         assert worst(run).total / 2**20 == pytest.approx(measured, abs=2)
+
+
+def test_reading_a_model_with_deepspeed() -> None:
+    """980 MiB were measured for c with zero2, 1247 for d with zero3."""
+    for model, sharding, measured in (("c", "zero2", 980), ("d", "zero3", 1247)):
+        loading = moments(Run(TRAINED[model], sharding, 2, "bf16", 10, 5, True, on_cpu=True))[0]
+        assert loading.moment == "loading"
+        assert loading.total / 2**20 == pytest.approx(measured, rel=0.02)
 
 
 REAL_RUN = """
