@@ -138,9 +138,10 @@ def processes_planned(config: TrainConfig) -> int:
 
 def run_identity(config: TrainConfig) -> dict[str, Any]:
     """What decides the outcome of a run: the recipe, the base model and the data."""
-    from screl.modeling import check_model_folder, fingerprint
+    from screl.modeling import check_model_folder, check_weights, fingerprint
 
-    check_model_folder(config.model_name_or_path)
+    # a run can be planned before 140 GB are fetched
+    (check_model_folder if config.dry_run else check_weights)(config.model_name_or_path)
     recipe = {key: value for key, value in asdict(config).items() if key not in FREE_KEYS}
     return recipe | {
         "model_sha256": fingerprint(config.model_name_or_path),

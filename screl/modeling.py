@@ -45,7 +45,7 @@ disable_progress_bar()  # "Loading weights" and "Writing shards" would break up 
 
 
 def check_model_folder(name: str) -> None:
-    """UserError if ``name`` is a local folder that no model can be loaded from.
+    """UserError if ``name`` is a local folder without a model's config.
 
     A name that is no local path is left to the hub.
     """
@@ -62,7 +62,13 @@ def check_model_folder(name: str) -> None:
             else "give a folder in Hugging Face layout"
         )
         raise UserError(f"{name}: has no config.json; {remedy}")
-    if not any(path for pattern in WEIGHTS for path in folder.glob(pattern)):
+
+
+def check_weights(name: str) -> None:
+    """UserError if ``name`` is a local folder that no model can be loaded from."""
+    check_model_folder(name)
+    folder = Path(name)
+    if folder.exists() and not any(True for pattern in WEIGHTS for _ in folder.glob(pattern)):
         raise UserError(
             f"{name}: has a config.json but no weights ({' or '.join(WEIGHTS)}); "
             "copy or download them again"
@@ -100,7 +106,7 @@ def load_model(name: str, dtype: torch.dtype | str, attention: str | None = None
     ``dtype`` may be "auto": as saved. ``attention`` names an implementation known to transformers,
     to which None leaves the choice.
     """
-    check_model_folder(name)
+    check_weights(name)
     model, loading = _load(
         AutoModelForCausalLM.from_pretrained,
         name,

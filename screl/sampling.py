@@ -13,6 +13,7 @@ from screl.files import UserError, file_sha256
 from screl.intake import Intake
 from screl.manifest import is_store, questions_sha256, read_manifest
 from screl.modeling import (
+    check_weights,
     fingerprint,
     load_tokenizer,
     longest_sequence,
@@ -62,6 +63,7 @@ def choose_engine(config: Any) -> EngineName:
 
 def make_manifest(config: Any, engine: EngineName, problems: Sequence[Problem]) -> dict[str, Any]:
     """What is said of the store of a SampleConfig: all that decides a sample, and how many."""
+    check_weights(config.model_name_or_path)
     drawing = ("temperature", "top_p", "top_k", "seed")
     return {
         "model_name_or_path": config.model_name_or_path,
