@@ -1,7 +1,7 @@
 """Speed of training, as ratios measured in one run: whole optimizer steps of 128 rows of GSM8K.
 
     python benchmarks/bench_train.py                                       # SmolLM2-135M on a CPU
-    python benchmarks/bench_train.py --random_billions 1.2 --n_rows 1280   # on a GPU
+    python benchmarks/bench_train.py --random_billions 1.2 --n_rows 1280 --trl_batch_size 8  # GPU
     python benchmarks/bench_train.py --ways ours --micro_batch_tokens 2048 # one way alone
 
 Ways (--ways, by default all of them), with the same rows, weights, AdamW, clipping and precision:
@@ -138,7 +138,7 @@ def parse_arguments() -> argparse.Namespace:
         "--precision", choices=["bf16", "fp32"], help="default: the faster for the published way"
     )
     parser.add_argument("--micro_batch_tokens", type=int, default=TrainConfig.micro_batch_tokens)
-    parser.add_argument("--trl_batch_size", type=int, default=8)
+    parser.add_argument("--trl_batch_size", type=int, default=1, help="1 is TRL's best on a CPU")
     parser.add_argument("--peak_tflops", type=float, help="of this machine, for the MFU")
     parser.add_argument("--turns", type=int, default=3)
     return parser.parse_args()

@@ -55,10 +55,10 @@ class DeepSpeedEngine:
         # zero3 makes the frequencies of the rotary embedding bf16, which places tokens wrongly
         put_buffers(exact, self.packed.model, device)
 
-    def losses(self, batch: Batch) -> torch.Tensor:
-        """(targets,) losses of a batch on this process's device."""
-        losses: torch.Tensor = self.engine(batch)
-        return losses
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """That of a batch on this process's device."""
+        loss: torch.Tensor = self.engine(batch)
+        return loss
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
         """Add the gradients of ``loss``; those of all processes are summed after the ``last``."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from screl.model_shape import Shape, n_weights
 
-HEAD_TOKENS = 1024  # packed_model's; importing it would import torch
+HEAD_TOKENS = 1024  # head_loss's; importing it would import torch
 DEEPSPEED = Path(__file__).parent.parent / "configs/deepspeed"
 # DeepSpeed's defaults for what the files in that folder leave out, in numbers.
 REDUCE_BUCKET = 500_000_000
@@ -55,6 +55,7 @@ class Run:
     targets: int  # with loss, of these
     gradient_checkpointing: bool
     micro_batches: int = 2  # of a step; gradients wait in memory from the second on
+    squares: int = 0  # sum of tokens^2 over the examples of a micro-batch, at most
     on_cpu: bool = False
     liger: bool = False  # whether Liger's kernels are used (screl/liger.py)
 
@@ -73,29 +74,37 @@ class Run:
 
         A norm keeps its input in float32, and the normed input and its output in the width; with
         Liger, input and output only. Attention keeps queries, keys, values and its output, and 4
-        bytes a head; without the FlashAttention kernel its examples are also put end to end. The
-        MLP keeps gate, silu(gate), up and their product; Liger computes silu(gate) again.
+        bytes a head; without the FlashAttention kernel its examples are also put end to end, and
+        bf16 on a CPU keeps the probabilities. The MLP keeps gate, silu(gate), up and their product;
+        Liger computes silu(gate) again.
         """
         shape, width = self.shape, self.width
+        by_products = self.precision == "bf16" and self.on_cpu
         flash = self.precision == "bf16" and not self.on_cpu
         norm = (2 * width if self.liger else 4 + 2 * width) * shape.hidden_size
         attention = width * (2 * shape.query_width + 2 * shape.key_width)
         attention += 4 * shape.num_attention_heads + (0 if flash else width * shape.query_width)
+        probabilities = width * shape.num_attention_heads * self.squares if by_products else 0
         mlp = width * (3 if self.liger else 4) * shape.intermediate_size
-        return self.tokens * (2 * norm + attention + mlp)
+        return self.tokens * (2 * norm + attention + mlp) + probabilities
 
     @property
     def activations(self) -> float:
-        """What all layers and the last norm keep; with checkpointing the input of every layer."""
+        """What all layers and the last norm keep; with checkpointing the input of every layer.
+
+        Of the targets, the hidden states and their gradients.
+        """
         hidden = self.tokens * self.shape.hidden_size
         each = self.width * hidden if self.gradient_checkpointing else self.layer_activations
-        last = (4 + self.width) * hidden + self.width * self.targets * self.shape.hidden_size
+        last = (4 + self.width) * hidden + 2 * self.width * self.targets * self.shape.hidden_size
         return self.shape.num_hidden_layers * each + last
 
     @property
     def logits(self) -> float:
-        """Of one part of the targets: float32 log-probabilities, their gradient, the logits'."""
-        return 12 * self.shape.vocab_size * min(self.targets, HEAD_TOKENS)
+        """Of one chunk of the targets: logits and log-probabilities in float32, and what the
+        logits are made from if that is bf16."""
+        width = 10 if self.precision == "bf16" else 8
+        return width * self.shape.vocab_size * min(self.targets, HEAD_TOKENS)
 
     @property
     def head_gradient(self) -> float:
@@ -121,13 +130,14 @@ def predict(
     gradient_checkpointing: bool,
     *,
     micro_batches: int = 2,
+    squares: int = 0,
     on_cpu: bool = False,
     liger: bool = False,
 ) -> Memory:
     """The worst moment of a process; what the arguments mean, see ``Run``."""
     run = Run(
         shape, sharding, world_size, precision, tokens, targets, gradient_checkpointing,
-        micro_batches, on_cpu, liger,
+        micro_batches, squares, on_cpu, liger,
     )  # fmt: skip
     return worst(run)
 
@@ -178,7 +188,7 @@ def torch_moments(run: Run) -> Iterator[Memory]:
     yield Memory(
         "logits",
         masters + copies,
-        waiting + (run.head_gradient if run.targets > HEAD_TOKENS else 0),
+        waiting + run.head_gradient,
         adam,
         run.activations,
         run.logits,
@@ -217,8 +227,7 @@ def zero2_moments(run: Run) -> Iterator[Memory]:
     waiting = gradients if run.micro_batches > 1 else 0
     if run.on_cpu:
         yield Memory("loading", weights=4 * total + 4 * total / parts)
-    several = run.head_gradient if run.targets > HEAD_TOKENS else 0
-    yield Memory("logits", weights, waiting + several, adam, run.activations, run.logits)
+    yield Memory("logits", weights, waiting + run.head_gradient, adam, run.activations, run.logits)
     # Two buckets (overlap_comm) are there from the first gradient to the last.
     buckets = 2 * width * bucket
     yield Memory(
@@ -254,7 +263,8 @@ def zero3_moments(run: Run) -> Iterator[Memory]:
     if run.on_cpu:
         yield Memory("loading", weights, gradients + 4 * total / parts, other=width * bucket)
     yield Memory(
-        "logits", weights + gathered, gradients, adam, run.activations, run.logits,
+        "logits", weights + gathered, gradients + run.head_gradient, adam, run.activations,
+        run.logits,
         other=width * bucket,
     )  # fmt: skip
     yield Memory(

@@ -2,33 +2,35 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from screl.files import UserError
+from screl.head_loss import head_loss
 from screl.modeling import Model
 from screl.sft_data import Example
 
 ATTENTION = "packed"  # the name under which transformers finds packed_attention
-HEAD_TOKENS = 1024  # whose logits are in memory at once: 131 MB at 32,000 words in float32
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples end to end; ``targets`` are the tokens that carry loss, in their order."""
+    """Examples end to end; ``targets`` are the tokens that carry loss, in their order.
+
+    ``weights`` says what each of these counts in the loss.
+    """
 
     input_ids: torch.Tensor  # (1, tokens)
     position_ids: torch.Tensor  # (1, tokens), from 0 in every example
     starts: torch.Tensor  # (examples + 1,) int32: where each example starts, and the end
     predicting: torch.Tensor  # (targets,) positions of the tokens in front of the targets
     targets: torch.Tensor  # (targets,)
+    weights: torch.Tensor  # (targets,) float32
     longest: int  # tokens of the longest example
 
     def to(self, device: torch.device) -> "Batch":
@@ -37,8 +39,8 @@ class Batch:
         return Batch(longest=self.longest, **tensors)
 
 
-def pack(examples: Sequence[Example]) -> Batch:
-    """Lay ``examples`` end to end."""
+def pack(examples: Sequence[Example], weights: Sequence[float] | None = None) -> Batch:
+    """Lay ``examples`` end to end; a response token of each counts its weight, else 1."""
     lengths = [len(example) for example in examples]
     starts = np.concatenate([[0], np.cumsum(lengths)])
     predicting = [
@@ -51,6 +53,9 @@ def pack(examples: Sequence[Example]) -> Batch:
         starts=torch.from_numpy(starts.astype(np.int32)),
         predicting=tensor(predicting),
         targets=tensor([example.input_ids[example.n_prompt :] for example in examples]),
+        weights=torch.tensor(weights or [1.0] * len(examples)).repeat_interleave(
+            torch.tensor([example.n_targets for example in examples])
+        ),
         longest=max(lengths),
     )
 
@@ -61,14 +66,16 @@ def tensor(parts: Sequence[np.ndarray]) -> torch.Tensor:
 
 
 class PackedLM(nn.Module):
-    """Gives the loss of every response token; the logits of the others are never made."""
+    """Gives the loss of the response tokens; the logits of the others are never made."""
 
     def __init__(self, model: Model) -> None:
+        """UserError for a model whose head does more than multiply by a matrix."""
         super().__init__()
+        refuse_unknown_head(model)
         self.model = model
 
     def forward(self, batch: Batch, logits: bool = False) -> torch.Tensor:
-        """Return (targets,) negative log-likelihoods in nats, float32; or, for a few targets, the
+        """Return the batch's loss, a float32 sum of nats; or, for a few targets, the
         (targets, vocabulary) logits."""
         hidden = self.model.base_model(
             input_ids=batch.input_ids,
@@ -81,17 +88,7 @@ class PackedLM(nn.Module):
         if logits:
             whole: torch.Tensor = head(hidden)
             return whole
-        if len(hidden) <= HEAD_TOKENS:
-            return token_losses(head, hidden, batch.targets)
-        parts = zip(hidden.split(HEAD_TOKENS), batch.targets.split(HEAD_TOKENS), strict=True)
-        return torch.cat(
-            [checkpoint(token_losses, head, *part, use_reentrant=False) for part in parts]
-        )
-
-
-def token_losses(head: nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of each target, from the hidden state in front of it; (targets,) float32."""
-    return functional.cross_entropy(head(hidden).float(), targets, reduction="none")
+        return head_loss(hidden, head.weight, batch.targets, batch.weights)
 
 
 def packed_attention(
@@ -114,14 +111,30 @@ def packed_attention(
     else:
         lengths = starts.diff().tolist()
         parts = zip(*(x.split(lengths, dim=2) for x in (query, key, value)), strict=True)
-        attend = partial(
-            functional.scaled_dot_product_attention,
-            is_causal=True,
-            scale=scaling,
-            enable_gqa=query.shape[1] != key.shape[1],
-        )
-        out = torch.cat([attend(q, k, v) for q, k, v in parts], dim=2).transpose(1, 2)
+        attend = bf16_attention if query.dtype is torch.bfloat16 else exact_attention
+        out = torch.cat([attend(q, k, v, scaling) for q, k, v in parts], dim=2).transpose(1, 2)
     return out, None
+
+
+def exact_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None
+) -> torch.Tensor:
+    """Causal attention of one example."""
+    return functional.scaled_dot_product_attention(
+        query, key, value, is_causal=True, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
+    )
+
+
+def bf16_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None
+) -> torch.Tensor:
+    """The same by matrix products: on CPUs torch's kernel takes three times as long in bf16."""
+    _, n_heads, length, width = query.shape
+    n_shared = n_heads // key.shape[1]  # query heads of a key head, one below the other
+    future = query.new_full((length, length), -torch.inf).triu(1).repeat(n_shared, 1)
+    stacked = query.reshape(-1, n_shared * length, width)
+    scores = torch.baddbmm(future, stacked, key[0].mT, alpha=scale or width**-0.5)
+    return torch.bmm(scores.softmax(dim=-1), value[0]).view(query.shape)
 
 
 def flash_attention(
@@ -155,6 +168,15 @@ def refuse_unknown_attention(others: dict[str, Any], longest: int) -> None:
     for kind in ("softcap", "s_aux", "position_bias"):
         if others.get(kind) is not None:
             raise UserError(f"this model's attention uses {kind}, which training does not support")
+
+
+def refuse_unknown_head(model: Model) -> None:
+    """UserError for what would silently be left out of the logits here."""
+    for kind in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
+        if getattr(model.config, kind, None) not in (None, 1):
+            raise UserError(f"this model's head uses {kind}, which training does not support")
+    if model.get_output_embeddings().bias is not None:
+        raise UserError("this model's head has a bias, which training does not support")
 
 
 AttentionInterface.register(ATTENTION, packed_attention)

@@ -35,14 +35,15 @@ class Plan:
     accumulation: list[int]  # micro-batches of a rank, for every step
     balance: float  # mean over steps of the mean over the most tokens of a rank
     most_targets: int  # with loss, in a micro-batch
+    most_squares: int  # sum of tokens^2 over a micro-batch's examples
 
 
 def make_plan(config: "TrainConfig", data: "TrainingData", n_processes: int, most: int) -> Plan:
     """Divide all steps, or ``most`` evenly spread ones; UserError if one cannot be."""
     n_steps = len(data.steps)
     chosen = sorted({at * n_steps // most for at in range(most)}) if n_steps > most else None
-    plan = Plan(n_steps, [], [], [], [], [], 1.0, 1)
-    balances, targets = [], [1]
+    plan = Plan(n_steps, [], [], [], [], [], 1.0, 1, 1)
+    balances, targets, squares = [], [1], [1]
     for step in chosen or range(n_steps):
         examples = [data.examples[row] for row in data.steps[step]]
         lengths = [len(example) for example in examples]
@@ -56,7 +57,10 @@ def make_plan(config: "TrainConfig", data: "TrainingData", n_processes: int, mos
         plan.accumulation.append(len(divided[0]))
         balances.append(mean(by_rank) / max(by_rank))
         targets.extend(sum(examples[at].n_targets for at in part) for part in parts)
-    return replace(plan, balance=mean(balances), most_targets=max(targets))
+        squares.extend(sum(lengths[at] ** 2 for at in part) for part in parts)
+    return replace(
+        plan, balance=mean(balances), most_targets=max(targets), most_squares=max(squares)
+    )
 
 
 def run_of(
@@ -65,7 +69,8 @@ def run_of(
     """What decides the memory of a process; ``on_cpu`` and ``liger`` are those of ``Run``."""
     return Run(
         shape, config.sharding, n_processes, config.precision, max(plan.micro_batches),
-        plan.most_targets, config.gradient_checkpointing, max(plan.accumulation), **device,
+        plan.most_targets, config.gradient_checkpointing, max(plan.accumulation),
+        plan.most_squares, **device,
     )  # fmt: skip
 
 

@@ -48,10 +48,10 @@ class TorchEngine:
             parameter_groups(self.packed), fused=True, **optimizer_settings
         )
 
-    def losses(self, batch: Batch) -> torch.Tensor:
-        """(targets,) losses of a batch on this process's device."""
-        losses: torch.Tensor = self.packed(batch)
-        return losses
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """That of a batch on this process's device."""
+        loss: torch.Tensor = self.packed(batch)
+        return loss
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
         """Add the gradients of ``loss``; those of all processes are summed."""
@@ -124,7 +124,9 @@ def shard_model(packed: PackedLM, sharding: str, precision: str, device: torch.d
         mesh = init_device_mesh(device.type, (world_size, 1), mesh_dim_names=("copy", "part"))
     bf16 = precision == "bf16"
     policy = MixedPrecisionPolicy(
-        param_dtype=torch.bfloat16 if bf16 else None, reduce_dtype=torch.float32
+        param_dtype=torch.bfloat16 if bf16 else None,
+        reduce_dtype=torch.float32,
+        cast_forward_inputs=False,  # it would round the weights in the loss
     )
     model = packed.model
     for module in model.modules():

@@ -165,11 +165,8 @@ def add_gradients(
     parts = []
     for number, positions in enumerate(plan):
         chosen = positions or [0]  # a process without work runs any example, at no weight
-        weight = torch.tensor([weights[at] if positions else 0.0 for at in chosen])
-        repeats = torch.tensor([n_targets[at] for at in chosen])
-        batch = pack([examples[at] for at in chosen]).to(engine.device)
-        losses = engine.losses(batch)
-        loss = (losses * weight.repeat_interleave(repeats).to(engine.device)).sum()
+        counts = [weights[at] if positions else 0.0 for at in chosen]
+        loss = engine.loss(pack([examples[at] for at in chosen], counts).to(engine.device))
         engine.backward(loss, last=number == len(plan) - 1)
         parts.append((loss.detach(), positions))
     return parts

@@ -12,8 +12,8 @@ from tests.test_config import SCRIPTS
 # sympy and math_verify take half a second, scipy a fifth: imported by the function that needs them.
 HEAVY = {"torch", "transformers", "vllm", "ray", "deepspeed", "math_verify", "sympy", "scipy"}
 IMPORT_TORCH = {
-    "deepspeed_engine", "engine_hf", "final_checkpoint", "liger", "modeling", "packed_model",
-    "slot_cache", "torch_engine", "training",
+    "deepspeed_engine", "engine_hf", "final_checkpoint", "head_loss", "liger", "modeling",
+    "packed_model", "slot_cache", "torch_engine", "training",
 }  # fmt: skip
 USE_TORCH = IMPORT_TORCH | {
     "doctor", "doctor_checks", "engine_vllm", "sampling", "sampling_preview", "sft_data",

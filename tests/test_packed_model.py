@@ -8,9 +8,16 @@ import torch
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from screl import packed_model
 from screl.files import UserError
-from screl.packed_model import ATTENTION, Batch, PackedLM, pack, packed_attention
+from screl.packed_model import (
+    ATTENTION,
+    Batch,
+    PackedLM,
+    bf16_attention,
+    exact_attention,
+    pack,
+    packed_attention,
+)
 from screl.sft_data import Example
 
 
@@ -64,6 +71,12 @@ def packed(model: LlamaForCausalLM) -> PackedLM:
     return PackedLM(copy)
 
 
+def losses(ours: PackedLM, examples: list[Example]) -> torch.Tensor:
+    """Of every target, by the same forward pass."""
+    batch = pack(examples)
+    return functional.cross_entropy(ours(batch, logits=True), batch.targets, reduction="none")
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("n_key_heads", [1, 2, 4])
 def test_losses_and_gradients_are_those_of_padded_examples(
@@ -73,34 +86,20 @@ def test_losses_and_gradients_are_those_of_padded_examples(
     ours = packed(model)
     if checkpointing:
         ours.model.train().gradient_checkpointing_enable({"use_reentrant": False})
-    expected, found = padded_losses(model, EXAMPLES), ours(pack(EXAMPLES))
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    expected.mean().backward()
-    found.mean().backward()
+    expected = padded_losses(model, EXAMPLES)
+    torch.testing.assert_close(losses(ours, EXAMPLES), expected, rtol=1e-5, atol=1e-5)
+    weights = [0.5, 2.0, 0.0, 1.0]
+    n_targets = torch.tensor([example.n_targets for example in EXAMPLES])
+    total = (expected * torch.tensor(weights).repeat_interleave(n_targets)).sum()
+    loss = ours(pack(EXAMPLES, weights))
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, total, rtol=1e-5, atol=1e-5)
+    (total / 3).backward()
+    (loss / 3).backward()
     gradients = {name: weight.grad for name, weight in model.named_parameters()}
     for name, weight in ours.model.named_parameters():
         difference = (weight.grad - gradients[name]).norm() / gradients[name].norm()
         assert difference < 1e-5, name
-
-
-def test_the_head_in_parts_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = packed(make_model())
-    together = ours(pack(EXAMPLES))
-    together.sum().backward()
-    expected = {name: weight.grad.clone() for name, weight in ours.named_parameters()}
-    ours.zero_grad()
-    monkeypatch.setattr(packed_model, "HEAD_TOKENS", 7)
-    widest = []
-    hook = ours.model.lm_head.register_forward_hook(lambda *parts: widest.append(parts[2].shape[0]))
-    in_parts = ours(pack(EXAMPLES))
-    in_parts.sum().backward()
-    hook.remove()
-    torch.testing.assert_close(in_parts, together)
-    assert max(widest) == 7
-    assert sum(widest) == 2 * len(together)  # once forward, once again backward: never kept
-    for name, weight in ours.named_parameters():
-        torch.testing.assert_close(weight.grad, expected[name])
 
 
 def test_no_token_sees_another_example() -> None:
@@ -108,12 +107,12 @@ def test_no_token_sees_another_example() -> None:
     ours = packed(make_model())
     n = EXAMPLES[1].n_targets
     others = make_examples((30, 10), (7, 3), seed=2)
-    first = ours(pack([EXAMPLES[0], EXAMPLES[1], EXAMPLES[2]]))
+    first = losses(ours, [EXAMPLES[0], EXAMPLES[1], EXAMPLES[2]])
     start = EXAMPLES[0].n_targets
-    second = ours(pack([others[0], EXAMPLES[1], others[1]]))
+    second = losses(ours, [others[0], EXAMPLES[1], others[1]])
     assert torch.equal(first[start : start + n], second[start : start + n])
     assert not torch.equal(first[:start], second[:start])
-    alone = ours(pack([EXAMPLES[1]]))
+    alone = losses(ours, [EXAMPLES[1]])
     torch.testing.assert_close(alone, first[start : start + n])
 
 
@@ -123,21 +122,24 @@ def test_no_gradient_flows_between_examples() -> None:
     hook = ours.model.model.embed_tokens.register_forward_hook(
         lambda *parts: embedded.append(parts[2].detach().requires_grad_()) or embedded[0]
     )
-    losses = ours(pack(EXAMPLES))
+    loss = ours(pack(EXAMPLES, [0.0, 1.0, 0.0, 0.0]))
     hook.remove()
     a, b = EXAMPLES[0], EXAMPLES[1]
-    losses[a.n_targets : a.n_targets + b.n_targets].sum().backward()
+    loss.backward()
     touched = embedded[0].grad[0].abs().sum(dim=1).nonzero()[:, 0].tolist()
     assert touched == [*range(len(a), len(a) + len(b) - 1)]  # its last token predicts nothing
 
 
 def test_a_batch_says_where_examples_and_targets_are() -> None:
-    batch = pack([Example(np.array([5, 6, 2]), 1), Example(np.array([7, 8, 9, 2]), 3)])
+    examples = [Example(np.array([5, 6, 2]), 1), Example(np.array([7, 8, 9, 2]), 3)]
+    batch = pack(examples, [0.5, 0.25])
     assert batch.input_ids.tolist() == [[5, 6, 2, 7, 8, 9, 2]]
     assert batch.position_ids.tolist() == [[0, 1, 2, 0, 1, 2, 3]]
     assert batch.starts.tolist() == [0, 3, 7]
     assert batch.predicting.tolist() == [0, 1, 5]
     assert batch.targets.tolist() == [6, 2, 2]
+    assert batch.weights.tolist() == [0.5, 0.5, 0.25]
+    assert pack(examples).weights.tolist() == [1, 1, 1]
     assert batch.longest == 4
     assert isinstance(batch.to(torch.device("cpu")), Batch)
 
@@ -145,6 +147,33 @@ def test_a_batch_says_where_examples_and_targets_are() -> None:
 def test_eos_carries_loss_also_where_it_is_the_pad_token() -> None:
     """No token is special: what carries loss is a matter of position."""
     assert pack([Example(np.array([2, 2, 6, 2]), 2)]).targets.tolist() == [6, 2]
+
+
+@pytest.mark.parametrize("n_key_heads", [1, 2, 4])
+def test_bf16_attention_is_the_exact_one_rounded(n_key_heads: int) -> None:
+    torch.manual_seed(0)
+    shapes = [(1, heads, 60, 16) for heads in (4, n_key_heads, n_key_heads)]
+    exact = [torch.randn(shape, dtype=torch.bfloat16).float().requires_grad_() for shape in shapes]
+    rounded = [part.detach().bfloat16().requires_grad_() for part in exact]
+    expected, found = exact_attention(*exact, 0.3), bf16_attention(*rounded, 0.3)
+    torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
+    by = torch.randn(expected.shape)
+    expected.backward(by)
+    found.backward(by.bfloat16())
+    for one, other in zip(exact, rounded, strict=True):
+        assert (other.grad.float() - one.grad).norm() < 0.01 * one.grad.norm()
+    torch.testing.assert_close(bf16_attention(*rounded, None), bf16_attention(*rounded, 0.25))
+
+
+@pytest.mark.parametrize("kind", ["final_logit_softcapping", "logit_scale", "bias"])
+def test_heads_that_do_more_are_refused(kind: str) -> None:
+    model = make_model()
+    if kind == "bias":
+        model.lm_head.bias = torch.nn.Parameter(torch.zeros(96))
+    else:
+        setattr(model.config, kind, 0.5)
+    with pytest.raises(UserError, match=f"head (uses|has a) {kind}, which training does not"):
+        PackedLM(model)
 
 
 def test_kinds_of_attention_that_would_be_left_out_are_refused() -> None:

@@ -64,12 +64,14 @@ def test_plan_is_that_of_training() -> None:
     assert sum(plan.examples) == 7 * 32
     assert sum(plan.ranks) == sum(plan.micro_batches) == sum(plan.steps)
     assert max(plan.micro_batches) <= 1500
-    assert plan.most_targets == max(
-        sum(data.examples[step[at]].n_targets for at in part)
+    parts = [
+        [data.examples[step[at]] for at in part]
         for step, ranks in zip(data.steps, expected, strict=True)
         for rank in ranks
         for part in rank
-    )
+    ]
+    assert plan.most_targets == max(sum(one.n_targets for one in part) for part in parts)
+    assert plan.most_squares == max(sum(len(one) ** 2 for one in part) for part in parts)
 
 
 def test_balance_by_hand() -> None:
