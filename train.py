@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from screl.config import option, parse_config, run_main, show_config
 from screl.files import UserError, file_sha256, locked, read_json_object, write_json
+from screl.model_folder import check_model_folder, check_weights, fingerprint
 from screl.problems import Problem, load_problems
 from screl.processes import end_processes, is_main_process, say, start_processes, world_size
 from screl.run_info import PeakWatch, refuse_another_run, write_run_info
@@ -138,8 +139,6 @@ def processes_planned(config: TrainConfig) -> int:
 
 def run_identity(config: TrainConfig) -> dict[str, Any]:
     """What decides the outcome of a run: the recipe, the base model and the data."""
-    from screl.modeling import check_model_folder, check_weights, fingerprint
-
     # a run can be planned before 140 GB are fetched
     (check_model_folder if config.dry_run else check_weights)(config.model_name_or_path)
     recipe = {key: value for key, value in asdict(config).items() if key not in FREE_KEYS}

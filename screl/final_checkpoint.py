@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from screl.files import UserError
+from screl.model_folder import move_into_place
 from screl.modeling import (
     Model,
     Tokenizer,
@@ -17,7 +18,6 @@ from screl.modeling import (
     load_model,
     load_tokenizer,
     make_coherent,
-    move_into_place,
     pad_id,
     prompt_ids,
 )

@@ -1,17 +1,11 @@
 """Load a checkpoint and its tokenizer, and the tokenizer rules, in one place for every model."""
 
-import hashlib
-import os
 import sys
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -20,10 +14,10 @@ from transformers import (
     LlamaTokenizer,
 )
 from transformers.integrations import is_deepspeed_zero3_enabled
-from transformers.utils import cached_file
 from transformers.utils.logging import disable_progress_bar
 
 from screl.files import UserError
+from screl.model_folder import check_model_folder, check_weights, load_explained
 from screl.model_shape import Shape, read_shape
 from screl.tokenizer_files import (
     is_sentencepiece_llama,
@@ -32,47 +26,10 @@ from screl.tokenizer_files import (
     wants_bos,
 )
 
-WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-# What else decides what a checkpoint says. Not every *.json: results may lie in its folder too.
-SETTINGS = (
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-    "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
-)  # fmt: skip
 Tokenizer = Any  # transformers' PreTrainedTokenizerBase, which is untyped
 Model = Any
 
 disable_progress_bar()  # "Loading weights" and "Writing shards" would break up our own bars
-
-
-def check_model_folder(name: str) -> None:
-    """UserError if ``name`` is a local folder without a model's config.
-
-    A name that is no local path is left to the hub.
-    """
-    folder = Path(name)
-    if not folder.exists():
-        if name.startswith((".", "/", "~")) or name.count("/") != 1:
-            raise UserError(f"{name}: no such model folder, nor is this a hub id such as org/model")
-        return
-    if not (folder / "config.json").is_file():
-        unfinished = any(folder.glob("checkpoint-*"))
-        remedy = (
-            "its training has not finished: run the same train.py command again"
-            if unfinished
-            else "give a folder in Hugging Face layout"
-        )
-        raise UserError(f"{name}: has no config.json; {remedy}")
-
-
-def check_weights(name: str) -> None:
-    """UserError if ``name`` is a local folder that no model can be loaded from."""
-    check_model_folder(name)
-    folder = Path(name)
-    if folder.exists() and not any(True for pattern in WEIGHTS for _ in folder.glob(pattern)):
-        raise UserError(
-            f"{name}: has a config.json but no weights ({' or '.join(WEIGHTS)}); "
-            "copy or download them again"
-        )
 
 
 def load_tokenizer(name: str) -> Tokenizer:
@@ -82,20 +39,20 @@ def load_tokenizer(name: str) -> Tokenizer:
     vocabulary.
     """
     check_model_folder(name)
-    config = _load(AutoConfig.from_pretrained, name).get_text_config()
+    config = load_explained(AutoConfig.from_pretrained, name).get_text_config()
     settings = tokenizer_settings(name)
     refuse_empty_tokens(name, settings)
     alone = is_sentencepiece_llama(name, settings, config.model_type)
     loader = (LlamaTokenizer if alone else AutoTokenizer).from_pretrained
     bos = wants_bos(settings, alone)
     options = {} if bos is None else {"add_bos_token": bos}
-    tokenizer = _load(loader, name, **options)
+    tokenizer = load_explained(loader, name, **options)
     if tokenizer.eos_token_id is None:
         raise UserError(f"{name}: its tokenizer has no eos_token; set one in tokenizer_config.json")
     if (tokenizer.pad_token_id or 0) >= config.vocab_size:
         # The published [PAD] is in no vocabulary: version 4 took it for <unk>, 5 would add it
         # behind the last embedding. It does not if another one is named.
-        tokenizer = _load(loader, name, **options, pad_token=tokenizer.eos_token)
+        tokenizer = load_explained(loader, name, **options, pad_token=tokenizer.eos_token)
         tokenizer.pad_token = None
     return tokenizer
 
@@ -107,7 +64,7 @@ def load_model(name: str, dtype: torch.dtype | str, attention: str | None = None
     to which None leaves the choice.
     """
     check_weights(name)
-    model, loading = _load(
+    model, loading = load_explained(
         AutoModelForCausalLM.from_pretrained,
         name,
         dtype=dtype,
@@ -124,7 +81,7 @@ def load_model(name: str, dtype: torch.dtype | str, attention: str | None = None
 
 def empty_model(name: str, attention: str) -> Model:
     """The same model without memory for its weights, which are on the meta device."""
-    config = _load(AutoConfig.from_pretrained, name)
+    config = load_explained(AutoConfig.from_pretrained, name)
     with init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
     model.tie_weights()
@@ -188,17 +145,17 @@ def load_generation_config(name: str) -> GenerationConfig:
     try:
         return GenerationConfig.from_pretrained(name)
     except OSError:
-        return GenerationConfig.from_model_config(_load(AutoConfig.from_pretrained, name))
+        return GenerationConfig.from_model_config(load_explained(AutoConfig.from_pretrained, name))
 
 
 def load_shape(name: str) -> Shape:
     """How large the model is, by its config."""
-    return read_shape(_load(AutoConfig.from_pretrained, name))
+    return read_shape(load_explained(AutoConfig.from_pretrained, name))
 
 
 def longest_sequence(name: str) -> int:
     """Tokens that the model has positions for."""
-    config = _load(AutoConfig.from_pretrained, name)
+    config = load_explained(AutoConfig.from_pretrained, name)
     return int(getattr(config, "max_position_embeddings", sys.maxsize))
 
 
@@ -220,30 +177,6 @@ def decode_completion(tokenizer: Tokenizer, prompt: list[int], ids: list[int]) -
     return text[len(before) :]
 
 
-def fingerprint(name: str) -> str:
-    """A hash of a local checkpoint's config, tokenizer and weights; of a hub id, its commit.
-
-    Of each weight file it reads the size, the header and 64 KiB at 64 even distances, so that
-    140 GB take a second; a training step changes practically every weight, hence all of these.
-    """
-    folder = Path(name)
-    if not folder.exists():
-        config = Path(_load(cached_file, name, filename="config.json"))
-        return f"hub:{name}@{config.parent.name}"  # of .../snapshots/COMMIT/config.json
-    digest = hashlib.sha256()
-    for path in (folder / name for name in SETTINGS):
-        if path.is_file():
-            digest.update(path.name.encode() + path.read_bytes())
-    for path in sorted(path for pattern in WEIGHTS for path in folder.glob(pattern)):
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}".encode())
-        with open(path, "rb") as file:
-            for part in range(64):
-                file.seek(size * part // 64)
-                digest.update(file.read(1 << 16))
-    return digest.hexdigest()
-
-
 def make_coherent(model: Model, tokenizer: Tokenizer) -> None:
     """Let config and generation config name the special tokens that the tokenizer has."""
     ends = eos_ids(model.generation_config, tokenizer)
@@ -251,27 +184,3 @@ def make_coherent(model: Model, tokenizer: Tokenizer) -> None:
         config.bos_token_id = tokenizer.bos_token_id
         config.eos_token_id = ends if len(ends) > 1 else ends[0]
         config.pad_token_id = pad_id(tokenizer)
-
-
-def move_into_place(temporary: Path, folder: Path) -> None:
-    """Move a finished checkpoint up into ``folder``: ``config.json``, without which nothing loads,
-    last."""
-    files = sorted(temporary.iterdir(), key=lambda path: path.name == "config.json")
-    for path in files:
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-        path.chmod(files[-1].stat().st_mode)  # safetensors makes its files private to the user
-        os.replace(path, folder / path.name)
-    temporary.rmdir()
-
-
-def _load(loader: Callable[..., Any], name: str, **settings: Any) -> Any:
-    """``loader(name)`` with its many-line errors made one line."""
-    try:
-        return loader(name, **settings)
-    # RuntimeError: weights of other shapes; UnpicklingError: a .bin that is none
-    except (OSError, ValueError, RuntimeError, UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{name}: cannot be loaded: {reason}") from None
-    except SafetensorError as error:
-        raise UserError(f"{name}: damaged weights ({error}); copy or train them again") from None

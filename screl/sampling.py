@@ -12,9 +12,8 @@ from screl.crews import Group, OwnProcess, Processes, core_groups, device_groups
 from screl.files import UserError, file_sha256
 from screl.intake import Intake
 from screl.manifest import is_store, questions_sha256, read_manifest
+from screl.model_folder import check_weights, fingerprint
 from screl.modeling import (
-    check_weights,
-    fingerprint,
     load_tokenizer,
     longest_sequence,
     prompt_ids,

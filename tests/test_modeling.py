@@ -1,4 +1,4 @@
-"""Checkpoints: bad ones are refused in one line; saving is whole or nothing; embeddings grow."""
+"""Checkpoints: bad ones are refused in one line; special tokens; embeddings grow."""
 
 import json
 import shutil
@@ -11,13 +11,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from screl.files import UserError
 from screl.modeling import (
-    check_model_folder,
     eos_ids,
-    fingerprint,
     fit_vocabulary,
     load_model,
     load_tokenizer,
-    move_into_place,
     pad_id,
     vocabulary_size,
 )
@@ -32,17 +29,6 @@ def test_a_folder_without_weights_is_refused(copy: Path) -> None:
     (copy / "model.safetensors").unlink()
     with pytest.raises(UserError, match="no weights"):
         load_model(str(copy), torch.float32)
-
-
-def test_a_missing_or_unfinished_folder_is_refused(copy: Path) -> None:
-    with pytest.raises(UserError, match="no such model folder"):
-        check_model_folder(str(copy / "none"))
-    (copy / "config.json").unlink()
-    with pytest.raises(UserError, match=r"no config\.json; give a folder"):
-        check_model_folder(str(copy))
-    (copy / "checkpoint-5").mkdir()
-    with pytest.raises(UserError, match="its training has not finished"):
-        check_model_folder(str(copy))
 
 
 def test_torn_weights_are_refused(copy: Path) -> None:
@@ -96,49 +82,6 @@ def test_every_configured_eos_ends_a_completion(copy: Path) -> None:
     assert eos_ids(model.generation_config, tokenizer) == [tokenizer.eos_token_id, 7, 9]
     model.generation_config.eos_token_id = None
     assert eos_ids(model.generation_config, tokenizer) == [tokenizer.eos_token_id]
-
-
-def test_the_fingerprint_sees_weights_and_tokenizer_but_not_the_path(
-    tiny_model: Path, copy: Path
-) -> None:
-    before = fingerprint(str(tiny_model))
-    (copy / "metrics.json").write_text("[]")
-    assert fingerprint(str(copy)) == before
-    settings = (copy / "tokenizer_config.json").read_text()
-    (copy / "tokenizer_config.json").write_text(settings + "\n")
-    changed = fingerprint(str(copy))
-    assert changed != before
-    model = load_model(str(copy), torch.float32)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight += 1e-3
-    model.save_pretrained(copy)
-    assert fingerprint(str(copy)) not in (before, changed)
-
-
-def test_a_checkpoint_is_moved_into_place_so_that_it_loads_when_it_is_whole(
-    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = fingerprint(str(copy))
-    folder = tmp_path / "saved"
-    folder.mkdir()
-    temporary = copy.rename(folder / "saving")
-
-    def fail(source: Path, target: Path) -> None:
-        if target.name == "config.json":
-            raise OSError("disk full")
-        source.rename(target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("os.replace", fail)
-        with pytest.raises(OSError, match="disk full"):
-            move_into_place(temporary, folder)
-    with pytest.raises(UserError, match=r"no config\.json"):
-        check_model_folder(str(folder))
-    move_into_place(temporary, folder)
-    assert fingerprint(str(folder)) == before
-    assert not temporary.exists()
-    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # all as readable
 
 
 def small_model(rows: int, tied: bool) -> LlamaForCausalLM:
