@@ -11,23 +11,16 @@ checkpoint when the same command is given again; a finished one is left as it is
 
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from screl.config import option, parse_config, run_main, show_config
-from screl.files import UserError, file_sha256, locked, read_json_object, write_json
-from screl.model_folder import check_model_folder, check_weights, fingerprint
+from screl.files import UserError, locked, write_json
 from screl.problems import Problem, load_problems
 from screl.processes import end_processes, is_main_process, say, start_processes, world_size
-from screl.run_info import PeakWatch, refuse_another_run, write_run_info
-
-# What does not change the result of a run, so that it may differ when the run is continued.
-FREE_KEYS = {
-    "model_name_or_path", "data_path", "output_dir", "micro_batch_tokens", "save_steps",
-    "save_total_limit", "gradient_checkpointing", "dry_run", "world_size", "gpu_memory_gib",
-    "gpu_tflops",
-}  # fmt: skip
+from screl.run_info import PeakWatch, write_run_info
+from screl.training_start import check, is_finished, processes_planned, run_identity
 
 IN_USE = (
     "another train.py writes there; wait for its end, or end all its processes (workers can "
@@ -59,7 +52,7 @@ class TrainConfig:
     )
     loss_group_size: int = option("examples of a group of --loss_norm paper", 4)
     precision: Literal["bf16", "fp32"] = option(
-        "arithmetic; master weights and optimizer are float32 in both", "bf16"
+        "arithmetic (fp32 is TF32 on a GPU); master weights and optimizer are float32", "bf16"
     )
     sharding: Literal["none", "ddp", "fsdp", "zero2", "zero3", "zero3_offload"] = option(
         "what processes divide among them; of one process fsdp is none", "fsdp"
@@ -110,55 +103,6 @@ def main() -> None:
         train(config, problems, identity, started)
 
 
-def check(config: TrainConfig) -> None:
-    """UserError for numbers that cannot be meant."""
-    if not 0 < config.num_train_epochs < 10_000:
-        raise UserError("--num_train_epochs must be above 0 and below 10,000")
-    for name in ("global_batch_size", "micro_batch_tokens", "max_length", "loss_group_size",
-                 "save_total_limit", "world_size"):  # fmt: skip
-        if (getattr(config, name) or 1) < 1 or getattr(config, name) == 0:
-            raise UserError(f"--{name} must be at least 1")
-    if not (0 < config.learning_rate < 10 and 0 <= config.warmup_ratio <= 1):
-        raise UserError("--learning_rate must be in (0, 10) and --warmup_ratio in [0, 1]")
-    if min(config.save_steps, config.seed, config.max_grad_norm) < 0:
-        raise UserError("--save_steps, --seed and --max_grad_norm must be at least 0")
-    if min(config.gpu_memory_gib or 1, config.gpu_tflops or 1) < 0:
-        raise UserError("--gpu_memory_gib and --gpu_tflops must be above 0")
-    n_processes = processes_planned(config)
-    if config.sharding == "none" and n_processes > 1:
-        raise UserError(
-            f"--sharding none is for one process, not {n_processes}; ddp copies all to each, fsdp, "
-            "zero2 and zero3 divide it among them"
-        )
-
-
-def processes_planned(config: TrainConfig) -> int:
-    """Those of a rehearsal, else those that were started."""
-    return config.world_size if config.dry_run and config.world_size else world_size()
-
-
-def run_identity(config: TrainConfig) -> dict[str, Any]:
-    """What decides the outcome of a run: the recipe, the base model and the data."""
-    # a run can be planned before 140 GB are fetched
-    (check_model_folder if config.dry_run else check_weights)(config.model_name_or_path)
-    recipe = {key: value for key, value in asdict(config).items() if key not in FREE_KEYS}
-    return recipe | {
-        "model_sha256": fingerprint(config.model_name_or_path),
-        "data_sha256": file_sha256(config.data_path),
-    }
-
-
-def is_finished(output_dir: Path, identity: dict[str, Any]) -> bool:
-    """Whether this very run is done; UserError if the folder holds another one."""
-    path = output_dir / "training.json"
-    if path.exists():
-        refuse_another_run(output_dir, read_json_object(path), identity)
-        return (output_dir / "run.json").exists()
-    if (output_dir / "config.json").exists():
-        raise UserError(f"{output_dir}: holds another model; give another --output_dir")
-    return False
-
-
 def rehearse(config: TrainConfig, problems: list[Problem], identity: dict[str, Any]) -> None:
     """Print the config, the first row and what the run would need; UserError if it will not fit."""
     from screl import rehearsal
@@ -169,7 +113,7 @@ def rehearse(config: TrainConfig, problems: list[Problem], identity: dict[str, A
     from screl.training_data import prepare
 
     print(show_config(config))
-    tokenizer, data = prepare(config, problems, identity)
+    tokenizer, data = prepare(config, problems, identity, processes_planned(config))
     by_id = {problem.problem_id: problem for problem in problems}
     print(describe_example(tokenizer, by_id[data.problem_ids[0]], data.examples[0]))
     shape, n_processes = load_shape(config.model_name_or_path), processes_planned(config)
@@ -186,17 +130,23 @@ def train(
     """Tokenize, fine-tune and save."""
     from screl.checkpoints import bytes_to_write, check_disk, full_disk_explained, remove_old
     from screl.final_checkpoint import save_and_verify
+    from screl.model_shape import n_weights
+    from screl.modeling import load_shape
     from screl.training import fine_tune, make_engine, predict
     from screl.training_data import prepare
 
-    tokenizer, data = prepare(config, problems, identity)
-    say(f"{len(data.steps)} steps of {config.global_batch_size} rows on {world_size()} processes")
+    tokenizer, data = prepare(config, problems, identity, world_size())
+    shape, n_steps = load_shape(config.model_name_or_path), len(data.steps)
+    if is_main_process():  # which has made the folder
+        check_disk(config.output_dir, bytes_to_write(config, n_weights(shape), n_steps))
+    say(f"{n_steps} steps of {config.global_batch_size} rows on {world_size()} processes")
     device = start_processes()
-    if is_main_process():
-        write_json(config.output_dir / "training.json", identity)
+    if device.type == "cuda":
+        warn_of_misfit(config, data)
     watch = PeakWatch()
     engine = make_engine(config, tokenizer, device)
-    check_disk(config.output_dir, bytes_to_write(config, engine.n_weights()))
+    if is_main_process():
+        write_json(config.output_dir / "training.json", identity)
     log = fine_tune(config, engine, data)
     measured, predicted = watch.end(), predict(config, data, device)
     say(f"peak memory {measured / 2**20:,.0f} MiB, {predicted / 2**20:,.0f} predicted")
@@ -214,6 +164,21 @@ def train(
         finish(config, started, log, counts)
         remove_old(config.output_dir, keep=0)  # 12 bytes a weight
     end_processes()
+
+
+def warn_of_misfit(config: TrainConfig, data: Any) -> None:
+    """Say what --dry_run would refuse: the prediction may be wrong, and the run will show it."""
+    from screl.modeling import load_shape
+    from screl.remedies import refuse_misfit
+    from screl.run_info import gpu
+
+    try:
+        refuse_misfit(
+            config, load_shape(config.model_name_or_path), data, world_size(),
+            config.gpu_memory_gib or gpu()[0],
+        )  # fmt: skip
+    except UserError as error:
+        say(f"warning: {error}")
 
 
 def finish(config: TrainConfig, started: float, log: Any, counts: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ for a GPU that is known here, else that of a matrix product measured at the star
 import argparse
 import importlib.util
 import json
+import logging
 import multiprocessing
 import shutil
 import statistics
@@ -272,12 +273,14 @@ def train_with_trl(job: Job) -> Measured:
     """SFTTrainer, from the beginning of its first step to the end of its last."""
     import torch
     from datasets import Dataset
-    from transformers import TrainerCallback
+    from transformers import PrinterCallback, TrainerCallback
     from transformers.utils import is_flash_attn_2_available
     from trl import SFTTrainer
 
     from screl.modeling import load_model, load_tokenizer
     from screl.sft_data import tokenize_example
+
+    logging.disable(logging.WARNING)  # accelerate loads DeepSpeed, which misses a GPU on stdout
 
     class Clock(TrainerCallback):
         def on_train_begin(self, *_: Any, **__: Any) -> None:
@@ -303,6 +306,7 @@ def train_with_trl(job: Job) -> Measured:
                 model, trl_settings(job, data, folder), train_dataset=data,
                 processing_class=tokenizer, optimizers=(optimizer, None), callbacks=[clock],
             )  # fmt: skip
+            trainer.remove_callback(PrinterCallback)
             trainer.train()
     assert sum(map(len, trainer.train_dataset["input_ids"])) == sum(map(len, examples))
     return measured(sum(map(len, examples)), clock.ended - clock.started)

@@ -80,18 +80,21 @@ def remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def bytes_to_write(config: "TrainConfig", n_weights: int) -> int:
+def bytes_to_write(config: "TrainConfig", n_weights: int, n_steps: int) -> int:
     """Disk a run needs: the weights, and checkpoints of float32 weights and Adam's moments.
 
     An old checkpoint is removed when the new one is whole, so there is one more for a while.
     """
-    n_checkpoints = config.save_total_limit + 1 if config.save_steps else 0
+    written = -(-n_steps // config.save_steps) if config.save_steps else 0
+    n_checkpoints = min(written, config.save_total_limit + 1)
     return n_weights * ((2 if config.save_precision == "bf16" else 4) + 12 * n_checkpoints)
 
 
 def check_disk(folder: Path, n_bytes: int) -> None:
-    """UserError if there is less room than ``n_bytes`` where ``folder`` is."""
-    free = shutil.disk_usage(folder).free
+    """UserError if there is less room than ``n_bytes`` where ``folder`` is, what the run has
+    written there before counted as room."""
+    written = sum(path.stat().st_size for path in folder.glob("checkpoint-*/**/*"))
+    free = shutil.disk_usage(folder).free + written
     if free < n_bytes:
         raise UserError(
             f"{folder}: {free / 1e6:,.0f} MB are free and the run writes up to "

@@ -54,7 +54,7 @@ def run_main(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        sys.exit(_one_line(error))
+        sys.exit(1 if _said_by_another() else _one_line(error))
     except BrokenPipeError:  # "| head": the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the last flush
         sys.exit(1)
@@ -70,6 +70,13 @@ def run_main(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; run the same command again to go on\n")
         sys.exit(130)
+
+
+def _said_by_another() -> bool:
+    """Whether this is not the first of several processes, and they do not know of each other yet:
+    what one of them refuses, all do."""
+    connected = "torch" in sys.modules and sys.modules["torch"].distributed.is_initialized()
+    return os.environ.get("RANK", "0") != "0" and not connected
 
 
 def show_config(config: Any) -> str:

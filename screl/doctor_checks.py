@@ -7,6 +7,7 @@ from typing import Any
 from transformers import GenerationConfig
 
 from screl.files import UserError
+from screl.model_folder import check_weights
 from screl.modeling import Model, Tokenizer, eos_ids, pad_id, prompt_ids, vocabulary_size
 from screl.problems import Problem
 from screl.prompts import build_prompt
@@ -144,6 +145,10 @@ def id_mismatches(found: Findings, kind: str) -> Iterator[str]:
 def notes(found: Findings) -> Iterator[str]:
     """What is odd and harmless here, or only worth knowing."""
     tokenizer = found.tokenizer
+    try:
+        check_weights(found.name)
+    except UserError as error:
+        yield f"only a run can be planned: {error}"
     if found.prefix and tokenizer.bos_token_id == tokenizer.eos_token_id:
         yield (
             f"the BOS is the EOS {tokenizer.bos_token!r}, as in the published 7B and 13B "

@@ -120,28 +120,6 @@ class Run:
         return work + self.gradient_checkpointing * self.layer_activations
 
 
-def predict(
-    shape: Shape,
-    sharding: str,
-    world_size: int,
-    precision: str,
-    tokens: int,
-    targets: int,
-    gradient_checkpointing: bool,
-    *,
-    micro_batches: int = 2,
-    squares: int = 0,
-    on_cpu: bool = False,
-    liger: bool = False,
-) -> Memory:
-    """The worst moment of a process; what the arguments mean, see ``Run``."""
-    run = Run(
-        shape, sharding, world_size, precision, tokens, targets, gradient_checkpointing,
-        micro_batches, squares, on_cpu, liger,
-    )  # fmt: skip
-    return worst(run)
-
-
 def worst(run: Run) -> Memory:
     """The moment at which a process needs most."""
     return max(moments(run), key=lambda memory: memory.total)

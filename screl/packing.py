@@ -21,16 +21,7 @@ def plan_step(lengths: Sequence[int], world_size: int, max_tokens: int) -> list[
     in step; none has more than ``max_tokens``. One may be empty where there are few examples.
     UserError if an example is longer than that, or there are fewer examples than processes.
     """
-    if max(lengths) > max_tokens:
-        raise UserError(
-            f"a row has {max(lengths)} tokens and --micro_batch_tokens is {max_tokens}; "
-            f"raise it to {max(lengths)} or more, or lower --max_length"
-        )
-    if len(lengths) < world_size:
-        raise UserError(
-            f"{len(lengths)} examples a step cannot be divided among {world_size} processes; "
-            f"start 1 to {len(lengths)} processes, or raise --global_batch_size"
-        )
+    check_plan(max(lengths), len(lengths), world_size, max_tokens)
     n_micro = -(-sum(lengths) // (world_size * max_tokens))
     while True:
         packed = balance(lengths, n_micro * world_size)
@@ -40,6 +31,20 @@ def plan_step(lengths: Sequence[int], world_size: int, max_tokens: int) -> list[
         n_micro += 1
     # Heaviest first and dealt around: those that run at the same time are about equally long.
     return [[positions for _, positions in packed[rank::world_size]] for rank in range(world_size)]
+
+
+def check_plan(longest: int, n_examples: int, world_size: int, max_tokens: int) -> None:
+    """UserError where no plan is possible for a step of ``n_examples``."""
+    if longest > max_tokens:
+        raise UserError(
+            f"a row has {longest} tokens and --micro_batch_tokens is {max_tokens}; "
+            f"raise it to {longest} or more, or lower --max_length"
+        )
+    if n_examples < world_size:
+        raise UserError(
+            f"{n_examples} examples a step cannot be divided among {world_size} processes; "
+            f"start 1 to {n_examples} processes, or raise --global_batch_size"
+        )
 
 
 def balance(lengths: Sequence[int], n_parts: int) -> list[tuple[int, MicroBatch]]:

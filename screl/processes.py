@@ -4,8 +4,9 @@ import os
 import sys
 from datetime import timedelta
 
-# The first process alone saves and checks 70 billion weights while the others wait for it.
-PATIENCE = timedelta(hours=4)
+# The first process alone reads, saves and checks 70 billion weights while the others wait for it;
+# a machine that hangs is noticed no sooner.
+PATIENCE = timedelta(hours=1)
 
 
 def rank() -> int:

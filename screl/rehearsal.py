@@ -4,7 +4,6 @@ The steps are divided by the same ``plan_step`` as in training, and the memory i
 for the largest micro-batch of any process.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
@@ -100,7 +99,7 @@ def rehearse(
         ("micro-batches", f"{span(plan.accumulation)} a rank and step"),
         ("balance", f"{plan.balance:.1%}: mean over most tokens of a rank"),
         *held_rows(config, shape, n_processes),
-        *memory_rows(run_of(config, shape, plan, n_processes), memory_gib),
+        *memory_rows(run_of(config, shape, plan, n_processes), memory_gib, config.save_precision),
         *time_rows(config, shape, data, n_processes, plan, tflops),
         ("learning rate", schedule(config, plan.n_steps)),
     ]
@@ -138,7 +137,7 @@ def held_rows(config: "TrainConfig", shape: Shape, n_processes: int) -> list[tup
     return rows
 
 
-def memory_rows(run: Run, memory_gib: float) -> list[tuple[str, str]]:
+def memory_rows(run: Run, memory_gib: float, save_precision: str) -> list[tuple[str, str]]:
     """The predicted memory at every moment by its terms, in GiB."""
     every = moments(run)
     highest = worst(run).total / GIB
@@ -151,6 +150,8 @@ def memory_rows(run: Run, memory_gib: float) -> list[tuple[str, str]]:
         whose = "every" if run.sharding.startswith("zero") else "the first"
         when = "" if run.sharding == "zero3_offload" else " while the model is read"
         rows.append(("  of the host", f"{host:.2f} for {whose} process{when}"))
+    saved = (2 if save_precision == "bf16" else 4) * run.n_weights / GIB
+    rows.append(("  of the host", f"{saved:.2f} for the first process while the model is saved"))
     return rows
 
 
@@ -200,15 +201,18 @@ def time_rows(
         ("", f"assumed: {UTILISATION:.0%} of the {tflops:g} bf16 TFLOPS of a GPU{slower}"),
     ]
     if sent:
-        rows.append(("", f"and a network that brings {sent / 1e9:,.1f} GB to each within a step"))
+        rate = f"{sent / 1e9:,.1f} GB a step, {sent / 1e9 / each:,.1f} GB/s"
+        rows.append(("", f"and a network that brings each process {rate}"))
+    if config.sharding == "zero3_offload":
+        rows.append(("", "it takes longer: Adam runs on the host's CPUs"))
     return rows
 
 
 def schedule(config: "TrainConfig", n_steps: int) -> str:
     """Learning rates at the beginning, the peak and the end."""
-    from screl.training import learning_rate  # which imports torch
+    from screl.training import learning_rate, warmup_steps  # which imports torch
 
-    warm_up = min(math.ceil(config.warmup_ratio * n_steps), n_steps - 1)
+    warm_up = warmup_steps(config, n_steps)
     first, peak, last = (learning_rate(config, at, n_steps) for at in (0, warm_up, n_steps - 1))
     return (
         f"{first:.3g} at first, {peak:.3g} after {warm_up} steps of warm-up, {last:.3g} in the last"

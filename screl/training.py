@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException  # which is no Exception
 
 from screl.checkpoints import (
     full_disk_explained,
@@ -35,13 +36,17 @@ if TYPE_CHECKING:
 
     Engine = TorchEngine | DeepSpeedEngine
 
+MOST_NAMED = 16  # problems in an error
+
+
+def warmup_steps(config: "TrainConfig", n_steps: int) -> int:
+    """Steps before the peak; a run of one has none, which would leave it nothing."""
+    return min(math.ceil(config.warmup_ratio * n_steps), n_steps - 1)
+
 
 def learning_rate(config: "TrainConfig", step: int, n_steps: int) -> float:
-    """Of step ``step``, from 0: warm-up from 0, then the decay; transformers' schedules.
-
-    A run of one step has no warm-up, which would leave it nothing.
-    """
-    n_warmup = min(math.ceil(config.warmup_ratio * n_steps), n_steps - 1)
+    """Of step ``step``, from 0: warm-up from 0, then the decay; transformers' schedules."""
+    n_warmup = warmup_steps(config, n_steps)
     if step < n_warmup:
         return config.learning_rate * step / n_warmup
     progress = (step - n_warmup) / (n_steps - n_warmup)
@@ -96,9 +101,8 @@ def predict(config: "TrainConfig", data: TrainingData, device: torch.device) -> 
 def fine_tune(config: "TrainConfig", engine: "Engine", data: TrainingData) -> TrainingLog:
     """Train from the last checkpoint in ``output_dir``, or from the start, to the end."""
     folder, n_steps = config.output_dir, len(data.steps)
-    checkpoint = last_checkpoint(folder)
+    checkpoint = agreed_checkpoint(folder)
     state = read_state(checkpoint) if checkpoint else {"step": 0}
-    dist.barrier()  # no process may look for checkpoints when another already writes
     if checkpoint:
         load(engine, checkpoint)
     log = TrainingLog(folder, n_steps, state)
@@ -117,10 +121,23 @@ def fine_tune(config: "TrainConfig", engine: "Engine", data: TrainingData) -> Tr
                 "tokens_per_second": round(n_tokens / (log.seconds() - log.seconds_before), 1),
             }
         )
-        if config.save_steps and (step + 1) % config.save_steps == 0 and step + 1 < n_steps:
+        # The last one too: should saving the model fail, nothing has to be trained again.
+        if config.save_steps and ((step + 1) % config.save_steps == 0 or step + 1 == n_steps):
             save_state(config, engine, folder, step + 1, log)
     log.close()
     return log
+
+
+def agreed_checkpoint(folder: Path) -> Path | None:
+    """The last one that the main process sees; UserError on a process that does not see it."""
+    found = [last_checkpoint(folder)]
+    dist.broadcast_object_list(found, src=0, device=torch.device("cpu"))
+    if found[0] and not found[0].exists():
+        raise UserError(
+            f"{found[0]}: not to be seen from every machine; --output_dir must be a folder that "
+            "all of them share"
+        )
+    return found[0]
 
 
 def run_step(
@@ -183,10 +200,11 @@ def not_finite(
 
 
 def stopped(what: str, ids: Sequence[ProblemId]) -> UserError:
-    """The error that ends a sick run."""
+    """The error that ends a sick run; ``ids`` are the problems that it may be due to."""
+    named = ", ".join(map(repr, ids[:MOST_NAMED])) + " ..." * (len(ids) > MOST_NAMED)
     return UserError(
         f"{what}; the weights were not saved. Lower --learning_rate, or look at the rows with "
-        f"problem_id {', '.join(map(repr, ids))}"
+        f"problem_id {named}"
     )
 
 
@@ -204,9 +222,11 @@ def load(engine: "Engine", checkpoint: Path) -> None:
     """UserError if a checkpoint cannot be read by these processes."""
     try:
         engine.load(checkpoint)
-    except Exception as error:
+    except (Exception, CheckpointException) as error:
         reason = " ".join(str(error).split())[:300]
+        fewer = isinstance(engine, TorchEngine)
+        how = "" if fewer else "start as many processes as wrote it; "
         raise UserError(
-            f"{checkpoint}: cannot be resumed from ({reason}); start as many processes with the "
-            "same --sharding as wrote it, or remove it to begin again"
+            f"{checkpoint}: cannot be resumed from ({reason}); {how}if it is damaged, remove it "
+            "to go on from the one before, or from the beginning"
         ) from error

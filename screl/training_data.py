@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from screl.files import UserError
 from screl.modeling import Tokenizer, load_tokenizer
+from screl.packing import check_plan
 from screl.problems import Problem, ProblemId
 from screl.processes import say
 from screl.sft_data import Example, cache_key, tokenize_examples, training_order
@@ -36,21 +37,41 @@ class TrainingData:
 
 
 def prepare(
-    config: "TrainConfig", problems: Sequence[Problem], identity: dict[str, Any]
+    config: "TrainConfig", problems: Sequence[Problem], identity: dict[str, Any], n_processes: int
 ) -> tuple[Tokenizer, TrainingData]:
-    """Return the tokenizer and the TrainingData: rows as tokens, and the rows of every step."""
+    """Return the tokenizer and the TrainingData: rows as tokens, and the rows of every step.
+
+    UserError if a row or the number of processes makes some step impossible.
+    """
     tokenizer = load_tokenizer(config.model_name_or_path)
     key = cache_key(identity["model_sha256"], identity["data_sha256"])
     every = tokenize_examples(tokenizer, problems, key)
     fitting = [row for row, example in enumerate(every) if len(example) <= config.max_length]
     report_rows(config, problems, [len(example) for example in every])
+    longest = max(len(every[row]) for row in fitting)
+    check_plan(longest, config.global_batch_size, n_processes, config.micro_batch_tokens)
     order = training_order(
         len(fitting), config.num_train_epochs, config.global_batch_size, config.seed
     )
+    report_epochs(config, len(fitting), len(order))
     data = TrainingData(
         [every[row] for row in fitting], [problems[row].problem_id for row in fitting], order
     )
     return tokenizer, data
+
+
+def report_epochs(config: "TrainConfig", n_rows: int, n_steps: int) -> None:
+    """Say so where full steps make more epochs than were asked for; UserError for no step."""
+    if not n_steps:
+        raise UserError(
+            f"--num_train_epochs {config.num_train_epochs} of {n_rows} rows is not one row"
+        )
+    epochs = n_steps * config.global_batch_size / n_rows
+    if epochs > 1.1 * config.num_train_epochs:
+        say(
+            f"warning: {n_steps} steps of {config.global_batch_size} rows are {epochs:.2f} epochs, "
+            f"not {config.num_train_epochs:g}; a smaller --global_batch_size comes closer"
+        )
 
 
 def report_rows(config: "TrainConfig", problems: Sequence[Problem], lengths: list[int]) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from screl.checkpoints import (
+    bytes_to_write,
+    check_disk,
     full_disk_explained,
     last_checkpoint,
     read_state,
@@ -13,6 +15,7 @@ from screl.checkpoints import (
     write_checkpoint,
 )
 from screl.files import UserError
+from train import TrainConfig
 
 
 def save(folder: Path) -> None:
@@ -67,6 +70,29 @@ def test_the_last_few_are_kept(tmp_path: Path) -> None:
     ]  # fmt: skip
     remove_old(tmp_path, keep=0)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-mine"]
+
+
+def test_disk_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the run has written before it was killed is room that it has."""
+    write(tmp_path, 5, lambda folder: (folder / "weights").write_bytes(bytes(3_000_000)))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
+    check_disk(tmp_path, 4_000_000)
+    with pytest.raises(UserError, match="4 MB are free and the run writes up to 5 MB"):
+        check_disk(tmp_path, 4_900_000)
+
+
+def test_bytes_to_write_by_hand() -> None:
+    def for_steps(n_steps: int, save_steps: int, **others: object) -> int:
+        config = TrainConfig("m", Path("d"), Path("o"), save_steps=save_steps, **others)  # type: ignore[arg-type]
+        return bytes_to_write(config, 1000, n_steps)
+
+    assert for_steps(176, 0) == 4 * 1000  # the model
+    assert for_steps(176, 0, save_precision="bf16") == 2 * 1000
+    assert for_steps(176, 200) == (4 + 12) * 1000  # and the end
+    assert for_steps(176, 100) == (4 + 2 * 12) * 1000  # one, and beside it the end
+    assert for_steps(176, 10) == (4 + 2 * 12) * 1000
+    assert for_steps(176, 10, save_total_limit=3) == (4 + 4 * 12) * 1000
 
 
 def test_only_a_full_disk_is_called_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

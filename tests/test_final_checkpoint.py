@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
+from screl import final_checkpoint
 from screl.files import UserError
 from screl.final_checkpoint import greedy_tokens, save_and_verify
 from screl.modeling import load_model, load_tokenizer, prompt_ids
@@ -82,9 +83,9 @@ def in_other_precision(weights: dict[str, torch.Tensor]) -> None:
         weights[name] = weight.bfloat16()
 
 
-def exchange_two(weights: dict[str, torch.Tensor]) -> None:
-    """Norms alone do not see that rows are in another order; the completion does."""
-    weights["lm_head.weight"] = weights["lm_head.weight"].flip(0)
+def negate_one(weights: dict[str, torch.Tensor]) -> None:
+    """A norm does not see it; the completion does."""
+    weights["lm_head.weight"] *= -1
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def exchange_two(weights: dict[str, torch.Tensor]) -> None:
         (lose_one, r"1 weights are missing"),
         (zero_one, r"up_proj\.weight has norm 0\.0, trained"),
         (in_other_precision, r"is torch\.(bfloat16|float32)"),
-        (exchange_two, r"has norm|its greedy completion"),
+        (negate_one, r"its greedy completion"),
     ],
 )
 def test_a_bad_save_is_caught_and_nothing_is_put_in_place(
@@ -115,6 +116,30 @@ def test_a_bad_save_is_caught_and_nothing_is_put_in_place(
     with pytest.raises(UserError, match=message):
         save_and_verify(engine, tokenizer, tmp_path, "fp32", "fp32")
     assert not (tmp_path / "config.json").exists()
+
+
+def test_another_arithmetic_is_no_other_model(
+    engine: Engine, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where two tokens are about as probable, another device may choose the other."""
+    real = final_checkpoint.greedy_tokens
+
+    def choose_second(packed: PackedLM, prompt: list[int], device: torch.device) -> list[int]:
+        first = real(packed, prompt, device)
+        with torch.no_grad():
+            head = packed.model.get_output_embeddings().weight
+            second = (first[0] + 1) % len(head)
+            head[second] = head[first[0]] * (1 - share)
+        return [second]
+
+    monkeypatch.setattr(final_checkpoint, "greedy_tokens", choose_second)
+    monkeypatch.setattr(final_checkpoint, "gather", lambda engine, dtype: kept)
+    kept = dict(engine.weights())  # in the memory of the model: choose_second changes both
+    share = 1 / 300
+    save_and_verify(engine, tokenizer, tmp_path, "fp32", "fp32")
+    share = 1 / 200
+    with pytest.raises(UserError, match="greedy completion"):
+        save_and_verify(engine, tokenizer, tmp_path, "fp32", "fp32")
 
 
 def test_special_tokens_that_disagree_are_caught(

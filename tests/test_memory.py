@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from screl import memory
-from screl.memory import HEAD_TOKENS, TERMS, Memory, Run, host_memory, moments, predict, worst
+from screl.memory import HEAD_TOKENS, TERMS, Memory, Run, host_memory, moments, worst
 from screl.model_shape import Shape, n_weights, read_shape
 from tests.conftest import MINI_MODEL, run_script
 
@@ -29,7 +29,7 @@ def llama(name: str) -> Shape:
 
 
 def total(shape: Shape, *arguments: object, **others: bool) -> float:
-    return predict(shape, *arguments, **others).total  # type: ignore[arg-type]
+    return worst(Run(shape, *arguments, **others)).total  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", LLAMAS)
@@ -340,12 +340,12 @@ def test_measured_runs_needed_what_is_predicted(run: tuple[Any, ...]) -> None:
     """Within 5 %: oneDNN's scratch and Python's objects are not counted."""
     model, sharding, n_processes, precision, tokens, length, saving, micro_batches, measured = run
     n_examples = tokens // length
-    predicted = predict(
+    run_as_planned = Run(
         TRAINED[model], sharding, n_processes, precision, tokens,
         n_examples * (length - length // 3), saving,
         micro_batches=micro_batches, squares=n_examples * length**2, on_cpu=True,
     )  # fmt: skip
-    assert 0.95 < predicted.total / 2**20 / measured < 1.03
+    assert 0.95 < worst(run_as_planned).total / 2**20 / measured < 1.03
 
 
 def test_reading_a_model_on_a_cpu_may_be_the_worst() -> None:
@@ -375,7 +375,7 @@ import torch
 import torch.distributed as dist
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from screl.memory import predict
+from screl.memory import Run, worst
 from screl.model_shape import read_shape
 from screl.processes import start_processes
 from screl.run_info import PeakWatch
@@ -407,10 +407,10 @@ engine = make_engine(settings, tokenizer, device)
 for step in range(2):
     run_step(settings, engine, data, step, 1e-5, SimpleNamespace(entries=[]))
 measured = watch.end()
-predicted = predict(
+predicted = worst(Run(
     read_shape(config), "none", 1, precision, int(tokens), 88 * rows, checkpointing,
     micro_batches=2, squares=rows * 128**2, on_cpu=True,
-)
+))
 print(predicted.moment, int(predicted.total), measured, sep=";")
 """
 

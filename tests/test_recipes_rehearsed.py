@@ -48,7 +48,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = []
     for number in range(N_ROWS):
         solution = "1" * min(int(90 + random.expovariate(1 / 100)), 440)
-        problem = Problem(number, "x" * random.randint(20, 60), solution, "1", 1)
+        problem = Problem(number, "x" * random.randint(20, 60), solution, 1)
         assert 100 < len(tokenize_example(tokenizer, problem)) <= 512
         row = {"query": problem.question, "response": solution}
         lines.append(json.dumps(row) + "\n")
@@ -124,16 +124,16 @@ def test_a_recipe_is_rehearsed(
 def test_fewer_gpus_than_it_needs(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Half of the published number: the refusal, after the plan, names what would fit."""
+    """A quarter of the published number: the refusal, after the plan, names what would fit."""
     model = write_model(tmp_path, "llama2_70b")
     words = words_of(
         "llama2_70b", data, tmp_path / "out", 3, "--model_name_or_path", model,
-        "--dry_run", "--world_size", 16, "--gpu_memory_gib", 80,
+        "--dry_run", "--world_size", 8, "--gpu_memory_gib", 80,
     )  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["train.py", *words])
-    with pytest.raises(UserError, match=r"of 80, .* would fit: .*--world_size 32"):
+    with pytest.raises(UserError, match=r"of 80, .* would fit: .*--world_size 16"):
         train.main()
-    assert "rehearsal of --world_size 16" in capsys.readouterr().out
+    assert "rehearsal of --world_size 8" in capsys.readouterr().out
 
 
 def test_more_ranks_than_examples(

@@ -144,7 +144,10 @@ def test_70b_on_32_gpus_fits_as_configured(gsm8k: TrainingData) -> None:
     refuse_misfit(published, LLAMA2_70B, gsm8k, 32, 80)
     text = rehearse(published, LLAMA2_70B, gsm8k, 32, 80, 312)
     assert row(text, "steps") == "6 of 128 examples"
-    assert "2,155,520,256 weights in bf16" in text
+    assert row(text, "held a rank").startswith("2,155,520,256 weights, as many gradients")
+    assert "  of the host   256.96 for the first process while the model is read" in text
+    assert "  of the host   128.48 for the first process while the model is saved" in text
+    assert "and a network that brings each process " in text
 
 
 @pytest.mark.parametrize(

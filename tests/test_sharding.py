@@ -52,7 +52,7 @@ def options(model: Path, data: Path, output: Path, **changes: object) -> list[st
     settings = {
         "model_name_or_path": model, "data_path": data, "output_dir": output,
         "num_train_epochs": 3, "global_batch_size": 8, "micro_batch_tokens": 300,
-        "learning_rate": 1e-4, "precision": "fp32",
+        "learning_rate": 1e-4, "precision": "fp32", "weight_decay": 10,
     } | changes  # fmt: skip
     return [f"--{key}={value}" for key, value in settings.items()]
 
@@ -105,6 +105,17 @@ def test_losses_are_those_of_one_process(
     assert len(alone) == 9
     assert alone[-1] < alone[0] - 0.01
     assert sharded == pytest.approx(alone, abs=tolerance)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_weights_are_those_of_one_process(runs: Path, base: Path, mode: str) -> None:
+    """With a weight decay of 10, a fifth of what changes; norms have none."""
+    start, alone, sharded = (
+        load_file(folder / "model.safetensors")
+        for folder in (base, runs / "none.fp32", runs / f"{mode}.fp32")
+    )
+    for name, weight in alone.items():
+        assert (sharded[name] - weight).norm() < 0.01 * (weight - start[name]).norm(), name
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.nn import functional
 
 import train
+from screl import final_checkpoint, training
 from screl.files import UserError, locked
 from screl.modeling import load_model, load_tokenizer
 from screl.problems import load_problems
@@ -201,6 +202,100 @@ def test_a_finished_run_is_left_alone_and_another_is_refused(
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_a_finished_run_whose_weights_are_gone_is_not_called_finished(
+    trained: Path, tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = Path(shutil.copytree(trained, tmp_path / "m"))
+    (output / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"has a config\.json but no weights"):
+        run_here(monkeypatch, options(tiny_model, data, output))
+
+
+def test_what_failed_before_its_first_checkpoint_may_be_tried_otherwise(
+    trained: Path, tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "m"
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "run_step", fail)
+        with pytest.raises(KeyboardInterrupt):
+            run_here(monkeypatch, options(tiny_model, data, output, learning_rate=1))
+    assert (output / "training.json").exists()
+    run_here(monkeypatch, options(tiny_model, data, output))
+    assert losses(output) == losses(trained)
+
+
+def test_when_saving_fails_nothing_has_to_be_trained_again(
+    trained: Path, tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise UserError("not the trained one")
+
+    argv = options(tiny_model, data, tmp_path / "m")
+    with monkeypatch.context() as patch:
+        patch.setattr(final_checkpoint, "verify", fail)
+        with pytest.raises(UserError, match="not the trained one"):
+            run_here(monkeypatch, argv)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "run_step", fail)
+        run_here(monkeypatch, argv)
+    assert losses(tmp_path / "m") == losses(trained)
+    expected, found = (load_file(path / "model.safetensors") for path in (trained, tmp_path / "m"))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_damaged_checkpoint_ends_in_one_line(
+    tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise UserError("not the trained one")
+
+    argv = options(tiny_model, data, tmp_path / "m")
+    with monkeypatch.context() as patch:
+        patch.setattr(final_checkpoint, "verify", fail)
+        with pytest.raises(UserError):
+            run_here(monkeypatch, argv)
+    (part,) = (tmp_path / "m/checkpoint-9").glob("*.distcp")
+    part.write_bytes(part.read_bytes()[:5000])
+    with pytest.raises(UserError, match=r"checkpoint-9: cannot be resumed from \(.*; if it is dam"):
+        run_here(monkeypatch, argv)
+
+
+def test_a_row_that_fits_no_micro_batch_is_refused_before_the_first_step(
+    tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load_tokenizer(str(tiny_model))
+    lengths = [len(tokenize_example(tokenizer, problem)) for problem in load_problems(data)]
+    argv = options(tiny_model, data, tmp_path / "m", micro_batch_tokens=max(lengths) - 1)
+    with pytest.raises(UserError, match=f"a row has {max(lengths)} tokens"):
+        run_here(monkeypatch, argv)
+    assert not (tmp_path / "m/train_log.jsonl").exists()
+
+
+def test_full_steps_that_make_more_epochs_are_announced(
+    tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    argv = options(tiny_model, data, tmp_path / "m", dry_run=True, num_train_epochs=1)
+    run_here(monkeypatch, [*argv, "--global_batch_size=64"])
+    assert "warning: 1 steps of 64 rows are 2.91 epochs, not 1" in capsys.readouterr().err
+    run_here(monkeypatch, argv)
+    assert "epochs, not" not in capsys.readouterr().err
+
+
+def test_several_processes_say_once_what_all_of_them_refuse(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    for rank in ("0", "1"):
+        argv = options(tiny_model, tmp_path / "none", tmp_path / "m")
+        result = run_script("train.py", *argv, RANK=rank, WORLD_SIZE="2")
+        assert result.returncode == 1
+        assert result.stderr.count("error:") == (1 if rank == "0" else 0)
+
+
 def test_a_base_model_is_never_overwritten(
     tiny_model: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,7 +340,7 @@ def test_a_run_that_will_not_fit_on_the_disk_is_refused_first(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(UserError, match=r"0 MB are free and the run writes up to 2 MB"):
+    with pytest.raises(UserError, match=r"0 MB are free and the run writes up to 1 MB"):
         run_here(monkeypatch, options(tiny_model, data, tmp_path / "m"))
     assert not (tmp_path / "m" / "config.json").exists()
 
@@ -288,8 +383,14 @@ def test_a_disk_that_fills_up_costs_nothing_that_is_done(
         ({"save_total_limit": 0}, "--save_total_limit must be at least 1"),
         ({"learning_rate": "nan"}, "--learning_rate must be in"),
         ({"warmup_ratio": 2}, "--warmup_ratio in"),
-        ({"save_steps": -1}, "--save_steps, --seed"),
+        ({"save_steps": -1}, "--save_steps must be at least 0"),
         ({"max_grad_norm": -1}, "--max_grad_norm must be"),
+        ({"max_grad_norm": "nan"}, "--max_grad_norm must be"),
+        ({"weight_decay": -1}, "--weight_decay must be"),
+        ({"seed": 2**63}, "--seed must be at least 0, and a number of 64 bits"),
+        ({"gpu_memory_gib": 0}, "--gpu_memory_gib must be above 0"),
+        ({"gpu_tflops": "nan"}, "--gpu_tflops must be above 0"),
+        ({"num_train_epochs": 0.01}, "--num_train_epochs 0.01 of 22 rows is not one row"),
     ],
 )
 def test_numbers_that_cannot_be_meant(
