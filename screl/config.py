@@ -73,10 +73,10 @@ def run_main(main: Callable[[], None]) -> None:
 
 
 def _said_by_another() -> bool:
-    """Whether this is not the first of several processes, and they do not know of each other yet:
-    what one of them refuses, all do."""
+    """Whether this is not the first process of its machine, and they do not know of each other yet:
+    what one of a machine's refuses, all of them do."""
     connected = "torch" in sys.modules and sys.modules["torch"].distributed.is_initialized()
-    return os.environ.get("RANK", "0") != "0" and not connected
+    return os.environ.get("LOCAL_RANK", "0") != "0" and not connected
 
 
 def show_config(config: Any) -> str:
