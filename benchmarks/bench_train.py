@@ -44,18 +44,16 @@ from measure import ROOT
 
 sys.path.insert(0, str(ROOT))
 
+from screl.model_shape import read_shape
 from screl.problems import Problem, load_problems
 from screl.prompts import build_prompt
-from screl.run_info import peak_gpu_memory_mib, peak_memory_mib
+from screl.run_info import BF16_TFLOPS, peak_gpu_memory_mib, peak_memory_mib
 from train import TrainConfig
 
 BATCH_SIZE = 128
 PUBLISHED_MICRO_BATCH_SIZE = 4
 MAX_LENGTH = 512
 WARM_UP_ROWS = 8
-PEAK_TFLOPS = {  # of dense bf16 matrix products, from NVIDIA's data sheets
-    "H100 PCIe": 756, "H100": 989, "H200": 989, "A100": 312, "L40S": 362, "A10G": 70,
-}  # fmt: skip
 SHAPES = {  # billions of weights: hidden, intermediate, layers, heads, key-value heads, vocabulary
     1.2: (2048, 8192, 16, 32, 8, 128256),  # LLaMA-3.2-1B
     3.2: (3072, 8192, 28, 24, 8, 128256),  # LLaMA-3.2-3B
@@ -384,13 +382,9 @@ def write_random_model(folder: Path, tokenizer: str, billions: float) -> str:
 
 def flops_of(model: str, length: int, n_targets: int) -> float:
     """Of the forward and backward pass of one row; see the head of this file."""
-    config = SimpleNamespace(**json.loads((Path(model) / "config.json").read_text()))
-    hidden, layers, heads = config.hidden_size, config.num_hidden_layers, config.num_attention_heads
-    width = getattr(config, "head_dim", None) or hidden // heads
-    of_attention = 2 * hidden * width * (heads + config.num_key_value_heads)
-    weights = layers * (of_attention + 3 * hidden * config.intermediate_size)
-    products = weights * length + hidden * config.vocab_size * n_targets
-    return 6.0 * products + 6.0 * layers * heads * width * length**2
+    shape = read_shape(json.loads((Path(model) / "config.json").read_text()))
+    products = shape.num_hidden_layers * shape.layer_matrices * length + shape.embedding * n_targets
+    return 6.0 * (products + shape.num_hidden_layers * shape.query_width * length**2)
 
 
 def peak_tflops(precision: str) -> float:
@@ -399,7 +393,7 @@ def peak_tflops(precision: str) -> float:
 
     on_gpu = torch.cuda.is_available()
     name = torch.cuda.get_device_name() if on_gpu else ""
-    for part, peak in PEAK_TFLOPS.items():
+    for part, peak in BF16_TFLOPS.items():
         if part in name and precision == "bf16":
             return peak
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32

@@ -4,7 +4,6 @@ ZeRO-3 runs are known to have saved a few hundred KB of empty tensors and to hav
 success (DeepSpeed issue 3841).
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from screl.modeling import (
     prompt_ids,
 )
 from screl.packed_model import ATTENTION, PackedLM, pack
+from screl.parallel import n_processors
 from screl.processes import is_main_process
 from screl.prompts import build_prompt
 from screl.sft_data import Example
@@ -69,7 +69,7 @@ def save_and_verify(
 def all_cores() -> Iterator[None]:
     """While the other processes wait: torchrun gives each a single thread."""
     before = torch.get_num_threads()
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    torch.set_num_threads(n_processors())
     try:
         yield
     finally:

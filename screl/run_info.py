@@ -21,7 +21,9 @@ PACKAGES = (
 )  # fmt: skip
 A100_TFLOPS = 312
 # Without sparsity, from NVIDIA's data sheets; a name may contain a later one.
-BF16_TFLOPS = {"H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "L40S": 362, "A10": 125}
+BF16_TFLOPS = {
+    "H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "L40S": 362, "A10G": 70, "A10": 125,
+}  # fmt: skip
 PROC_STATUS = Path("/proc/self/status")
 
 

@@ -224,8 +224,8 @@ def load(engine: "Engine", checkpoint: Path) -> None:
         engine.load(checkpoint)
     except (Exception, CheckpointException) as error:
         reason = " ".join(str(error).split())[:300]
-        fewer = isinstance(engine, TorchEngine)
-        how = "" if fewer else "start as many processes as wrote it; "
+        any_number = isinstance(engine, TorchEngine)
+        how = "" if any_number else "start as many processes as wrote it; "
         raise UserError(
             f"{checkpoint}: cannot be resumed from ({reason}); {how}if it is damaged, remove it "
             "to go on from the one before, or from the beginning"

@@ -228,19 +228,25 @@ def test_what_failed_before_its_first_checkpoint_may_be_tried_otherwise(
     assert losses(output) == losses(trained)
 
 
+def train_but_do_not_save(monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> None:
+    """All steps; then the saved model is said not to be the trained one."""
+    with monkeypatch.context() as patch:
+        patch.setattr(final_checkpoint, "verify", refuse)
+        with pytest.raises(UserError, match="not the trained one"):
+            run_here(monkeypatch, argv)
+
+
+def refuse(*_: object) -> None:
+    raise UserError("not the trained one")
+
+
 def test_when_saving_fails_nothing_has_to_be_trained_again(
     trained: Path, tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
-        raise UserError("not the trained one")
-
     argv = options(tiny_model, data, tmp_path / "m")
+    train_but_do_not_save(monkeypatch, argv)
     with monkeypatch.context() as patch:
-        patch.setattr(final_checkpoint, "verify", fail)
-        with pytest.raises(UserError, match="not the trained one"):
-            run_here(monkeypatch, argv)
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "run_step", fail)
+        patch.setattr(training, "run_step", refuse)
         run_here(monkeypatch, argv)
     assert losses(tmp_path / "m") == losses(trained)
     expected, found = (load_file(path / "model.safetensors") for path in (trained, tmp_path / "m"))
@@ -250,14 +256,8 @@ def test_when_saving_fails_nothing_has_to_be_trained_again(
 def test_a_damaged_checkpoint_ends_in_one_line(
     tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
-        raise UserError("not the trained one")
-
     argv = options(tiny_model, data, tmp_path / "m")
-    with monkeypatch.context() as patch:
-        patch.setattr(final_checkpoint, "verify", fail)
-        with pytest.raises(UserError):
-            run_here(monkeypatch, argv)
+    train_but_do_not_save(monkeypatch, argv)
     (part,) = (tmp_path / "m/checkpoint-9").glob("*.distcp")
     part.write_bytes(part.read_bytes()[:5000])
     with pytest.raises(UserError, match=r"checkpoint-9: cannot be resumed from \(.*; if it is dam"):
