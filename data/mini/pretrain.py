@@ -1,17 +1,22 @@
 """Pre-train the miniature's base model on generated text: the tokenizer and a small LLaMA.
 
-    python data/mini/pretrain.py --output_dir data/mini/model
+    python data/mini/pretrain.py --output_dir OUT
+    python data/mini/pretrain.py --output_dir OUT --hidden_size 96 --steps 1000
 
 The text is bare equations and word problems solved in formats of its own, without ``<<...>>`` and
 ``####``. So the base model knows numbers and words but not the format that fine-tuning teaches.
-No pre-training problem shares its kind and numbers with the train or test set.
+No pre-training problem shares its kind and numbers with the train or test set. The loss that
+run.json names is that of text drawn with another seed, in nats a token. A killed run goes on from
+its last checkpoint when the same command is given again.
 """
 
-import argparse
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -24,10 +29,40 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # run as a script: make `import data.mini`, `import screl` work
 
 from data.mini.generate import Instance, draw_instances, shipped_sets  # noqa: E402
+from screl.config import option, parse_config, plain_config, run_main  # noqa: E402
+from screl.files import locked, read_json_object  # noqa: E402
+from screl.ledger import training_flops  # noqa: E402
+from screl.model_shape import read_shape  # noqa: E402
 from screl.prompts import ALPACA_NO_INPUT  # noqa: E402
+from screl.run_cost import (  # noqa: E402
+    PROCESSORS,
+    Cost,
+    Devices,
+    DeviceTime,
+    Stopwatch,
+    add_session,
+    cost_to_json,
+)
+from screl.run_info import refuse_another_run, write_run_info  # noqa: E402
 
 SEQUENCE_LENGTH = 256
 BATCH_SIZE = 16
+WARMUP_STEPS = 100
+SAVE_STEPS = 250
+N_HELD_OUT = 64  # batches of held-out text, 262,144 tokens
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Options of data/mini/pretrain.py."""
+
+    output_dir: Path = option("where the model, its tokenizer and run.json go")
+    steps: int = option("of 4,096 tokens each", 5000)
+    learning_rate: float = option("peak learning rate", 3e-3)
+    vocab_size: int = option("tokens of the vocabulary", 768)
+    hidden_size: int = option("width; a head is 32 wide", 128)
+    num_hidden_layers: int = option("depth", 4)
+    seed: int = option("of the text, the tokenizer and the first weights", 0)
 
 
 def terse_problem(instance: Instance, path: int) -> str:
@@ -62,7 +97,7 @@ def random_equation(random: Random) -> str:
     return f"{a}*{b}={a * b}" if random.random() < 0.5 else f"{b}*{a}={a * b}"
 
 
-def documents(seed: int) -> Iterator[str]:
+def documents(seed: int | str) -> Iterator[str]:
     """Endless pre-training text: one part problems to one part equations, eight to a line."""
     shipped = {instance.signature for part in shipped_sets(0).values() for instance in part}
     random = Random(f"pretrain {seed}")
@@ -115,89 +150,152 @@ def tokenizer_text(seed: int) -> Iterator[str]:
             yield instance.solution(path)
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[torch.Tensor]:
+def batches(tokenizer: PreTrainedTokenizerFast, seed: int | str) -> Iterator[torch.Tensor]:
     """Token ids (BATCH_SIZE, SEQUENCE_LENGTH): documents joined by BOS and EOS, cut evenly."""
     text = documents(seed)
+    size = BATCH_SIZE * SEQUENCE_LENGTH
     buffer: list[int] = []
     while True:
-        while len(buffer) < BATCH_SIZE * SEQUENCE_LENGTH:
+        while len(buffer) < size:
             for ids in tokenizer([next(text) for _ in range(256)]).input_ids:
                 buffer += [*ids, tokenizer.eos_token_id]
-        rows, buffer = (
-            buffer[: BATCH_SIZE * SEQUENCE_LENGTH],
-            buffer[BATCH_SIZE * SEQUENCE_LENGTH :],
-        )
+        rows, buffer = buffer[:size], buffer[size:]
         yield torch.tensor(rows).view(BATCH_SIZE, SEQUENCE_LENGTH)
 
 
-def make_model(
-    arguments: argparse.Namespace, tokenizer: PreTrainedTokenizerFast
-) -> LlamaForCausalLM:
+def make_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """A randomly initialised LLaMA in float32."""
-    torch.manual_seed(arguments.seed)
-    config = LlamaConfig(
+    torch.manual_seed(config.seed)
+    llama = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=arguments.hidden_size,
-        intermediate_size=arguments.hidden_size * 8 // 3 // 32 * 32,
-        num_hidden_layers=arguments.num_hidden_layers,
-        num_attention_heads=arguments.hidden_size // 32,
-        num_key_value_heads=max(1, arguments.hidden_size // 64),
+        hidden_size=config.hidden_size,
+        intermediate_size=config.hidden_size * 8 // 3 // 32 * 32,
+        num_hidden_layers=config.num_hidden_layers,
+        num_attention_heads=config.hidden_size // 32,
+        num_key_value_heads=max(1, config.hidden_size // 64),
         max_position_embeddings=1024,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    return LlamaForCausalLM(config)
+    return LlamaForCausalLM(llama)
 
 
 def pretrain(
-    model: LlamaForCausalLM, data: Iterator[torch.Tensor], steps: int, peak: float
-) -> None:
-    """AdamW with warm-up and cosine decay, in place; prints the loss now and then."""
+    model: LlamaForCausalLM, data: Iterator[torch.Tensor], config: PretrainConfig, watch: Stopwatch
+) -> DeviceTime:
+    """AdamW with warm-up and cosine decay, in place, from the last checkpoint if there is one.
+
+    Returns what all sessions have taken until now.
+    """
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=peak, betas=(0.9, 0.95), weight_decay=0.1, fused=True
+        model.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.1, fused=True
     )
-    warmup, started = 100, time.time()
+    devices = Devices("gpu", 1) if model.device.type == "cuda" else PROCESSORS
+    first, before = load_checkpoint(config.output_dir, model, optimizer, devices)
+    started, n_tokens = time.time(), 0
     model.train()
-    forward = torch.compile(model)  # 1.2 times as fast; needs a C++ compiler
-    for step in range(steps):
-        progress = max(0.0, (step - warmup) / max(1, steps - warmup))
-        rate = peak * min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * progress)))
+    for step, ids in enumerate(islice(data, first, config.steps), first):
         for group in optimizer.param_groups:
-            group["lr"] = rate
-        ids = next(data)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = forward(input_ids=ids, labels=ids).loss
+            group["lr"] = config.learning_rate * decay(step, config.steps)
+        loss = loss_of(model, ids.to(model.device)).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        if step % 100 == 0 or step == steps - 1:
-            speed = (step + 1) * ids.numel() / (time.time() - started)
-            print(
-                f"step {step} loss {loss.item():.4f} lr {rate:.2e} {speed:.0f} tokens/s", flush=True
-            )
+        n_tokens += ids.numel()
+        if (step + 1) % SAVE_STEPS == 0:
+            spent = add_session(before, watch.time_of(devices))
+            save_checkpoint(config.output_dir, model, optimizer, step + 1, spent)
+            speed = n_tokens / (time.time() - started)
+            print(f"step {step + 1} loss {loss.item():.4f} {speed:.0f} tokens/s", flush=True)
+    return add_session(before, watch.time_of(devices))
+
+
+def decay(step: int, steps: int) -> float:
+    """The learning rate of a step as a share of the peak."""
+    progress = max(0.0, (step - WARMUP_STEPS) / max(1, steps - WARMUP_STEPS))
+    return min((step + 1) / WARMUP_STEPS, 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def loss_of(model: LlamaForCausalLM, ids: torch.Tensor) -> torch.Tensor:
+    """Mean loss in nats a token of every sequence of a batch, (BATCH_SIZE,)."""
+    with torch.autocast(model.device.type, torch.bfloat16):
+        logits = model(input_ids=ids).logits[:, :-1].float()
+    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+    return losses.mean(dim=1)
+
+
+@torch.no_grad()
+def held_out_loss(model: LlamaForCausalLM, data: Iterator[torch.Tensor]) -> tuple[float, float]:
+    """Mean loss on ``N_HELD_OUT`` batches, in nats a token, and its standard error."""
+    model.eval()
+    losses = torch.cat([loss_of(model, ids.to(model.device)) for ids in islice(data, N_HELD_OUT)])
+    return losses.mean().item(), losses.std().item() / math.sqrt(len(losses))
+
+
+def save_checkpoint(
+    folder: Path,
+    model: LlamaForCausalLM,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    spent: DeviceTime,
+) -> None:
+    """All that the rest of the run depends on; the text is drawn again."""
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+    torch.save(state | {"spent": spent._asdict()}, folder / "checkpoint.writing")
+    os.replace(folder / "checkpoint.writing", folder / "checkpoint.pt")
+
+
+def load_checkpoint(
+    folder: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, devices: Devices
+) -> tuple[int, DeviceTime]:
+    """Take the last checkpoint, if there is one; the steps that it had done, and their time."""
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        return 0, DeviceTime(devices.kind, 0.0)
+    state = torch.load(path, map_location=model.device)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"]), DeviceTime(**state["spent"])
 
 
 def main() -> None:
-    """Train the tokenizer and the model and save both."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output_dir", type=Path, default=Path(__file__).parent / "model")
-    parser.add_argument("--steps", type=int, default=5000, help="4,096 tokens each")
-    parser.add_argument("--learning_rate", type=float, default=3e-3)
-    parser.add_argument("--vocab_size", type=int, default=768)
-    parser.add_argument("--hidden_size", type=int, default=128)
-    parser.add_argument("--num_hidden_layers", type=int, default=4)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    tokenizer = train_tokenizer(arguments.seed, arguments.vocab_size)
-    model = make_model(arguments, tokenizer)
-    print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens")
-    pretrain(model, batches(tokenizer, arguments.seed), arguments.steps, arguments.learning_rate)
-    tokenizer.save_pretrained(arguments.output_dir)
-    model.save_pretrained(arguments.output_dir)
+    """Train the tokenizer and the model, measure the model, save both."""
+    config = parse_config(PretrainConfig, doc=__doc__)
+    started, watch = time.time(), Stopwatch()
+    with locked(config.output_dir, "another process pre-trains into it; wait for its end"):
+        if is_finished(config):
+            print(f"{config.output_dir}: is finished")
+            return
+        tokenizer = train_tokenizer(config.seed, config.vocab_size)
+        model = make_model(config, tokenizer).to("cuda" if torch.cuda.is_available() else "cpu")
+        print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens", flush=True)
+        spent = pretrain(model, batches(tokenizer, config.seed), config, watch)
+        loss, error = held_out_loss(model, batches(tokenizer, f"held out {config.seed}"))
+        tokenizer.save_pretrained(config.output_dir)
+        model.save_pretrained(config.output_dir)
+        n_tokens = config.steps * BATCH_SIZE * SEQUENCE_LENGTH
+        cost = Cost(training_flops(read_shape(model.config), n_tokens), n_tokens, spent)
+        results = {
+            "n_parameters": model.num_parameters(),
+            "loss": {"value": loss, "standard_error": error},
+            "cost": cost_to_json(cost),
+        }
+        write_run_info(config.output_dir / "run.json", config, started, results)
+        (config.output_dir / "checkpoint.pt").unlink(missing_ok=True)
+    print(f"{config.output_dir}: loss {loss:.4f} ± {error:.4f} nats a token on held-out text")
+
+
+def is_finished(config: PretrainConfig) -> bool:
+    """Whether this run is there; UserError if another one is."""
+    path = config.output_dir / "run.json"
+    if not path.exists():
+        return False
+    refuse_another_run(config.output_dir, read_json_object(path)["config"], plain_config(config))
+    return True
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)
