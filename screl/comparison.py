@@ -51,7 +51,7 @@ def paired_difference(first: Floats, second: Floats) -> tuple[float, float | Non
 
 def mcnemar_p_value(n_gained: int, n_lost: int) -> float:
     """Two-sided: how often a fair coin splits the changed problems at least as unevenly."""
-    from scipy.special import bdtr  # type: ignore[import-untyped] # takes a fifth of a second
+    from scipy.special import bdtr  # takes a fifth of a second
 
     n_changed = n_gained + n_lost
     return min(1.0, 2 * float(bdtr(min(n_gained, n_lost), n_changed, 0.5)))

@@ -52,7 +52,7 @@ class Share:
 
     def lower_limit(self) -> float:
         """What the share is at least, as sure as FALSE_ALARMS says; 0 if none was found."""
-        from scipy.special import betaincinv  # type: ignore[import-untyped] # takes a while
+        from scipy.special import betaincinv  # takes a while
 
         if self.n_found == 0:
             return 0.0

@@ -64,7 +64,7 @@ def difference_over_seeds(baseline: Floats, scores: Floats) -> Mean:
 
 
 def _mean(by_problem: Floats, recipes: Sequence[Floats], lowest: float) -> Mean:
-    from scipy.special import stdtrit  # type: ignore[import-untyped] # takes a fifth of a second
+    from scipy.special import stdtrit  # takes a fifth of a second
 
     value = float(by_problem.mean())
     terms = [(float(by_problem.var(ddof=1)) / len(by_problem), len(by_problem) - 1)]

@@ -86,7 +86,7 @@ def path_weights(n: int, t: float, n_all: int) -> Floats:
 
 def smoothed_series(order: int, t: float) -> Floats:
     """- (-t)^i P(L >= i) for i = 1 to ``order``, L binomial of ``order`` trials."""
-    from scipy.special import bdtrc  # type: ignore[import-untyped] # takes a fifth of a second
+    from scipy.special import bdtrc  # takes a fifth of a second
 
     i = np.arange(1, order + 1)
     series: Floats = -((-t) ** i) * bdtrc(i - 1, order, 2 / (2 + t))

@@ -1,0 +1,92 @@
+"""Estimates that know how else they could have come out: with other problems, with other seeds.
+
+Each carries ``N_DRAWS`` draws of itself. What is computed from estimates (a difference, a slope) is
+computed from every draw alike, which gives its interval.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from screl.metrics import Floats
+
+N_DRAWS = 2000
+UNIT_SEED = 20231009
+
+
+class Estimate(NamedTuple):
+    """Accuracy in percent, a difference in points, or paths a problem."""
+
+    value: float
+    draws: Floats  # (N_DRAWS,)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The middle 95 % of the draws."""
+        return interval(self.draws)
+
+    def __sub__(self, other: "Estimate") -> "Estimate":
+        return Estimate(self.value - other.value, self.draws - other.draws)
+
+
+def interval(draws: Floats) -> tuple[float, float]:
+    """The middle 95 % of ``draws``; NaNs where they have any."""
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def exactly(value: float) -> Estimate:
+    """A published number whose uncertainty is not known: every draw is the value."""
+    return Estimate(value, np.full(N_DRAWS, value))
+
+
+def published(percent: float, n_problems: int, name: str) -> Estimate:
+    """An accuracy of which only the value is known: binomial draws, independent of all others.
+
+    ``name`` sets them apart. That models share their problems would make differences surer; that
+    each is of one seed, whose spread nobody knows, less sure.
+    """
+    random = np.random.default_rng([UNIT_SEED, *name.encode()])
+    drawn = random.binomial(n_problems, percent / 100, N_DRAWS)
+    return Estimate(percent, 100 * drawn / n_problems)
+
+
+class Resampler:
+    """Makes estimates of scores: problems drawn with replacement, the same for all estimates, and
+    noise as large as training seeds make it.
+
+    Two or three seeds do not tell their spread. It is pooled instead over ``groups``, each the
+    scores (seeds, problems) of one recipe: the variance of a seed's accuracy p is taken as
+    ``seed_noise * p (1 - p)``, which makes it vanish at 0 and 1 as it must. One seed can then be
+    judged as well.
+    """
+
+    def __init__(self, n_problems: int, groups: Iterable[Floats]) -> None:
+        random = np.random.default_rng(UNIT_SEED)
+        drawn = random.integers(n_problems, size=(N_DRAWS, n_problems))
+        self._weights = np.stack([np.bincount(row, minlength=n_problems) for row in drawn])
+        self._random = random
+        self.seed_noise = pooled_seed_noise(groups)
+
+    def accuracy(self, scores: Floats) -> Estimate:
+        """The accuracy in percent of ``scores``, (seeds, problems), from 0 to 1."""
+        mean, drawn = self.mean(scores.mean(axis=0))
+        noise = np.sqrt(self.seed_noise * mean * (1 - mean) / len(scores))
+        drawn = drawn + noise * self._random.standard_normal(N_DRAWS)
+        return Estimate(100 * mean, 100 * drawn)
+
+    def mean(self, by_problem: Floats) -> Estimate:
+        """The mean of one number a problem, without noise of seeds."""
+        drawn = self._weights @ by_problem / len(by_problem)
+        return Estimate(float(by_problem.mean()), drawn)
+
+
+def pooled_seed_noise(groups: Iterable[Floats]) -> float:
+    """Variance between seeds over p (1 - p), of all groups of two seeds or more; 0 without any."""
+    squares = variance = 0.0
+    for scores in groups:
+        means = scores.mean(axis=1)
+        squares += float(((means - means.mean()) ** 2).sum())
+        variance += (len(means) - 1) * float(means.mean() * (1 - means.mean()))
+    return squares / variance if variance else 0.0

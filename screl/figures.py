@@ -1,0 +1,94 @@
+"""Draw panels of points, intervals and fitted curves, as PNG and SVG, readable in grey."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from screl.estimates import Estimate
+from screl.metrics import Floats
+from screl.scaling import Fit
+
+MARKERS = "osD^vPX*<>hd"
+LINES = ("-", "--", "-.", ":")
+
+
+class Series(NamedTuple):
+    """Points of one label; a bar of 95 % where y is an Estimate; the fitted curve, if any."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[Estimate] | Sequence[float]
+    curve: Fit | None = None
+
+
+class Panel(NamedTuple):
+    """One pair of axes. ``ticks`` name the x 0, 1, 2 ... where these are no numbers."""
+
+    title: str
+    x_label: str
+    y_label: str
+    series: Sequence[Series]
+    log_x: bool = False
+    ticks: Sequence[str] = ()
+
+
+def draw(path: Path, panels: Sequence[Panel]) -> list[Path]:
+    """Write ``path`` with the endings .png and .svg, panels side by side; the paths written."""
+    import matplotlib
+
+    matplotlib.use("Agg")  # no display
+    import matplotlib.pyplot as plt
+
+    settings: dict[Any, Any] = {"font.size": 9, "svg.hashsalt": path.name, "svg.fonttype": "none"}
+    with matplotlib.rc_context(settings):
+        figure, all_axes = plt.subplots(
+            1, len(panels), figsize=(5.6 * len(panels), 4.4), layout="constrained", squeeze=False
+        )
+        for axes, panel in zip(all_axes[0], panels, strict=True):
+            _draw_panel(axes, panel, plt.get_cmap("viridis"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written = [path.with_suffix(ending) for ending in (".png", ".svg")]
+        for file in written:  # no date inside: the same numbers make the same file
+            figure.savefig(file, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else {})
+        plt.close(figure)
+    return written
+
+
+def _draw_panel(axes: Any, panel: Panel, colours: Any) -> None:
+    axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
+    if panel.log_x:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.4g}")
+    for number, series in enumerate(panel.series):
+        # from dark to light, so that grey tells them apart; markers and lines do too
+        colour = colours(0.85 * number / max(1, len(panel.series) - 1))
+        style = {"color": colour, "marker": MARKERS[number % len(MARKERS)], "label": series.label}
+        line = LINES[number % len(LINES)]
+        y, bars = _values_and_bars(series.y)
+        axes.errorbar(
+            series.x, y, yerr=bars, capsize=2, markersize=5,
+            linestyle="none" if series.curve else line, linewidth=1, **style,
+        )  # fmt: skip
+        if series.curve:
+            x = _between(series.x, panel.log_x)
+            axes.plot(x, series.curve(x), color=colour, linestyle=line, linewidth=1)
+    if panel.ticks:
+        axes.set_xticks(range(len(panel.ticks)), panel.ticks)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)
+
+
+def _values_and_bars(y: Sequence[Any]) -> tuple[list[float], Floats | None]:
+    """Values, and the reach of their intervals down and up, (2, points)."""
+    if not y or not isinstance(y[0], Estimate):
+        return list(y), None
+    values = [accuracy.value for accuracy in y]
+    low, high = np.array([accuracy.interval for accuracy in y]).T
+    return values, np.maximum(0, [values - low, high - values])
+
+
+def _between(x: Sequence[float], log: bool) -> Floats:
+    make = np.geomspace if log else np.linspace
+    return np.asarray(make(min(x), max(x), 200))

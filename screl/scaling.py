@@ -1,0 +1,170 @@
+"""Laws of scaling fitted to a few points, and how sure they are.
+
+The paper draws its lines without an equation or an interval (section 7); here every coefficient has
+two 95 % intervals, which answer different questions: over *problems*, what other test problems (and
+training seeds, where there are several) would have given for these models; over *points*, what
+other models or data amounts would have given.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from screl.metrics import Floats
+
+N_DRAWS = 500  # of an interval
+
+
+class Law(NamedTuple):
+    """A curve and its parameters."""
+
+    text: str
+    parameters: tuple[str, ...]
+    curve: Callable[..., Floats]  # of x and the parameters
+    start: Callable[[Floats, Floats], Floats]  # of x and y: where the search begins
+    start_is_best: bool = True  # so that nothing needs to be searched
+
+
+def _line(x: Floats, a: float, b: float) -> Floats:
+    return a + b * x
+
+
+def _per_doubling(x: Floats, a: float, b: float) -> Floats:
+    return a + b * np.log2(x)
+
+
+def _segments(x: Floats, a: float, b: float, c: float, log2_x0: float) -> Floats:
+    return a + b * np.log2(x) + c * np.maximum(0, np.log2(x) - log2_x0)
+
+
+def _power(x: Floats, c: float, beta: float) -> Floats:
+    return c * np.asarray(x, dtype=float) ** beta
+
+
+def _saturation(x: Floats, limit: float, half: float) -> Floats:
+    """Half of the ``limit`` at x = half."""
+    return limit * x / (half + x)
+
+
+def _start_segments(x: Floats, y: Floats) -> Floats:
+    """The best of all bends between the points, by least squares."""
+    log2 = np.log2(x)
+    best, best_error = np.zeros(4), np.inf
+    for bend in np.linspace(log2.min(), log2.max(), 41)[1:-1]:
+        columns = np.stack([np.ones_like(log2), log2, np.maximum(0, log2 - bend)], axis=1)
+        values = np.linalg.lstsq(columns, y, rcond=None)[0]
+        error = float(((columns @ values - y) ** 2).sum())
+        if error < best_error:
+            best, best_error = np.array([*values, bend]), error
+    return best
+
+
+def _start_power(x: Floats, y: Floats) -> Floats:
+    beta, log_c = np.polyfit(np.log(x), np.log(np.maximum(y, 1e-9)), 1)
+    return np.array([np.exp(log_c), beta])
+
+
+LINE = Law("a + b·x", ("a", "b"), _line, lambda x, y: np.polyfit(x, y, 1)[::-1])
+PER_DOUBLING = Law(
+    "a + b·log2 x", ("a", "b"), _per_doubling, lambda x, y: np.polyfit(np.log2(x), y, 1)[::-1],
+)  # fmt: skip
+SEGMENTS = Law(
+    "a + b·log2 x, c steeper from x0 on", ("a", "b", "c", "log2 x0"), _segments, _start_segments
+)
+POWER = Law("c·x^β", ("c", "β"), _power, _start_power, start_is_best=False)
+SATURATION = Law(
+    "L·x / (h + x)", ("L", "h"), _saturation, lambda x, y: np.array([2 * y.max(), x.max()]),
+    start_is_best=False,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A law fitted by least squares to the points ``(x, y)``."""
+
+    law: Law
+    x: Floats
+    y: Floats
+    values: Floats  # of the law's parameters
+    covariance: Floats  # of them, from the residuals
+    r_squared: float
+    left_out_error: float  # root mean square error at each point by the fit to all others
+
+    def __call__(self, x: Floats | float) -> Floats:
+        """The curve's values."""
+        return self.law.curve(np.asarray(x, dtype=float), *self.values)
+
+    def predict(self, x: float) -> tuple[float, float, float]:
+        """Value and 95 % interval of one more point at ``x``: the curve's own uncertainty and the
+        scatter of points around it, with Student's t (for straight lines the textbook's interval).
+        """
+        from scipy import optimize, stats
+
+        def value(parameters: Floats) -> float:
+            return float(self.law.curve(np.asarray([x]), *parameters)[0])
+
+        slope = optimize.approx_fprime(self.values, value)
+        degrees = len(self.x) - len(self.values)
+        scatter = float(((self(self.x) - self.y) ** 2).sum() / degrees) if degrees else np.nan
+        error = np.sqrt(slope @ self.covariance @ slope + scatter)
+        half = float(stats.t.ppf(0.975, degrees) * error) if degrees else np.inf
+        middle = value(self.values)
+        return middle, middle - half, middle + half
+
+
+def fit(law: Law, x: Floats, y: Floats) -> Fit:
+    """Fit ``law`` by least squares. ValueError if there are fewer points than parameters."""
+    values, covariance = _least_squares(law, x, y)
+    residual, spread = ((law.curve(x, *values) - y) ** 2).sum(), ((y - y.mean()) ** 2).sum()
+    r_squared = float(1 - residual / spread) if spread else np.nan
+    return Fit(law, x, y, values, covariance, r_squared, _left_out_error(law, x, y))
+
+
+def _least_squares(law: Law, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    from scipy import optimize  # takes a fifth of a second
+
+    with warnings.catch_warnings():  # a perfect fit has no covariance
+        warnings.simplefilter("ignore", optimize.OptimizeWarning)
+        return optimize.curve_fit(law.curve, x, y, p0=law.start(x, y), maxfev=20_000)[:2]
+
+
+def _left_out_error(law: Law, x: Floats, y: Floats) -> float:
+    """NaN where the others would be fewer than the parameters."""
+    if len(x) <= len(law.parameters):
+        return np.nan
+    errors = []
+    for i in range(len(x)):
+        others = np.arange(len(x)) != i
+        values, _ = _least_squares(law, x[others], y[others])
+        errors.append(law.curve(x[i : i + 1], *values)[0] - y[i])
+    return float(np.sqrt(np.mean(np.square(errors))))
+
+
+def over_problems(law: Law, x: Floats, y_draws: Floats) -> Floats:
+    """Parameters, (draws, parameters), of the fits to the first draws of y, (draws, points)."""
+    return np.array([_estimate(law, x, y) for y in y_draws[:N_DRAWS]])
+
+
+def over_points(law: Law, x: Floats, y: Floats) -> Floats:
+    """Parameters, (draws, parameters), of the fits to points drawn with replacement.
+
+    A draw of no more different points than there are parameters has no scatter and is left out.
+    NaN if there are too few points for any.
+    """
+    random = np.random.default_rng(0)
+    needed = len(law.parameters) + 1
+    if len(np.unique(x)) < needed:
+        return np.full((1, len(law.parameters)), np.nan)
+    draws: list[Floats] = []
+    while len(draws) < N_DRAWS:
+        rows = random.integers(len(x), size=len(x))
+        if len(np.unique(x[rows])) >= needed:
+            draws.append(_estimate(law, x[rows], y[rows]))
+    return np.array(draws)
+
+
+def _estimate(law: Law, x: Floats, y: Floats) -> Floats:
+    return law.start(x, y) if law.start_is_best else _least_squares(law, x, y)[0]

@@ -1,0 +1,156 @@
+"""The paper's relations fitted to a study, and what they predict."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from screl.estimates import Estimate
+from screl.metrics import Floats
+from screl.scaling import (
+    LINE,
+    PER_DOUBLING,
+    POWER,
+    SATURATION,
+    SEGMENTS,
+    Fit,
+    Law,
+    fit,
+    over_points,
+    over_problems,
+)
+from screl.study import Points, Study
+
+STABLE = 4  # the paper's law of data amounts is stable for 1, 1/2, 1/4 and 1/8 (section 3.2)
+MORE = 100  # human-written solutions
+
+
+class Fitted(NamedTuple):
+    """One relation of one model (or over models: none named), with draws of its parameters."""
+
+    relation: str
+    model: str
+    fit: Fit
+    problems: Floats  # (draws, parameters)
+    points: Floats  # (draws, parameters)
+
+
+class Prediction(NamedTuple):
+    """Of something not measured."""
+
+    what: str
+    value: float
+    low: float
+    high: float
+    unit: str
+
+
+def fit_study(study: Study) -> list[Fitted]:
+    """Every relation that the study has more points for than parameters."""
+    found = [
+        _fit("SFT accuracy over pre-training loss", "", LINE, study.by_loss("sft")),
+        _fit("ICL accuracy over pre-training loss", "", LINE, study.by_loss("icl")),
+    ]
+    for model in study.models("sft"):
+        rows = study.by_rows(model)
+        largest = Points(rows.x[-STABLE:], rows.y[-STABLE:])
+        found += [
+            _fit("SFT accuracy over solutions, 1 to 1/8", model, PER_DOUBLING, largest),
+            _fit("SFT accuracy over solutions, all", model, PER_DOUBLING, rows),
+            _fit("SFT accuracy over solutions, all, with a bend", model, SEGMENTS, rows),
+            _fit("RFT accuracy over k", model, PER_DOUBLING, study.by_k(model)),
+            _fit("RFT accuracy over distinct paths", model, PER_DOUBLING, study.by_paths(model)),
+        ]
+        new = new_paths(study, model)
+        found += [
+            _fit("distinct paths found over k", model, POWER, new),
+            _fit("distinct paths found over k, to a limit", model, SATURATION, new),
+        ]
+    return [fitted for fitted in found if fitted]
+
+
+def new_paths(study: Study, model: str) -> Points:
+    """Distinct paths a problem beside the solution's, over k."""
+    of_k = study.paths.get(model, {})
+    return Points(
+        sorted(of_k), [Estimate(of_k[k].value - 1, of_k[k].draws - 1) for k in sorted(of_k)]
+    )
+
+
+def _fit(relation: str, model: str, law: Law, points: Points) -> Fitted | None:
+    if len(points.x) <= len(law.parameters):
+        return None
+    x, y = np.array(points.x, dtype=float), np.array([estimate.value for estimate in points.y])
+    draws = np.stack([estimate.draws for estimate in points.y], axis=1)
+    return Fitted(
+        relation, model, fit(law, x, y), over_problems(law, x, draws), over_points(law, x, y)
+    )
+
+
+def find(fits: Sequence[Fitted], relation: str, model: str = "") -> Fitted | None:
+    """The fit of this relation and model; None if there were too few points for it."""
+    for fitted in fits:
+        if (fitted.relation, fitted.model) == (relation, model):
+            return fitted
+    return None
+
+
+def predict(study: Study, fits: Sequence[Fitted]) -> list[Prediction]:
+    """Points that nobody has measured, with 95 % intervals."""
+    found = []
+    by_loss = find(fits, "SFT accuracy over pre-training loss")
+    if by_loss:
+        loss = float(np.round((by_loss.fit.x.min() + by_loss.fit.x.max()) / 2, 2))
+        found.append(
+            Prediction(f"SFT of a base model of loss {loss}", *by_loss.fit.predict(loss), "%")
+        )
+    for model in study.models("sft"):
+        by_k = find(fits, "RFT accuracy over k", model)
+        paths = find(fits, "distinct paths found over k", model)
+        if by_k:
+            twice = 2 * by_k.fit.x.max()
+            found.append(
+                Prediction(f"{model}: RFT with k={twice:.0f}", *by_k.fit.predict(twice), "%")
+            )
+        if paths:
+            twice = 2 * paths.fit.x.max()
+            value, low, high = paths.fit.predict(twice)
+            found.append(
+                Prediction(
+                    f"{model}: distinct paths with k={twice:.0f}",
+                    1 + value,
+                    1 + low,
+                    1 + high,
+                    "a problem",
+                )
+            )
+        worth = worth_of_solutions(study, fits, model)
+        if worth:
+            found.append(worth)
+    return found
+
+
+def worth_of_solutions(study: Study, fits: Sequence[Fitted], model: str) -> Prediction | None:
+    """How many sampled distinct paths bring as many points as ``MORE`` human-written solutions.
+
+    The solutions by the law of data amounts, the paths by that of distinct paths, both from where
+    the study ends. The interval is over points; infinite where more paths may bring nothing.
+    """
+    by_rows = find(fits, "SFT accuracy over solutions, 1 to 1/8", model)
+    by_paths = find(fits, "RFT accuracy over distinct paths", model)
+    if not by_rows or not by_paths:
+        return None
+    ratio = np.log2((study.n_rows + MORE) / study.n_rows)
+    paths = by_paths.fit.x.max()
+
+    def worth(per_doubling_of_rows: Floats, per_doubling_of_paths: Floats) -> Floats:
+        with np.errstate(divide="ignore", over="ignore"):
+            doublings = ratio * per_doubling_of_rows / np.maximum(0, per_doubling_of_paths)
+            return np.asarray(paths * (2**doublings - 1) * study.n_rows)
+
+    n = min(len(by_rows.points), len(by_paths.points))
+    draws = worth(by_rows.points[:n, 1], by_paths.points[:n, 1])
+    low, high = np.percentile(draws, [2.5, 97.5], method="nearest")
+    value = float(worth(by_rows.fit.values[1:2], by_paths.fit.values[1:2])[0])
+    what = f"{model}: {MORE} more human-written solutions are worth"
+    return Prediction(what, value, float(low), float(high), "sampled distinct paths")

@@ -1,0 +1,132 @@
+"""What the paper measured, in one shape for its own numbers and for runs made here.
+
+*Settings* name what a base model was made into, as folders of ``scripts/miniature`` do:
+``icl`` (exemplars in the prompt), ``sft``, ``part8-epochs3`` (SFT on 1/8 of the data), ``k100``
+(RFT), ``k100-no_dedup``, ``k100-rows`` and ``k100-tokens`` (random right samples instead, as many
+rows or tokens), ``sft_matched`` (the solutions alone, for as many steps), ``u_small`` and ``u_all``
+(RFT on the samples of several models).
+"""
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from screl import paper
+from screl.estimates import Estimate, exactly, published
+
+N_GSM8K_TRAIN, N_GSM8K_TEST = 7473, 1319
+
+
+class Points(NamedTuple):
+    """Accuracies of one base model at several x, x rising."""
+
+    x: list[float]
+    y: list[Estimate]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Losses in nats a token; accuracies in percent, maj1@1 and maj1@k of ``(model, setting)``."""
+
+    name: str
+    test_set: str
+    n_problems: int  # of the test set
+    n_rows: int  # human-written solutions
+    k: int  # samples of a problem, in voting and in RFT at most
+    losses: dict[str, float]
+    accuracy: dict[tuple[str, str], Estimate]
+    votes: dict[tuple[str, str], Estimate]
+    paths: dict[str, dict[int, Estimate]]  # distinct ones a problem, the solution too, by k
+
+    def models(self, *settings: str) -> list[str]:
+        """Those with an accuracy in all ``settings``; weakest, of the highest loss, first."""
+        known = [
+            m for m in self.losses if all((m, setting) in self.accuracy for setting in settings)
+        ]
+        return sorted(known, key=lambda model: -self.losses[model])
+
+    def by_loss(self, setting: str) -> Points:
+        """Estimate over pre-training loss, of all models."""
+        models = self.models(setting)[::-1]
+        return Points(
+            [self.losses[model] for model in models],
+            [self.accuracy[model, setting] for model in models],
+        )
+
+    def by_rows(self, model: str) -> Points:
+        """SFT over the number of solutions; of the paper's two epoch settings the better one."""
+        best = {self.n_rows: self.accuracy[model, "sft"]}
+        for (of, setting), accuracy in self.accuracy.items():
+            if of == model and (part := re.match(r"part(\d+)-", setting)):
+                rows = self.n_rows // int(part[1])
+                best[rows] = max(best.get(rows, accuracy), accuracy, key=lambda a: a.value)
+        return Points(sorted(best), [best[rows] for rows in sorted(best)])
+
+    def by_k(self, model: str, control: str = "") -> Points:
+        """RFT over k; ``control`` is ``-no_dedup``, ``-rows`` or ``-tokens``."""
+        found = {
+            int(k[1]): accuracy
+            for (of, setting), accuracy in self.accuracy.items()
+            if of == model and (k := re.fullmatch(rf"k(\d+){control}", setting))
+        }
+        return Points(sorted(found), [found[k] for k in sorted(found)])
+
+    def by_paths(self, model: str) -> Points:
+        """RFT over the number of distinct paths a problem, the solution among them."""
+        ks, accuracies = self.by_k(model)
+        return Points([self.paths[model][int(k)].value for k in ks], accuracies)
+
+
+def paper_study() -> Study:
+    """The published figures (``data/paper``), all of single runs on GSM8K."""
+    percents = {
+        (row.of["model"], row.of["quantity"]): row.value for row in paper.rows("pretraining_loss")
+    }
+    losses = {
+        model: percents.pop((model, what)) for model, what in list(percents) if what == "loss"
+    }
+    for row in paper.rows("sft_data_amount"):
+        part = row.of["fraction"].removeprefix("1/")
+        if part != "1":
+            percents[row.of["model"], f"part{part}-epochs{row.of['epochs']}"] = row.value
+    for row in paper.rows("rft_by_k"):
+        if setting := _setting(row.of):
+            percents[row.of["model"], setting] = row.value
+    names = {"rft": "k100", "rft_u13b": "u_small", "rft_u33b": "u_all"}
+    votes = {
+        (row.of["model"], names.get(row.of["setting"], row.of["setting"])): row.value
+        for row in paper.rows("maj_at_100", metric="maj1@100")
+    }
+    paths: dict[str, dict[int, Estimate]] = {}
+    for row in paper.rows("distinct_paths"):
+        paths.setdefault(row.of["model"], {})[int(row.of["k"])] = exactly(row.value)
+    return Study(
+        name="paper",
+        test_set="GSM8K",
+        n_problems=N_GSM8K_TEST,
+        n_rows=N_GSM8K_TRAIN,
+        k=100,
+        losses=losses,
+        accuracy=_published(percents, "maj1@1"),
+        votes=_published(votes, "maj1@100"),
+        paths=paths,
+    )
+
+
+def _setting(row: dict[str, str]) -> str | None:
+    """Our name of a row of rft_by_k; None for parts of the samples that were not de-duplicated."""
+    return {
+        "rft": f"k{row['k']}",
+        "rft_no_dedup": f"k{row['k']}-no_dedup",
+        "rft_u13b": "u_small",
+        "rft_u33b": "u_all",
+    }.get(row["setting"])
+
+
+def _published(
+    percents: dict[tuple[str, str], float], metric: str
+) -> dict[tuple[str, str], Estimate]:
+    return {
+        key: published(percent, N_GSM8K_TEST, " ".join([*key, metric]))
+        for key, percent in percents.items()
+    }

@@ -1,0 +1,70 @@
+# Source this: what the scripts of this folder share. Every step is one command of the project; a step whose
+# run.json is there is left out, so that a script started again goes on where it was stopped.
+source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh" requirements.txt
+
+: "${RUNS:=runs/miniature}"
+# WIDTHxDEPTH-BUDGET: base models, each pre-trained from nothing on as many million tokens; what takes longest
+# comes first, here and below, so that no process ends long after the others
+: "${LADDER:=192x4-12M 128x4-12M 96x4-12M 64x3-12M 128x4-4M 96x4-4M 64x3-4M}"
+: "${FRACTIONS_OF:=64x3-12M 96x4-12M 128x4-12M}" # base models of the experiment on the amount of data
+: "${RFT_OF:=128x4-12M}"                         # base model of the experiment on k
+: "${UNIONS_FOR:=64x3-4M 96x4-12M 192x4-12M}"    # a weak, a middling and the strongest base model
+: "${SMALL:=64x3-4M 64x3-12M 96x4-4M 96x4-12M}"  # whose samples are united in u_small; all: the whole ladder
+: "${N_TRAIN:=512}"                              # training problems, of which 1/32 is one batch
+: "${N_VOTE:=200}"                               # test problems of maj1@100
+: "${KS:=100 50 25 12 6 3 1}"
+: "${SEEDS:=0 1 2}" # of training
+many=${KS%% *}      # samples of each problem
+epochs=3
+
+test_data=$RUNS/data/test.jsonl
+train_data=$RUNS/data/train_$N_TRAIN.jsonl
+vote_data=$RUNS/data/vote_$N_VOTE.jsonl
+
+# As many processes at once as there are cores, of one thread each: models this small cannot use more.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+: "${JOBS:=$(python -c 'import os; print(len(os.sched_getaffinity(0)))' 2>/dev/null || echo 2)}"
+export RUNS test_data train_data vote_data many epochs
+
+side_by_side() { # runs every line of its input as a command, JOBS at once; fails if one did, after all others
+    tr '\n' '\0' | xargs -0 -n 1 -P "$JOBS" bash -euo pipefail -c
+}
+
+once() { # OUTPUT COMMAND...: unless it was done, with what it prints in OUTPUT.log
+    local output=$1
+    shift
+    [ ! -e "$output/run.json" ] || return 0
+    mkdir -p "$(dirname "$output")"
+    if ! "$@" >"$output.log" 2>&1; then
+        echo "error: $output: failed: $(tail -n 1 "$output.log"); see $output.log" >&2
+        return 1
+    fi
+    echo "$(date +%H:%M:%S) $output"
+}
+
+pretrain() { # BASE, as in LADDER
+    local shape=${1%-*} budget=${1#*-}
+    once "$RUNS/base/$1" python data/mini/pretrain.py --output_dir "$RUNS/base/$1" --hidden_size "${shape%x*}" \
+        --num_hidden_layers "${shape#*x}" --steps $((${budget%M} * 1000000 / 4096))
+}
+
+draw() { # MODEL DATA STORE [options]: samples from a model
+    once "$3" python sample.py --config configs/sample/mini.yaml --model_name_or_path "$1" --data_path "$2" \
+        --output_dir "$3" "${@:4}"
+}
+
+fine_tune() { # BASE DATA MODEL EPOCHS SEED: trains, and scores greedily on the test problems
+    once "$3" python train.py --config configs/train/mini.yaml --model_name_or_path "$RUNS/base/$1" --data_path "$2" \
+        --output_dir "$3" --num_train_epochs "$4" --seed "$5"
+    draw "$3" "$test_data" "$3/greedy" --greedy
+}
+
+collect() { # OUTPUT [options]: the RFT data OUTPUT.jsonl
+    [ ! -e "$1.run.json" ] || return 0
+    mkdir -p "$(dirname "$1")"
+    python collect_rejection_sampling.py --data_path "$train_data" --output_path "$1.jsonl" "${@:2}" >"$1.log" 2>&1 || {
+        echo "error: $1: failed: $(tail -n 1 "$1.log"); see $1.log" >&2
+        return 1
+    }
+}
+export -f once pretrain draw fine_tune collect

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# SFT on 1/2 to 1/32 of the data, for 3 epochs and for as many steps as all of it takes (the paper's two settings).
+set -euo pipefail
+source "$(dirname "$0")/common.sh"
+
+for part in 2 4 8 16 32; do
+    for seed in $SEEDS; do # another seed draws other rows
+        subset=$RUNS/data/part$part-seed$seed.jsonl
+        [ -e "$subset" ] || python data/subset.py --data_path "$train_data" --n_rows $((N_TRAIN / part)) \
+            --seed "$seed" --output_path "$subset"
+    done
+done
+for base in $FRACTIONS_OF; do
+    for part in 2 4 8 16 32; do
+        for n_epochs in $epochs $((epochs * part)); do
+            for seed in $SEEDS; do
+                model=$RUNS/amount/$base/part$part-epochs$n_epochs/seed$seed
+                echo "fine_tune $base $RUNS/data/part$part-seed$seed.jsonl $model $n_epochs $seed"
+            done
+        done
+    done
+done | side_by_side
