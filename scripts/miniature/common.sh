@@ -1,5 +1,6 @@
 # Source this: what the scripts of this folder share. Every step is one command of the project; a step whose
 # run.json is there is left out, so that a script started again goes on where it was stopped.
+# What becomes of a base model lies in RUNS/BASE/SETTING/seedN, its scores in greedy and votes therein.
 source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh" requirements.txt
 
 : "${RUNS:=runs/miniature}"
@@ -44,7 +45,7 @@ once() { # OUTPUT COMMAND...: unless it was done, with what it prints in OUTPUT.
 
 pretrain() { # BASE, as in LADDER
     local shape=${1%-*} budget=${1#*-}
-    once "$RUNS/base/$1" python data/mini/pretrain.py --output_dir "$RUNS/base/$1" --hidden_size "${shape%x*}" \
+    once "$RUNS/$1/base" python data/mini/pretrain.py --output_dir "$RUNS/$1/base" --hidden_size "${shape%x*}" \
         --num_hidden_layers "${shape#*x}" --steps $((${budget%M} * 1000000 / 4096))
 }
 
@@ -53,10 +54,11 @@ draw() { # MODEL DATA STORE [options]: samples from a model
         --output_dir "$3" "${@:4}"
 }
 
-fine_tune() { # BASE DATA MODEL EPOCHS SEED: trains, and scores greedily on the test problems
-    once "$3" python train.py --config configs/train/mini.yaml --model_name_or_path "$RUNS/base/$1" --data_path "$2" \
-        --output_dir "$3" --num_train_epochs "$4" --seed "$5"
-    draw "$3" "$test_data" "$3/greedy" --greedy
+fine_tune() { # BASE SETTING DATA EPOCHS SEED: trains, and scores greedily on the test problems
+    local model=$RUNS/$1/$2/seed$5
+    once "$model" python train.py --config configs/train/mini.yaml --model_name_or_path "$RUNS/$1/base" \
+        --data_path "$3" --output_dir "$model" --num_train_epochs "$4" --seed "$5"
+    draw "$model" "$test_data" "$model/greedy" --greedy
 }
 
 collect() { # OUTPUT [options]: the RFT data OUTPUT.jsonl
@@ -66,5 +68,6 @@ collect() { # OUTPUT [options]: the RFT data OUTPUT.jsonl
         echo "error: $1: failed: $(tail -n 1 "$1.log"); see $1.log" >&2
         return 1
     }
+    echo "$(date +%H:%M:%S) $1"
 }
 export -f once pretrain draw fine_tune collect

@@ -14,8 +14,7 @@ for base in $FRACTIONS_OF; do
     for part in 2 4 8 16 32; do
         for n_epochs in $epochs $((epochs * part)); do
             for seed in $SEEDS; do
-                model=$RUNS/amount/$base/part$part-epochs$n_epochs/seed$seed
-                echo "fine_tune $base $RUNS/data/part$part-seed$seed.jsonl $model $n_epochs $seed"
+                echo "fine_tune $base part$part-epochs$n_epochs $RUNS/data/part$part-seed$seed.jsonl $n_epochs $seed"
             done
         done
     done

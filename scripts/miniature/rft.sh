@@ -6,37 +6,39 @@ set -euo pipefail
 source "$(dirname "$0")/common.sh"
 
 for base in $LADDER; do
-    echo "draw $RUNS/sft/$base/seed0 $train_data $RUNS/samples/$base --n_samples $many"
-done | side_by_side
-for base in $LADDER; do
-    echo "collect $RUNS/rft/$base/k$many/data --samples $RUNS/samples/$base"
-done | side_by_side
-for k in $KS; do
-    made="--samples $RUNS/samples/$RFT_OF --k $k"
-    echo "collect $RUNS/rft/$RFT_OF/k$k/data $made"
-    echo "collect $RUNS/rft/$RFT_OF/k$k-no_dedup/data $made --no_dedup"
-    echo "collect $RUNS/rft/$RFT_OF/k$k-rows/data $made --control rows"
-    echo "collect $RUNS/rft/$RFT_OF/k$k-tokens/data $made --control tokens"
+    echo "draw $RUNS/$base/sft/seed0 $train_data $RUNS/$base/samples --n_samples $many"
 done | side_by_side
 
-rft() { # BASE ARM: RFT training with every seed
+rft_data() { # BASE SETTING [options]
+    echo "collect $RUNS/$1/$2/data --samples $RUNS/$1/samples ${*:3}"
+}
+{
+    for base in $LADDER; do rft_data "$base" "k$many" --k "$many"; done
+    for k in $KS; do
+        rft_data "$RFT_OF" "k$k" --k "$k"
+        rft_data "$RFT_OF" "k$k-no_dedup" --k "$k" --no_dedup
+        rft_data "$RFT_OF" "k$k-rows" --k "$k" --control rows
+        rft_data "$RFT_OF" "k$k-tokens" --k "$k" --control tokens
+    done
+} | awk '!seen[$0]++' | side_by_side
+
+rft() { # BASE SETTING: training with every seed
     for seed in $SEEDS; do
-        echo "fine_tune $1 $RUNS/rft/$1/$2/data.jsonl $RUNS/rft/$1/$2/seed$seed $epochs $seed"
+        echo "fine_tune $1 $2 $RUNS/$1/$2/data.jsonl $epochs $seed"
     done
 }
 {
     for k in $KS; do
-        for arm in -no_dedup "" -rows -tokens; do rft "$RFT_OF" "k$k$arm"; done
+        for control in -no_dedup "" -rows -tokens; do rft "$RFT_OF" "k$k$control"; done
     done
     for base in $LADDER; do
         [ "$base" = "$RFT_OF" ] || rft "$base" "k$many"
     done
-} | side_by_side
-
-# the last control: the solutions alone, for as many steps as RFT takes
-for base in $UNIONS_FOR $RFT_OF; do
-    rows=$(wc -l <"$RUNS/rft/$base/k$many/data.jsonl")
-    for seed in $SEEDS; do
-        echo "fine_tune $base $train_data $RUNS/sft_matched/$base/seed$seed $(awk "BEGIN { print $epochs * $rows / $N_TRAIN }") $seed"
+    # the last control: the solutions alone, for as many steps as RFT takes
+    for base in $LADDER; do
+        rows=$(wc -l <"$RUNS/$base/k$many/data.jsonl")
+        for seed in $SEEDS; do
+            echo "fine_tune $base sft_matched $train_data $(awk "BEGIN { print $epochs * $rows / $N_TRAIN }") $seed"
+        done
     done
-done | side_by_side
+} | side_by_side

@@ -4,28 +4,29 @@
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 
-stores() { for base in "$@"; do printf '%s/samples/%s ' "$RUNS" "$base"; done; }
+stores() { for base in "$@"; do printf '%s/%s/samples ' "$RUNS" "$base"; done; }
 {
     echo "collect $RUNS/unions/u_small --samples $(stores $SMALL)"
     echo "collect $RUNS/unions/u_all --samples $(stores $LADDER)"
 } | side_by_side
 for base in $UNIONS_FOR; do
-    for union in u_small u_all; do
+    for union in u_all u_small; do
         for seed in $SEEDS; do
-            echo "fine_tune $base $RUNS/unions/$union.jsonl $RUNS/rft/$base/$union/seed$seed $epochs $seed"
+            echo "fine_tune $base $union $RUNS/unions/$union.jsonl $epochs $seed"
         done
     done
 done | side_by_side
 
+votes() { # BASE SETTING
+    echo "draw $RUNS/$1/$2/seed0 $vote_data $RUNS/$1/$2/seed0/votes --n_samples $many"
+}
 {
     for base in $LADDER; do
-        echo "$RUNS/sft/$base/seed0"
-        echo "$RUNS/rft/$base/k$many/seed0"
+        votes "$base" sft
+        votes "$base" "k$many"
     done
     for base in $UNIONS_FOR; do
-        echo "$RUNS/rft/$base/u_small/seed0"
-        echo "$RUNS/rft/$base/u_all/seed0"
+        votes "$base" u_small
+        votes "$base" u_all
     done
-} | while read -r model; do
-    echo "draw $model $vote_data $model/votes --n_samples $many"
-done | side_by_side
+} | side_by_side
