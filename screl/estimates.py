@@ -59,15 +59,17 @@ class Resampler:
     Two or three seeds do not tell their spread. It is pooled instead over ``groups``, each the
     scores (seeds, problems) of one recipe: the variance of a seed's accuracy p is taken as
     ``seed_noise * p (1 - p)``, which makes it vanish at 0 and 1 as it must. One seed can then be
-    judged as well.
+    judged as well. ``seed_noise`` may be given, where it is known from elsewhere.
     """
 
-    def __init__(self, n_problems: int, groups: Iterable[Floats]) -> None:
+    def __init__(
+        self, n_problems: int, groups: Iterable[Floats], seed_noise: float | None = None
+    ) -> None:
         random = np.random.default_rng(UNIT_SEED)
         drawn = random.integers(n_problems, size=(N_DRAWS, n_problems))
         self._weights = np.stack([np.bincount(row, minlength=n_problems) for row in drawn])
         self._random = random
-        self.seed_noise = pooled_seed_noise(groups)
+        self.seed_noise = pooled_seed_noise(groups) if seed_noise is None else seed_noise
 
     def accuracy(self, scores: Floats) -> Estimate:
         """The accuracy in percent of ``scores``, (seeds, problems), from 0 to 1."""

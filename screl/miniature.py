@@ -1,42 +1,118 @@
 """What ``scripts/miniature`` has run, as a Study; what is not there yet is left out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from screl.ballots import Rules
-from screl.completions import open_runs
-from screl.estimates import Estimate, Resampler
-from screl.files import UserError, read_json_object, read_jsonl
+from screl import ballots
+from screl.completions import Completion, Run, map_problems, open_runs
+from screl.estimates import Estimate, Resampler, exactly
+from screl.files import UserError, read_json_object
+from screl.funnel import PAPER_KS
+from screl.manifest import read_manifest
 from screl.metrics import Floats
 from screl.problems import Problem, load_problems
-from screl.scoring import score_runs
-from screl.study import Study
-
-Key = tuple[str, str]
+from screl.rejection import Rules, make_judge
+from screl.scoring import RunScore, score_runs
+from screl.study import Key, Study
+from screl.survey import OfProblem, look_at
 
 
 def miniature_study(runs: Path) -> Study:
-    """The study under ``runs``, whose layout is that of ``scripts/miniature``.
+    """The study under ``runs``, which is laid out as scripts/miniature/common.sh says.
 
-    Accuracies are means over seeds. UserError if there is no ladder yet.
+    Accuracies are means over seeds. UserError if nothing was fine-tuned there.
     """
     losses = {
-        folder.parent.name: float(read_json_object(folder)["results"]["loss"]["value"])
-        for folder in sorted(runs.glob("base/*/run.json"))
+        path.parent.parent.name: float(read_json_object(path)["results"]["loss"]["value"])
+        for path in sorted(runs.glob("*/base/run.json"))
     }
-    if not losses:
-        raise UserError(f"{runs}: no base model there; first: bash scripts/miniature/run.sh")
-    scores = {
-        key: np.concatenate([_scores(store, "test") for store in stores])
-        for key, stores in _greedy_stores(runs)
-    }
-    if not scores:
-        raise UserError(f"{runs}: nothing was fine-tuned yet; first: bash scripts/miniature/run.sh")
-    n_problems = next(iter(scores.values())).shape[1]
-    of_test = Resampler(n_problems, scores.values())
-    votes = {
-        key: _scores(store, "vote", of_test) for key, stores in _stores(runs, "votes") for store in stores[:1]
-    }
-    raise NotImplementedError
+    greedy = {key: _greedy_scores(stores) for key, stores in _stores(runs, "greedy").items()}
+    solutions = sorted(runs.glob("*/sft/seed*/run.json"))
+    if not losses or not greedy or not solutions:
+        raise UserError(f"{runs}: nothing was fine-tuned there; run scripts/miniature/run.sh first")
+    n_problems = next(iter(greedy.values())).shape[1]
+    resampler = Resampler(n_problems, greedy.values())
+    study = Study(
+        name="miniature",
+        test_set="generated problems",
+        n_problems=n_problems,
+        n_rows=int(read_json_object(solutions[0])["results"]["n_rows"]),
+        losses=losses,
+        accuracy={key: resampler.accuracy(scores) for key, scores in greedy.items()},
+        n_seeds={key: len(scores) for key, scores in greedy.items()},
+    )
+    for model in losses:
+        if (runs / model / "samples" / "run.json").exists():
+            study.paths[model] = _paths_by_k(runs / model / "samples")
+    for path in sorted(runs.glob("unions/*.run.json")):
+        study.paths[path.name.removesuffix(".run.json")] = _paths_of_union(path)
+    for key, (store, *_) in _stores(runs, "votes").items():
+        _add_votes(study, key, store, greedy[key][:1], resampler.seed_noise)
+    return study
+
+
+def _stores(runs: Path, name: str) -> dict[Key, list[Path]]:
+    """The finished stores of this name of every model and setting, by seed."""
+    found: dict[Key, list[Path]] = {}
+    for path in sorted(runs.glob(f"*/*/seed*/{name}/run.json")):
+        setting = path.parent.parent.parent
+        found.setdefault((setting.parent.name, setting.name), []).append(path.parent)
+    return found
+
+
+def _greedy_scores(stores: Sequence[Path]) -> Floats:
+    """(seeds, problems), from 0 to 1."""
+    return np.stack([_score(*_open(store)).scores["maj1@1"] for store in stores])
+
+
+def _open(store: Path) -> tuple[list[Problem], Path, Run]:
+    data_path = Path(read_manifest(store)["data_path"])
+    problems = load_problems(data_path)
+    (run,) = open_runs(store, problems, "test")
+    return problems, data_path, run
+
+
+def _score(problems: list[Problem], data_path: Path, run: Run) -> RunScore:
+    return score_runs([run], problems, data_path, ballots.Rules())
+
+
+def _paths_by_k(store: Path) -> dict[int, Estimate]:
+    """Distinct paths a problem among the first k samples and the solution."""
+    problems, _, run = _open(store)
+    ks = [k for k in PAPER_KS if k <= run.n_samples]
+    counts = np.array(list(map_problems(count_paths, problems, [run], ks)), dtype=float)
+    resampler = Resampler(len(problems), [])
+    return {k: resampler.mean(counts[:, column]) for column, k in enumerate(ks)}
+
+
+def count_paths(
+    problem: Problem, completions: Sequence[Sequence[Completion]], ks: Sequence[int]
+) -> list[int]:
+    """Distinct paths of the solution and of the right ones of the first k samples, for every k."""
+    judge = make_judge(problem, Rules("strict"))
+    (of_run,) = completions
+    verdicts = [judge(completion.text) for completion in of_run]
+    found = [verdict.path if verdict.reason == "valid" else None for verdict in verdicts]
+    solution = judge(problem.solution).path
+    return [len({solution, *found[:k]} - {None}) for k in ks]
+
+
+def _paths_of_union(path: Path) -> dict[int, Estimate]:
+    results: Any = read_json_object(path)["results"]
+    n_samples = sum(run["funnel"]["n_sampled"] for run in results["runs"] if run["name"] != "all")
+    per_problem = results["n_rows"] / results["n_problems"]
+    return {n_samples // results["n_problems"]: exactly(per_problem)}
+
+
+def _add_votes(study: Study, key: Key, store: Path, greedy: Floats, noise: float) -> None:
+    """``greedy``: (1, problems) of the same model; those voted on are the first of them."""
+    problems, data_path, run = _open(store)
+    voted = _score(problems, data_path, run).scores[f"maj1@{run.n_samples}"]
+    of_votes = Resampler(len(problems), [], noise)
+    single = of_votes.accuracy(greedy[:, : len(problems)])
+    study.votes[key] = single, of_votes.accuracy(voted[None])
+    looks: Iterator[OfProblem] = map_problems(look_at, problems, [run])
+    study.test_paths[key] = np.array([len(look.path_counts) for look in looks], dtype=float)

@@ -53,9 +53,13 @@ def fit_study(study: Study) -> list[Fitted]:
     ]
     for model in study.models("sft"):
         rows = study.by_rows(model)
-        largest = Points(rows.x[-STABLE:], rows.y[-STABLE:])
         found += [
-            _fit("SFT accuracy over solutions, 1 to 1/8", model, PER_DOUBLING, largest),
+            _fit(
+                "SFT accuracy over solutions, 1 to 1/8",
+                model,
+                PER_DOUBLING,
+                largest_parts(study, model),
+            ),
             _fit("SFT accuracy over solutions, all", model, PER_DOUBLING, rows),
             _fit("SFT accuracy over solutions, all, with a bend", model, SEGMENTS, rows),
             _fit("RFT accuracy over k", model, PER_DOUBLING, study.by_k(model)),
@@ -67,6 +71,12 @@ def fit_study(study: Study) -> list[Fitted]:
             _fit("distinct paths found over k, to a limit", model, SATURATION, new),
         ]
     return [fitted for fitted in found if fitted]
+
+
+def largest_parts(study: Study, model: str) -> Points:
+    """SFT on 1/8 to all of the data."""
+    rows = study.by_rows(model)
+    return Points(rows.x[-STABLE:], rows.y[-STABLE:])
 
 
 def new_paths(study: Study, model: str) -> Points:

@@ -8,11 +8,12 @@ rows or tokens), ``sft_matched`` (the solutions alone, for as many steps), ``u_s
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from screl import paper
 from screl.estimates import Estimate, exactly, published
+from screl.metrics import Floats
 
 N_GSM8K_TRAIN, N_GSM8K_TEST = 7473, 1319
 
@@ -24,19 +25,26 @@ class Points(NamedTuple):
     y: list[Estimate]
 
 
+Key = tuple[str, str]  # base model, setting
+
+
 @dataclass(frozen=True)
 class Study:
-    """Losses in nats a token; accuracies in percent, maj1@1 and maj1@k of ``(model, setting)``."""
+    """Losses in nats a token; accuracies, maj1@1 of greedy completions, in percent."""
 
     name: str
     test_set: str
     n_problems: int  # of the test set
     n_rows: int  # human-written solutions
-    k: int  # samples of a problem, in voting and in RFT at most
     losses: dict[str, float]
-    accuracy: dict[tuple[str, str], Estimate]
-    votes: dict[tuple[str, str], Estimate]
-    paths: dict[str, dict[int, Estimate]]  # distinct ones a problem, the solution too, by k
+    accuracy: dict[Key, Estimate]
+    n_seeds: dict[Key, int]
+    # maj1@1 and maj1@100 on the same problems
+    votes: dict[Key, tuple[Estimate, Estimate]] = field(default_factory=dict)
+    # distinct paths a training problem, the solution's too, by the number of samples
+    paths: dict[str, dict[int, Estimate]] = field(default_factory=dict)
+    # distinct right paths of every test problem among the voting samples, (problems,)
+    test_paths: dict[Key, Floats] = field(default_factory=dict)
 
     def models(self, *settings: str) -> list[str]:
         """Those with an accuracy in all ``settings``; weakest, of the highest loss, first."""
@@ -92,23 +100,24 @@ def paper_study() -> Study:
     for row in paper.rows("rft_by_k"):
         if setting := _setting(row.of):
             percents[row.of["model"], setting] = row.value
-    names = {"rft": "k100", "rft_u13b": "u_small", "rft_u33b": "u_all"}
-    votes = {
-        (row.of["model"], names.get(row.of["setting"], row.of["setting"])): row.value
-        for row in paper.rows("maj_at_100", metric="maj1@100")
-    }
     paths: dict[str, dict[int, Estimate]] = {}
     for row in paper.rows("distinct_paths"):
         paths.setdefault(row.of["model"], {})[int(row.of["k"])] = exactly(row.value)
+    accuracy = {key: _published(key, "maj1@1", percent) for key, percent in percents.items()}
+    names = {"rft": "k100", "rft_u13b": "u_small", "rft_u33b": "u_all"}
+    votes = {}
+    for row in paper.rows("maj_at_100", metric="maj1@100"):
+        key = row.of["model"], names.get(row.of["setting"], row.of["setting"])
+        votes[key] = accuracy[key], _published(key, "maj1@100", row.value)
     return Study(
         name="paper",
         test_set="GSM8K",
         n_problems=N_GSM8K_TEST,
         n_rows=N_GSM8K_TRAIN,
-        k=100,
         losses=losses,
-        accuracy=_published(percents, "maj1@1"),
-        votes=_published(votes, "maj1@100"),
+        accuracy=accuracy,
+        n_seeds=dict.fromkeys(accuracy, 1),
+        votes=votes,
         paths=paths,
     )
 
@@ -123,10 +132,5 @@ def _setting(row: dict[str, str]) -> str | None:
     }.get(row["setting"])
 
 
-def _published(
-    percents: dict[tuple[str, str], float], metric: str
-) -> dict[tuple[str, str], Estimate]:
-    return {
-        key: published(percent, N_GSM8K_TEST, " ".join([*key, metric]))
-        for key, percent in percents.items()
-    }
+def _published(key: Key, metric: str, percent: float) -> Estimate:
+    return published(percent, N_GSM8K_TEST, " ".join([*key, metric]))

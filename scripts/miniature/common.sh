@@ -12,13 +12,14 @@ source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh" requirements.txt
 : "${UNIONS_FOR:=64x3-4M 96x4-12M 192x4-12M}"    # a weak, a middling and the strongest base model
 : "${SMALL:=64x3-4M 64x3-12M 96x4-4M 96x4-12M}"  # whose samples are united in u_small; all: the whole ladder
 : "${N_TRAIN:=512}"                              # training problems, of which 1/32 is one batch
+: "${N_TEST:=1000}"                              # test problems
 : "${N_VOTE:=200}"                               # test problems of maj1@100
 : "${KS:=100 50 25 12 6 3 1}"
 : "${SEEDS:=0 1 2}" # of training
 many=${KS%% *}      # samples of each problem
 epochs=3
 
-test_data=$RUNS/data/test.jsonl
+test_data=$RUNS/data/test_$N_TEST.jsonl
 train_data=$RUNS/data/train_$N_TRAIN.jsonl
 vote_data=$RUNS/data/vote_$N_VOTE.jsonl
 

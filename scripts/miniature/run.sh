@@ -8,6 +8,7 @@ source "$(dirname "$0")/common.sh"
 if [ ! -e "$vote_data" ]; then
     python data/mini/generate.py --output_dir "$RUNS/data"
     head -n "$N_TRAIN" "$RUNS/data/train.jsonl" >"$train_data"
+    head -n "$N_TEST" "$RUNS/data/test.jsonl" >"$test_data"
     head -n "$N_VOTE" "$test_data" >"$vote_data"
 fi
 for experiment in ladder data_amount rft unions; do

@@ -1,0 +1,148 @@
+"""The paper's figures, for any study: one panel each, to be drawn alone or side by side."""
+
+import numpy as np
+
+from screl.estimates import Estimate
+from screl.figures import Panel, Series
+from screl.scaling_fits import Fitted, find
+from screl.study import Study
+
+SETTINGS = {
+    "icl": "ICL",
+    "sft": "SFT",
+    "k100": "RFT k=100",
+    "u_small": "RFT U-small",
+    "u_all": "RFT U-all",
+}
+CONTROLS = {
+    "": "one right sample a path",
+    "-no_dedup": "every right sample",
+    "-rows": "as many random rows",
+    "-tokens": "as many random tokens",
+}
+
+
+def accuracy_label(study: Study) -> str:
+    """The y axis of every panel of accuracies."""
+    return f"maj1@1 on {study.n_problems:,} test problems (%), 95 % interval"
+
+
+def over_loss(study: Study, fits: list[Fitted]) -> Panel:
+    """Accuracy after SFT and with ICL over pre-training loss (Figure 2)."""
+    series = []
+    for setting, relation in (("sft", "SFT"), ("icl", "ICL")):
+        points = study.by_loss(setting)
+        fitted = find(fits, f"{relation} accuracy over pre-training loss")
+        if points.x:
+            series.append(Series(relation, *points, fitted.fit if fitted else None))
+    return Panel(_title(study), "pre-training loss (nats a token)", accuracy_label(study), series)
+
+
+def over_rows(study: Study, fits: list[Fitted]) -> Panel:
+    """SFT over the number of solutions, with the line of 1/8 to 1 (Figure 3)."""
+    series = []
+    for model in study.models("sft"):
+        points = study.by_rows(model)
+        fitted = find(fits, "SFT accuracy over solutions, 1 to 1/8", model)
+        if len(points.x) > 1:
+            series.append(Series(model, *points, fitted.fit if fitted else None))
+    return Panel(
+        _title(study), "human-written solutions", accuracy_label(study), series, log_x=True
+    )
+
+
+def over_k(study: Study, fits: list[Fitted]) -> Panel:
+    """RFT over k, and its controls where there are any."""
+    series = []
+    for model in study.models("sft"):
+        for control, label in CONTROLS.items():
+            points = study.by_k(model, control)
+            fitted = None if control else find(fits, "RFT accuracy over k", model)
+            if len(points.x) > 1:
+                name = f"{model}: {label}" if _has_controls(study, model) else model
+                series.append(Series(name, *points, fitted.fit if fitted else None))
+    return Panel(_title(study), "k, samples a problem", accuracy_label(study), series, log_x=True)
+
+
+def over_paths(study: Study, fits: list[Fitted]) -> Panel:
+    """RFT over the number of distinct paths."""
+    series = []
+    for model in study.models("sft"):
+        points = study.by_paths(model)
+        fitted = find(fits, "RFT accuracy over distinct paths", model)
+        if len(points.x) > 1:
+            series.append(Series(model, *points, fitted.fit if fitted else None))
+    label = "distinct paths a problem, its solution's too"
+    return Panel(_title(study), label, accuracy_label(study), series, log_x=True)
+
+
+def paths_over_k(study: Study, fits: list[Fitted]) -> Panel:
+    """Distinct paths found over k (Table 2)."""
+    series = []
+    for model in study.models("sft"):
+        ks = sorted(study.paths.get(model, {}))
+        if len(ks) > 1:
+            series.append(Series(model, ks, [study.paths[model][k] for k in ks]))
+    label = "distinct paths a problem, its solution's too"
+    return Panel(_title(study), "k, samples a problem", label, series, log_x=True)
+
+
+def votes(study: Study, fits: list[Fitted]) -> Panel:
+    """maj1@1 and maj1@100 by setting (Table 6)."""
+    models = [m for m in study.models("sft") if (m, "sft") in study.votes]
+    series = []
+    for model in models:
+        known = [i for i, s in enumerate(SETTINGS) if (model, s) in study.votes]
+        both = [study.votes[model, list(SETTINGS)[i]] for i in known]
+        series.append(Series(f"{model}, greedy", known, [single for single, _ in both]))
+        series.append(Series(f"{model}, vote of 100", known, [voted for _, voted in both]))
+    label = "maj1@1 and maj1@100 (%), 95 % interval"
+    return Panel(_title(study), "", label, series, ticks=list(SETTINGS.values()))
+
+
+def gains(study: Study, fits: list[Fitted]) -> Panel:
+    """What RFT brings over SFT, by pre-training loss: more for less performant models?"""
+    series = []
+    for setting in ("k100", "u_small", "u_all"):
+        models = study.models("sft", setting)
+        more: list[Estimate] = [
+            study.accuracy[m, setting] - study.accuracy[m, "sft"] for m in models
+        ]
+        if models:
+            series.append(Series(SETTINGS[setting], [study.losses[m] for m in models], more))
+    label = "points over SFT, 95 % interval"
+    return Panel(_title(study), "pre-training loss (nats a token)", label, series)
+
+
+def test_paths(study: Study, fits: list[Fitted]) -> Panel:
+    """Test problems by their number of distinct right paths among the voting samples (Figure 7)."""
+    series = []
+    for model in study.models("sft"):
+        for setting in ("sft", "u_small"):
+            counts = study.test_paths.get((model, setting))
+            if counts is not None and (model, "u_small") in study.test_paths:
+                values = np.arange(int(counts.max()) + 1)
+                share = [100 * float((counts >= value).mean()) for value in values]
+                series.append(Series(f"{model}, {SETTINGS[setting]}", values.tolist(), share))
+    label = "test problems with as many or more (%)"
+    return Panel(_title(study), "distinct right paths among 100 samples", label, series)
+
+
+FIGURES = {
+    "loss": over_loss,
+    "data_amount": over_rows,
+    "rft_k": over_k,
+    "rft_paths": over_paths,
+    "paths": paths_over_k,
+    "gains": gains,
+    "votes": votes,
+    "test_paths": test_paths,
+}
+
+
+def _title(study: Study) -> str:
+    return f"{study.name}: {study.test_set}, {study.n_problems:,} problems"
+
+
+def _has_controls(study: Study, model: str) -> bool:
+    return any(study.by_k(model, control).x for control in CONTROLS if control)

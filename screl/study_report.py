@@ -1,0 +1,155 @@
+"""A study as markdown: claims, fits, predictions, figures, scores."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from screl.claims import CLAIMS
+from screl.estimates import Estimate, interval
+from screl.figures import draw
+from screl.metrics import Floats
+from screl.scaling_fits import Fitted, Prediction, fit_study, predict
+from screl.study import Study
+from screl.study_figures import FIGURES, SETTINGS
+
+
+def claims_table(studies: Sequence[Study]) -> str:
+    """Every claim, and in each study its verdict and the number that decides it."""
+    rows = [["claim (section)", "what decides", *(study.name for study in studies)]]
+    for claim in CLAIMS:
+        evidence = [claim.ask(study) for study in studies]
+        cells = [
+            f"**{of.verdict}**"
+            + (f": {show_estimate(of.number)}" if of.number else ", not measured")
+            for of in evidence
+        ]
+        rule = evidence[-1].rule if evidence[-1].number else evidence[0].rule
+        rows.append([f"{claim.text} ({claim.section})", rule, *cells])
+    return markdown_table(rows)
+
+
+def fits_table(fits: Sequence[Fitted]) -> str:
+    """Coefficients with both intervals, R², and the error of leaving a point out."""
+    rows = [["relation", "model", "points", "law", "95 % over problems", "95 % over points", "R²",
+             "left out"]]  # fmt: skip
+    for fitted in fits:
+        fit = fitted.fit
+        named = zip(fit.law.parameters, fit.values, strict=True)
+        coefficients = ", ".join(f"{name} = {value:.4g}" for name, value in named)
+        rows.append(
+            [
+                fitted.relation,
+                fitted.model or "all",
+                str(len(fit.x)),
+                f"{fit.law.text}: {coefficients}",
+                _intervals(fit.law.parameters, fitted.problems),
+                _intervals(fit.law.parameters, fitted.points),
+                f"{fit.r_squared:.3f}",
+                f"{fit.left_out_error:.2f}",
+            ]
+        )
+    return markdown_table(rows)
+
+
+def _intervals(names: Sequence[str], draws: Floats) -> str:
+    if np.isnan(draws).any():
+        return "too few points"
+    if np.ptp(draws, axis=0).max() == 0:
+        return "not known"
+    ranges = [interval(column) for column in draws.T]
+    return ", ".join(
+        f"{n} {low:.4g} to {high:.4g}" for n, (low, high) in zip(names, ranges, strict=True)
+    )
+
+
+def predictions_list(predictions: Sequence[Prediction]) -> str:
+    """One line each."""
+    return "\n".join(
+        f"* {p.what}: {p.value:,.1f} {p.unit} [{p.low:,.1f}, {p.high:,.1f}]" for p in predictions
+    )
+
+
+def scores_table(study: Study) -> str:
+    """maj1@1, and maj1@100 behind a stroke, of every model and main setting."""
+    settings = [s for s in (*SETTINGS, "sft_matched") if study.models(s)]
+    models = study.models()
+    rows = [["model", "loss", *settings]]
+    for model in models:
+        cells = []
+        for setting in settings:
+            single, voted = study.accuracy.get((model, setting)), study.votes.get((model, setting))
+            text = show_estimate(single) if single else "-"
+            cells.append(f"{text} / {show_estimate(voted[1])}" if voted else text)
+        rows.append([model, f"{study.losses[model]:.3f}", *cells])
+    return markdown_table(rows)
+
+
+def gains_table(study: Study) -> str:
+    """Points over SFT of every RFT setting: where the laws stop, a gain is not told from 0."""
+    settings = [s for s in ("k100", "u_small", "u_all", "sft_matched") if study.models("sft", s)]
+    rows = [["model", "loss", *settings]]
+    for model in study.models("sft"):
+        gains = [
+            study.accuracy[model, s] - study.accuracy[model, "sft"]
+            if (model, s) in study.accuracy
+            else None
+            for s in settings
+        ]
+        if any(gains):
+            cells = [show_estimate(gain) if gain else "-" for gain in gains]
+            rows.append([model, f"{study.losses[model]:.3f}", *cells])
+    return markdown_table(rows)
+
+
+def show_estimate(estimate: Estimate) -> str:
+    """``value [low, high]``."""
+    low, high = estimate.interval
+    return f"{estimate.value:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """The first row is the header."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "| " + " | ".join("---" for _ in rows[0]) + " |")
+    return "\n".join(lines)
+
+
+def draw_figures(
+    studies: Sequence[Study], fits: Sequence[list[Fitted]], folder: Path
+) -> list[Path]:
+    """Every figure of which a study has points, the studies side by side; the PNGs."""
+    written = []
+    for name, panel_of in FIGURES.items():
+        panels = [panel_of(study, of) for study, of in zip(studies, fits, strict=True)]
+        drawn = [panel for panel in panels if panel.series]
+        if drawn:
+            written.append(draw(folder / name, drawn)[0])
+    return written
+
+
+def report(title: str, studies: Sequence[Study], folder: Path, head: str) -> str:
+    """The markdown of the last of ``studies``, beside the others, and its figures in ``folder``."""
+    fits = [fit_study(study) for study in studies]
+    figures = draw_figures(studies, fits, folder)
+    study, of = studies[-1], fits[-1]
+    images = "\n\n".join(f"![{path.stem}]({folder.name}/{path.name})" for path in figures)
+    return "\n\n".join(
+        [
+            f"# {title}",
+            head,
+            "## Claims",
+            claims_table(studies),
+            "## Scores",
+            scores_table(study),
+            "Points over SFT; where an interval holds 0 no gain is told:",
+            gains_table(study),
+            "## Fits",
+            fits_table(of),
+            "## Predictions, not measured",
+            predictions_list(predict(study, of)),
+            "## Figures",
+            images,
+            "",
+        ]
+    )
