@@ -14,10 +14,10 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import Cache
 
-from screl.modeling import Model, Tokenizer, decode_completion, eos_ids, pad_id
-from screl.requests import Drawn, Request, SamplingParams, Watch, sample_seed
+from screl.endings import Endings
+from screl.modeling import Model, Tokenizer, eos_ids, pad_id
+from screl.requests import Drawn, Request, SamplingParams, sample_seed
 from screl.slot_cache import ATTENTION, SlotCache
-from screl.store import Sample
 
 PREFILL_TOKENS = 4096  # of prompts that are run at once, padding included
 
@@ -93,7 +93,7 @@ class HFEngine:
         model.eval()
         model.set_attn_implementation(ATTENTION)
         self._model, self._tokenizer, self._params = model, tokenizer, params
-        self._ends = set(eos_ids(model.generation_config, tokenizer))
+        self._endings = Endings(tokenizer, eos_ids(model.generation_config, tokenizer), params.stop)
         self._waiting: deque[Request] = deque()
         # samples whose prompt has been run, with its number in self._prompts, and no slot yet
         self._ready: deque[tuple[int, _Row]] = deque()
@@ -212,16 +212,20 @@ class HFEngine:
         self._log_probabilities[at] += log_probabilities
         ended = []
         for i, token in enumerate(tokens.tolist(), start=first):  # waits for the device, once
-            written = self._rows[i].token_ids
-            written.append(token)
-            if token in self._ends or len(written) == self._params.max_new_tokens:
+            row = self._rows[i]
+            row.token_ids.append(token)
+            is_full = len(row.token_ids) == self._params.max_new_tokens
+            if is_full or self._endings.is_reached(row.request, row.token_ids):
                 ended.append(i)
         return self._leave(ended) if ended else []
 
     def _leave(self, ended: list[int]) -> list[Drawn]:
         """Take out rows; the last ones move into the gaps, so that those in use stay in front."""
         sums = self._log_probabilities[ended].tolist()
-        drawn = [self._to_drawn(self._rows[i], total) for i, total in zip(ended, sums, strict=True)]
+        drawn = []
+        for i, total in zip(ended, sums, strict=True):
+            row = self._rows[i]
+            drawn.append(self._endings.to_drawn(row.request, row.sample_id, row.token_ids, total))
         for i in reversed(ended):
             last = self._rows.pop()
             if i < len(self._rows):
@@ -232,17 +236,3 @@ class HFEngine:
                 ):  # fmt: skip
                     state[i] = state[len(self._rows)]
         return drawn
-
-    def _to_drawn(self, row: _Row, log_probability: float) -> Drawn:
-        ended = row.token_ids[-1] in self._ends
-        sample = Sample(
-            problem_id=row.request.problem_id,
-            sample_id=row.sample_id,
-            completion=decode_completion(
-                self._tokenizer, row.request.prompt_ids, row.token_ids[: -1 if ended else None]
-            ),
-            n_tokens=len(row.token_ids),
-            finish_reason="stop" if ended else "length",
-        )
-        watched = row.request.watched
-        return Drawn(sample, Watch(tuple(row.token_ids), log_probability) if watched else None)

@@ -4,9 +4,9 @@ import itertools
 import os
 from typing import Any
 
-from screl.modeling import Tokenizer, decode_completion, eos_ids, load_generation_config
-from screl.requests import Drawn, Request, Watch, sample_seed
-from screl.store import Sample
+from screl.endings import Endings
+from screl.modeling import Tokenizer, eos_ids, load_generation_config
+from screl.requests import Drawn, Request, sample_seed
 from screl.worker import EngineSpec
 
 PREFILL_TOKENS = 8192  # at once on a CPU
@@ -29,7 +29,8 @@ def engine_settings(spec: EngineSpec) -> dict[str, Any]:
         "max_model_len": spec.max_tokens,
         "max_num_seqs": spec.batch_size,
         "tensor_parallel_size": spec.tensor_parallel_size,
-        "skip_tokenizer_init": True,  # token ids only: BOS is not vLLM's to decide
+        # token ids only: BOS is not vLLM's to decide; what it writes it must read for a stop string
+        "skip_tokenizer_init": spec.params.stop is None,
         "generation_config": "vllm",  # nothing hidden in the checkpoint's own
         "logprobs_mode": "processed_logprobs",  # of the distribution that is drawn from
         "disable_log_stats": True,
@@ -51,8 +52,9 @@ class VLLMEngine:
         from vllm import EngineArgs, LLMEngine
         from vllm.usage.usage_lib import UsageContext
 
-        self._tokenizer, self._params = tokenizer, spec.params
+        self._params = spec.params
         self._ends = eos_ids(load_generation_config(spec.model_name_or_path), tokenizer)
+        self._endings = Endings(tokenizer, self._ends, spec.params.stop)
         self._numbers = itertools.count()
         self._requests: dict[str, Request] = {}
         self._engine = LLMEngine.from_engine_args(
@@ -103,30 +105,17 @@ class VLLMEngine:
             max_tokens=params.max_new_tokens,
             stop_token_ids=self._ends,
             ignore_eos=True,  # stop_token_ids says it all
+            stop=params.stop,
             logprobs=0 if request.watched else None,  # 0: of the drawn token alone
-            detokenize=False,
+            detokenize=params.stop is not None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
     def _drawn(self, output: Any) -> list[Drawn]:
         request = self._requests.pop(output.request_id)
         return [
-            self._to_drawn(request, sample_id, completion)
-            for sample_id, completion in zip(request.sample_ids, output.outputs, strict=True)
+            self._endings.to_drawn(
+                request, sample_id, list(made.token_ids), made.cumulative_logprob
+            )
+            for sample_id, made in zip(request.sample_ids, output.outputs, strict=True)
         ]
-
-    def _to_drawn(self, request: Request, sample_id: int, completion: Any) -> Drawn:
-        token_ids = list(completion.token_ids)
-        ended = completion.finish_reason == "stop"
-        sample = Sample(
-            problem_id=request.problem_id,
-            sample_id=sample_id,
-            completion=decode_completion(
-                self._tokenizer, request.prompt_ids, token_ids[: -1 if ended else None]
-            ),
-            n_tokens=len(token_ids),
-            finish_reason="stop" if ended else "length",
-        )
-        log_probability = completion.cumulative_logprob  # None if it was not asked for
-        watched = request.watched
-        return Drawn(sample, Watch(tuple(token_ids), log_probability) if watched else None)

@@ -11,7 +11,10 @@ from screl.store import Sample
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How a token is drawn. ``top_k`` 0 and ``top_p`` 1.0 switch themselves off."""
+    """How a token is drawn. ``top_k`` 0 and ``top_p`` 1.0 switch themselves off.
+
+    ``stop``: a text that ends a completion, as EOS does, and is not part of it.
+    """
 
     greedy: bool
     temperature: float
@@ -19,6 +22,7 @@ class SamplingParams:
     top_k: int
     max_new_tokens: int
     seed: int
+    stop: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +39,9 @@ class Request:
 
 
 class Watch(NamedTuple):
-    """Of a watched sample: its token ids, EOS included, and the log of their probability under the
-    distribution they were drawn from (after temperature, top-k and top-p)."""
+    """Of a watched sample: its token ids, with EOS or the stop string, and the log of their
+    probability under the distribution they were drawn from (after temperature, top-k and top-p).
+    """
 
     token_ids: tuple[int, ...]
     log_probability: float

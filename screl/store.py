@@ -48,7 +48,8 @@ AS_WRITTEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One completion. ``finish_reason`` is ``stop`` (EOS) or ``length`` (cut at the limit)."""
+    """One completion. ``finish_reason`` is ``stop`` (EOS, or the next question of a
+    few-shot prompt) or ``length`` (cut at the limit)."""
 
     problem_id: ProblemId
     sample_id: int

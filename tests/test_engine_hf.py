@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,48 @@ def test_eos_ends_and_the_limit_cuts(model, tokenizer) -> None:
     assert {(m.completion, m.n_tokens, m.finish_reason) for m in made.values()} == {("", 1, "stop")}
     made = run(model, tokenizer, requests(tokenizer, 1), GREEDY, 64)
     assert {(m.n_tokens, m.finish_reason) for m in made.values()} == {(12, "length")}
+
+
+@pytest.mark.parametrize("n_slots", [1, 3, 64])
+def test_a_stop_string_ends_a_sample_where_it_first_comes(
+    tiny_model, tokenizer, n_slots: int
+) -> None:
+    """It is the same sample as without it, up to there, for any batch: found in the whole texts."""
+    model = load_model(str(tiny_model), torch.float32)  # almost uniform over its 768 tokens
+    wanted = [replace(request, watched=True) for request in requests(tokenizer, 12)]
+    with eos_bias(model, tokenizer, 3.0):
+        whole = draw(model, tokenizer, wanted, SAMPLED, 64)
+        written = {(s.problem_id, s.sample_id): watch.token_ids for s, watch in whole if watch}
+        tokens = [tokenizer.decode([i]) for i in written[0, 0]]
+        # some come often; some are the end of a token of sample 0 and the beginning of the next
+        divided = [a[-2:] + b[:2] for a, b in pairwise(tokens[:5])]
+        for stop in ("e", "m", *divided):
+            made = draw(model, tokenizer, wanted, replace(SAMPLED, stop=stop), n_slots)
+            assert len(made) == len(whole)
+            lengths = set()
+            for sample, watch in made:
+                prompt = wanted[int(sample.problem_id)].prompt_ids
+                ids = written[sample.problem_id, sample.sample_id]
+                n, text = first_with(tokenizer, prompt, list(ids), stop)
+                assert watch is not None
+                assert watch.token_ids == ids[:n]
+                assert (sample.completion, sample.n_tokens) == (text, n)
+                ended = stop in tokenizer.decode(ids[:n]) or ids[n - 1] == tokenizer.eos_token_id
+                assert sample.finish_reason == ("stop" if ended else "length")
+                lengths.add(n)
+            assert len(lengths) >= 5
+    n_of = [first_with(tokenizer, wanted[0].prompt_ids, list(written[0, 0]), s)[0] for s in divided]
+    assert n_of == [2, 3, 4, 5]
+
+
+def first_with(tokenizer, prompt: list[int], ids: list[int], stop: str) -> tuple[int, str]:
+    """How many tokens it takes until ``stop`` is in the text, all if it never is; what is before
+    it, without white space at the ends."""
+    for n in range(1, len(ids) + 1):
+        text = decode_completion(tokenizer, prompt, ids[:n])
+        if stop in text:
+            break
+    return n, text.split(stop)[0].strip()
 
 
 def test_a_pad_token_that_is_eos_or_missing_changes_nothing(model, tokenizer, tiny_model) -> None:

@@ -155,6 +155,46 @@ def test_ends_and_limits(engine, prompts) -> None:
     assert "length" in reasons
 
 
+def test_a_stop_string_ends_a_sample_where_it_first_comes(
+    engine, spec: EngineSpec, prompts
+) -> None:
+    """It is the same sample as without it, up to there; the other engine's too, greedily."""
+    tokenizer = load_tokenizer(str(MINI_MODEL))
+    model = load_model(str(MINI_MODEL), torch.float32)
+    stop = "; 1"  # between two equations; of several tokens
+    assert all(stop not in token for token in tokenizer.get_vocab())
+    requests = [Request(i, ids, range(12), watched=True) for i, ids in enumerate(prompts[:36])]
+    greedy = [Request(i, ids, range(1)) for i, ids in enumerate(prompts)]
+    expected = draw(engine, requests)
+    stopping = replace(spec, params=replace(SAMPLED, stop=stop))
+    other = make_engine(stopping)
+    n_stopped = 0
+    for one, whole in zip(draw(other, requests, stopping.params), expected, strict=True):
+        text, found, _ = whole.sample.completion.partition(stop)
+        assert one.sample.completion == text.strip()
+        assert one.watch is not None
+        assert whole.watch is not None
+        n_tokens = one.sample.n_tokens
+        assert one.watch.token_ids == whole.watch.token_ids[:n_tokens]
+        if found:
+            n_stopped += 1
+            assert one.sample.finish_reason == "stop"
+            ids = list(one.watch.token_ids)
+            assert stop not in tokenizer.decode(ids[:-1])
+            assert stop in tokenizer.decode(ids)
+            of_them = log_probability(model, prompts[int(one.sample.problem_id)], ids, SAMPLED)
+            assert one.watch.log_probability == pytest.approx(of_them, abs=2e-2)
+        else:
+            assert n_tokens == whole.sample.n_tokens
+            assert one.sample.finish_reason == whole.sample.finish_reason
+    assert n_stopped >= 10
+    params = replace(GREEDY, stop=stop)
+    of_transformers = make_engine(replace(spec, engine="transformers", params=params))
+    made = samples(draw(other, greedy, params))
+    assert made == samples(draw(of_transformers, greedy, params))
+    assert len({sample.n_tokens for sample in made if sample.finish_reason == "stop"}) >= 3
+
+
 def test_a_prompt_that_does_not_fit_is_refused_and_others_go_on(engine, prompts) -> None:
     with pytest.raises(ValueError, match="length is 256"):
         engine.add(Request(0, prompts[0] * 20, range(1)))
