@@ -1,4 +1,7 @@
-"""The prompt of both papers: the Alpaca template without input, nothing after ``### Response:``."""
+"""The prompt of both papers: the Alpaca template without input, nothing after ``### Response:``.
+
+That of base models is in ``screl.shots``.
+"""
 
 ALPACA_NO_INPUT = (
     "Below is an instruction that describes a task. "
@@ -7,14 +10,16 @@ ALPACA_NO_INPUT = (
 )
 
 
-def build_prompt(question: str) -> str:
-    """The text given to the model for one question.
+def build_prompt(question: str, template: str = ALPACA_NO_INPUT) -> str:
+    """The text given to the model for one question, which takes the place of the template's last
+    ``{question}``.
 
     >>> build_prompt("1+1?")[-34:]
     '### Instruction:\\n1+1?\\n\\n### Response:'
     """
-    # replace, not format: questions contain braces
-    return ALPACA_NO_INPUT.replace("{question}", question)
+    # not format: questions contain braces
+    before, _, behind = template.rpartition("{question}")
+    return before + question + behind
 
 
 def without_spaces(text: str) -> str:
