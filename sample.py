@@ -4,6 +4,8 @@
         --n_samples 100 --temperature 0.7
     python sample.py --model_name_or_path M --data_path data/test_use.jsonl --output_dir SAMPLES2 \\
         --greedy
+    python sample.py --model_name_or_path BASE_MODEL --data_path data/test_use.jsonl \\
+        --output_dir SAMPLES3 --greedy --prompt icl
 
 A killed run goes on where it stopped when the same command is given again; a larger --n_samples,
 and problems added to the data, add to what is there.
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from screl.sampling import Made
 
 AT_LEAST_1 = (
-    "n_samples", "batch_size", "chunk_size", "max_new_tokens", "n_workers", "tensor_parallel_size"
+    "n_samples", "batch_size", "chunk_size", "max_new_tokens", "n_workers", "tensor_parallel_size",
+    "n_shots",
 )  # fmt: skip
 
 
@@ -44,6 +47,19 @@ class SampleConfig:
     top_k: int = option("this many likeliest tokens; 0: all (published code: 50)", 0)
     max_new_tokens: int = option("longest completion, in tokens", 256)
     seed: int = option("run seed; sample j of a problem depends on it, the problem and j", 0)
+    prompt: Literal["alpaca", "icl"] = option(
+        "alpaca: of fine-tuned models; icl: of base models, solved problems before the question",
+        "alpaca",
+    )
+    n_shots: int = option("solved problems in the prompt, with --prompt icl", 8)
+    shots_path: Path | None = option(
+        'solved problems: JSONL of {"query", "response"}, the first --n_shots rows are taken; '
+        "default: this project's data/icl/gsm8k.jsonl",
+        None,
+    )
+    shots_seed: int | None = option(
+        "take random rows of --shots_path by this seed, none that is a problem of --data_path", None
+    )
     until_correct: int | None = option(
         "sample a problem only until so many distinct right paths are there; with --max_samples",
         None,
@@ -90,7 +106,8 @@ def main() -> None:
         print(make_again(config, engine, problems, prompts))
         return
     with locked(config.output_dir, "another process is sampling into it; wait for its end"):
-        open_store(config.output_dir, make_manifest(config, engine, problems), problems)
+        manifest = make_manifest(config, engine, problems, prompts)
+        open_store(config.output_dir, manifest, problems)
         made = sample(config, engine, problems, prompts)
         report(config, problems, made, started)
 
@@ -144,6 +161,9 @@ def check(config: SampleConfig) -> None:
         raise UserError("--temperature must be from 0.01 to 100; for the likeliest token: --greedy")
     if not 0 < config.top_p <= 1 or config.top_k < 0:
         raise UserError("--top_p must be in (0, 1] and --top_k at least 0")
+    of_icl = (config.n_shots, config.shots_path, config.shots_seed)
+    if config.prompt != "icl" and of_icl != (SampleConfig.n_shots, None, None):
+        raise UserError("--n_shots, --shots_path and --shots_seed need --prompt icl")
     if config.until_correct is None and config.max_samples is None:
         return
     if config.until_correct is None or config.max_samples is None:

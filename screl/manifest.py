@@ -21,7 +21,7 @@ MANIFEST = "manifest.json"
 FREE_KEYS = frozenset(
     {
         "n_samples", "until_correct", "finished", "model_name_or_path", "data_path", "data_sha256",
-        "n_problems", "questions_sha256", "versions",
+        "n_problems", "questions_sha256", "shots_path", "versions",
     }
 )  # fmt: skip
 
@@ -77,7 +77,8 @@ def check_store(
     """The manifest of the store at ``path``. UserError naming every difference if it holds samples
     of another run, or of other problems than the first ones of ``problems``."""
     stored = read_manifest(path)
-    refuse_another_run(path, stored, manifest, FREE_KEYS)
+    once = {"prompt": "alpaca"}  # of stores from before there was another one
+    refuse_another_run(path, once | stored, once | manifest, FREE_KEYS)
     if stored["questions_sha256"] != questions_sha256(problems[: stored["n_problems"]]):
         raise UserError(
             f"{path}: was sampled for other problems ({stored['data_path']}); those must be the "

@@ -1,6 +1,7 @@
 """``run.json`` beside every output: what was run, with which versions, and what it cost."""
 
 import ctypes
+import hashlib
 import platform
 import resource
 import subprocess
@@ -25,6 +26,7 @@ BF16_TFLOPS = {
     "H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "L40S": 362, "A10G": 70, "A10": 125,
 }  # fmt: skip
 PROC_STATUS = Path("/proc/self/status")
+MOST_SHOWN = 100  # characters of a value in a message
 
 
 def package_versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
@@ -139,7 +141,7 @@ def refuse_another_run(
 ) -> None:
     """UserError naming every key, but the ``free`` ones, in which two runs into a folder differ."""
     differences = [
-        f"{key} was {stored.get(key)!r}, now {now.get(key)!r}"
+        f"{key} was {_shown(stored.get(key))}, now {_shown(now.get(key))}"
         for key in sorted((stored.keys() | now.keys()) - set(free))
         if stored.get(key) != now.get(key)
     ]
@@ -147,6 +149,14 @@ def refuse_another_run(
         raise UserError(
             f"{folder}: holds another run ({'; '.join(differences)}); give another --output_dir"
         )
+
+
+def _shown(value: Any) -> str:
+    """A value as a line can hold it: of a long text its beginning and what tells it from others."""
+    if not isinstance(value, str) or len(value) <= MOST_SHOWN:
+        return repr(value)
+    digest = hashlib.sha256(value.encode()).hexdigest()
+    return f"{value[:30]!r}... (SHA-256 {digest[:8]}...)"
 
 
 def write_run_info(path: Path, config: Any, started: float, results: dict[str, Any]) -> None:

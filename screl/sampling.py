@@ -23,6 +23,7 @@ from screl.prompts import ALPACA_NO_INPUT, build_prompt
 from screl.requests import Request, SamplingParams, consecutive
 from screl.run_info import package_versions
 from screl.sample_index import MISSING, SampleIndex
+from screl.shots import STOP, choose_shots, icl_template, shots_path
 from screl.store import SampleWriter, index_store, read_samples
 from screl.worker import EngineSpec
 
@@ -60,10 +61,18 @@ def choose_engine(config: Any) -> EngineName:
     return engine
 
 
-def make_manifest(config: Any, engine: EngineName, problems: Sequence[Problem]) -> dict[str, Any]:
+def make_manifest(
+    config: Any, engine: EngineName, problems: Sequence[Problem], prompts: "Prompts"
+) -> dict[str, Any]:
     """What is said of the store of a SampleConfig: all that decides a sample, and how many."""
     check_weights(config.model_name_or_path)
     drawing = ("temperature", "top_p", "top_k", "seed")
+    of_icl = {
+        "n_shots": config.n_shots,
+        "shots_seed": config.shots_seed,
+        "shots_path": str(shots_path(config)),
+        "stop": STOP,
+    }
     return {
         "model_name_or_path": config.model_name_or_path,
         "model_sha256": fingerprint(config.model_name_or_path),
@@ -71,7 +80,9 @@ def make_manifest(config: Any, engine: EngineName, problems: Sequence[Problem]) 
         "data_sha256": file_sha256(config.data_path),
         "questions_sha256": questions_sha256(problems),
         "n_problems": len(problems),
-        "prompt_template": ALPACA_NO_INPUT,
+        "prompt": config.prompt,
+        **(of_icl if config.prompt == "icl" else {}),
+        "prompt_template": prompts.template,
         "greedy": config.greedy,
         "n_samples": config.max_samples or config.n_samples,
         "until_correct": config.until_correct,
@@ -92,12 +103,16 @@ def missing_samples(problems: Sequence[Problem], index: SampleIndex) -> Iterator
 
 
 class Prompts:
-    """Makes requests of wishes. UserError, before anything is sampled, for a prompt too long."""
+    """Makes requests of wishes. UserError, before anything is sampled, for a prompt too long, and
+    for exemplars that are missing or asked themselves."""
 
     def __init__(self, config: Any, problems: Sequence[Problem]) -> None:
         tokenizer = load_tokenizer(config.model_name_or_path)
         self._chunk_size = config.chunk_size
-        self.ids = {p.problem_id: prompt_ids(tokenizer, build_prompt(p.question)) for p in problems}
+        self.template = ALPACA_NO_INPUT
+        if config.prompt == "icl":
+            self.template = icl_template(choose_shots(config, problems))
+        self.ids = {p.problem_id: prompt_ids(tokenizer, self.text(p)) for p in problems}
         self._watched = set(list(self.ids)[:: max(1, len(problems) // N_WATCHED)][:N_WATCHED])
         self.longest = max(map(len, self.ids.values())) + config.max_new_tokens
         room = longest_sequence(config.model_name_or_path)
@@ -107,8 +122,13 @@ class Prompts:
                 raise UserError(
                     f"{config.data_path}:{problem.line}: the prompt has {n_tokens} tokens; with "
                     f"--max_new_tokens {config.max_new_tokens} the model has room for "
-                    f"{room - config.max_new_tokens}: lower it, or take the row out"
+                    f"{room - config.max_new_tokens}: lower it, or "
+                    + ("give fewer --n_shots" if config.prompt == "icl" else "take the row out")
                 )
+
+    def text(self, problem: Problem) -> str:
+        """What a problem's token ids are of."""
+        return build_prompt(problem.question, self.template)
 
     def requests(self, wishes: Iterable[Wish]) -> list[Request]:
         """In chunks of at most ``chunk_size`` samples."""
@@ -130,6 +150,7 @@ def make_spec(config: Any, engine: EngineName, prompts: Prompts) -> EngineSpec:
         top_k=config.top_k,
         max_new_tokens=config.max_new_tokens,
         seed=config.seed,
+        stop=STOP if config.prompt == "icl" else None,
     )
     return EngineSpec(
         engine=engine,

@@ -165,7 +165,8 @@ def alarms(health: Health) -> dict[str, str]:
         lines["no_answer"] = (
             _describe(unanswered, "end without a readable '#### answer'")
             + "a base model, or one trained with another prompt? give --model_name_or_path a "
-            "fine-tuned model, and look at the prompt with --dry_run"
+            "fine-tuned model, or a base model with --prompt icl, and look at the prompt with "
+            "--dry_run"
         )
     return lines
 
@@ -181,7 +182,7 @@ def _remedy(at_least: float) -> str:
     """For samples that are cut off: most of them, and it is hardly their length."""
     if at_least > 0.5:
         return (
-            "the model does not end; a base model, another prompt than it was trained with, or "
-            "an end-of-sequence token that is not its own?"
+            "the model does not end; a base model without --prompt icl, another prompt than it was "
+            "trained with, or an end-of-sequence token that is not its own?"
         )
     return "raise --max_new_tokens"

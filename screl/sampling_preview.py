@@ -8,13 +8,13 @@ from screl.files import UserError
 from screl.manifest import check_store, is_store
 from screl.modeling import eos_ids, load_generation_config, load_tokenizer
 from screl.problems import Problem, ProblemId
-from screl.prompts import build_prompt
 from screl.requests import Request
 from screl.sampling import EngineName, Prompts, make_manifest, make_spec, worker_groups
 from screl.store import read_samples
 from screl.worker import EngineSpec, Workbench
 
 N_MEASURED = 500  # solutions whose tokens are counted
+FIRST_SHOWN, LAST_SHOWN = 16, 128  # tokens of a long prompt
 WHY_DIFFERENT = (
     "arithmetic depends a little on what else is in the batch, above all in bf16, and now and then "
     "that decides a token"
@@ -28,19 +28,25 @@ def describe_plan(
     tokenizer = load_tokenizer(config.model_name_or_path)
     ids = prompts.ids[problems[0].problem_id]
     tokens = tokenizer.convert_ids_to_tokens(ids)
+    listed = [f"  {token_id:>7} {token!r}" for token_id, token in zip(ids, tokens, strict=True)]
+    if (n_left_out := len(ids) - FIRST_SHOWN - LAST_SHOWN) > 100:
+        listed[FIRST_SHOWN:-LAST_SHOWN] = [f"  ... {n_left_out} more ..."]
+    spec = make_spec(config, engine, prompts)
     ends = eos_ids(load_generation_config(config.model_name_or_path), tokenizer)
     named = ", ".join(f"{i} {tokenizer.convert_ids_to_tokens(i)!r}" for i in ends)
+    if spec.params.stop:
+        named += f", before {spec.params.stop!r}"
     has_bos = tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id
     return "\n".join(
         [
             f"first prompt (problem {problems[0].problem_id!r}):",
-            build_prompt(problems[0].question),
+            prompts.text(problems[0]),
             f"{len(ids)} tokens, {'with' if has_bos else 'without'} BOS, all given to the model; "
             "it generates from here on:",
-            *(f"  {token_id:>7} {token!r}" for token_id, token in zip(ids, tokens, strict=True)),
+            *listed,
             f"a completion ends with {named}, or after {config.max_new_tokens} tokens",
             *_describe_work(config, problems, prompts, tokenizer),
-            _describe_workers(config, make_spec(config, engine, prompts)),
+            _describe_workers(config, spec),
         ]
     )
 
@@ -84,7 +90,8 @@ def make_again(
     problem_id, sample_id = find_sample(config.only, problems)
     stored = None
     if is_store(config.output_dir):
-        check_store(config.output_dir, make_manifest(config, engine, problems), problems)
+        manifest = make_manifest(config, engine, problems, prompts)
+        check_store(config.output_dir, manifest, problems)
         known = read_samples(config.output_dir)
         keys = (problem_id, sample_id)
         stored = next((s for s in known if (s.problem_id, s.sample_id) == keys), None)

@@ -29,6 +29,7 @@ GREEDY = f"{SAMPLE} --greedy --model_name_or_path m {TEST} --output_dir m/greedy
         ("group_sample_30b.sh m 1.0 --seed 3", f"{GROUP} --temperature 1.0 --seed 3"),
         ("group_sample_65b.sh m", f"{GROUP} --tensor_parallel_size 2"),
         ("test_7b_13b.sh m", GREEDY),
+        ("icl_test.sh m --n_shots 4", f"{GREEDY} --prompt icl --output_dir m/icl --n_shots 4"),
         ("single_test_30b.sh m 3 d.jsonl", f"{GREEDY} --data_path d.jsonl"),
         ("single_test_65b.sh m 2,3", f"{GREEDY} --tensor_parallel_size 2"),
         (
@@ -64,7 +65,7 @@ def test_without_a_model_a_launcher_explains_itself(script: str) -> None:
 
 def test_a_hub_id_or_a_wrong_folder_is_refused(tmp_path: Path) -> None:
     """The samples of a hub's model would lie in a folder that looks like a local model."""
-    for script in ("group_sample.sh", "greedy_test.sh"):
+    for script in ("group_sample.sh", "greedy_test.sh", "icl_test.sh"):
         result = run_script(f"scripts/{script}", tmp_path / "none", launcher=("bash",))
         assert result.returncode == 1
         assert result.stderr.endswith(
