@@ -1,7 +1,9 @@
 """A causal LM on examples laid end to end, without padding; none of their tokens sees another's."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -148,13 +150,24 @@ def flash_attention(
     """One variable-length FlashAttention kernel for all examples, torch's own."""
     from torch.nn.attention.varlen import varlen_attn  # only in builds for GPUs is there a kernel
 
+    n_shared = query.shape[1] // key.shape[1]  # query heads of a key head
+    options = {}
+    if n_shared > 1 and takes(varlen_attn, "enable_gqa"):
+        options = {"enable_gqa": True}
+    elif n_shared > 1:  # torch 2.11: a copy of the key head for each of them
+        key, value = (x.repeat_interleave(n_shared, dim=1) for x in (key, value))
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (tokens, heads, width)
     out = varlen_attn(
-        q, k, v, starts, starts, longest, longest, scale=scaling, window_size=(-1, 0),
-        enable_gqa=query.shape[1] != key.shape[1],
-    )  # fmt: skip
+        q, k, v, starts, starts, longest, longest, scale=scaling, window_size=(-1, 0), **options
+    )
     assert isinstance(out, torch.Tensor)  # a tuple only where more is asked for
     return out[None]
+
+
+@cache
+def takes(kernel: Callable[..., Any], option: str) -> bool:
+    """Whether this version's ``kernel`` knows ``option``."""
+    return option in signature(kernel).parameters
 
 
 def refuse_unknown_attention(others: dict[str, Any], longest: int) -> None:

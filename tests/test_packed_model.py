@@ -15,6 +15,7 @@ from screl.packed_model import (
     PackedLM,
     bf16_attention,
     exact_attention,
+    flash_attention,
     pack,
     packed_attention,
 )
@@ -163,6 +164,41 @@ def test_bf16_attention_is_the_exact_one_rounded(n_key_heads: int) -> None:
     for one, other in zip(exact, rounded, strict=True):
         assert (other.grad.float() - one.grad).norm() < 0.01 * one.grad.norm()
     torch.testing.assert_close(bf16_attention(*rounded, None), bf16_attention(*rounded, 0.25))
+
+
+def plain_varlen(q, k, v, starts_q, starts_k, longest_q, longest_k, scale):
+    """torch's variable-length attention, (tokens, heads, width), on a CPU."""
+    assert torch.equal(starts_q, starts_k)
+    assert longest_q == longest_k == int(starts_q.diff().max())
+    parts = zip(*(x.split(starts_q.diff().tolist()) for x in (q, k, v)), strict=True)
+    heads_first = ([x.transpose(0, 1)[None] for x in part] for part in parts)
+    return torch.cat([exact_attention(*part, scale)[0].transpose(0, 1) for part in heads_first])
+
+
+def varlen_2_13(*parts, scale, window_size, enable_gqa=False):
+    assert window_size == (-1, 0)
+    assert enable_gqa == (parts[0].shape[1] != parts[1].shape[1])
+    return plain_varlen(*parts, scale)
+
+
+def varlen_2_11(*parts, scale, window_size):
+    assert window_size == (-1, 0)
+    assert parts[0].shape == parts[1].shape
+    return plain_varlen(*parts, scale)
+
+
+@pytest.mark.parametrize("kernel", [varlen_2_13, varlen_2_11])
+@pytest.mark.parametrize("n_key_heads", [1, 2, 4])
+def test_the_gpu_kernel_of_either_version_gets_what_it_takes(
+    kernel, n_key_heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, heads, 9, 8) for heads in (4, n_key_heads, n_key_heads))
+    starts = torch.tensor([0, 5, 9], dtype=torch.int32)
+    expected, _ = packed_attention(None, q, k, v, None, starts=starts, longest=5, scaling=0.3)
+    found = flash_attention(q, k, v, starts, 5, 0.3)
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("kind", ["final_logit_softcapping", "logit_scale", "bias"])
