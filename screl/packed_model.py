@@ -151,7 +151,7 @@ def flash_attention(
     from torch.nn.attention.varlen import varlen_attn  # only in builds for GPUs is there a kernel
 
     n_shared = query.shape[1] // key.shape[1]  # query heads of a key head
-    options = {}
+    options: dict[str, Any] = {}
     if n_shared > 1 and takes(varlen_attn, "enable_gqa"):
         options = {"enable_gqa": True}
     elif n_shared > 1:  # torch 2.11: a copy of the key head for each of them
