@@ -68,6 +68,14 @@ def peak_gpu_memory_mib() -> int | None:
     return peak // 2**20
 
 
+def gpu_name() -> str | None:
+    """What this process's GPU calls itself; None without one."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return str(torch.cuda.get_device_name())
+
+
 def gpu() -> tuple[float, float]:
     """Memory in GiB and bf16 peak in TFLOPS of this machine's GPU; of an A100 without one."""
     import torch  # only where a run is rehearsed
@@ -160,13 +168,18 @@ def _shown(value: Any) -> str:
 
 
 def write_run_info(path: Path, config: Any, started: float, results: dict[str, Any]) -> None:
-    """Write ``path``: config, command, commit, versions, seconds since ``started``, ``results``."""
+    """Write ``path``: config, command, commit, versions, machine, cost and ``results``.
+
+    ``started``: seconds since the epoch, written as a date in UTC.
+    """
     info = {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "config": plain_config(config),
         "git_commit": git_commit(),
         "versions": package_versions(),
         "machine": platform.machine(),
+        "gpu": gpu_name(),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(started)),
         "seconds": round(time.time() - started, 1),
         "peak_memory_mib": peak_memory_mib(),
         "peak_gpu_memory_mib": peak_gpu_memory_mib(),

@@ -5,7 +5,9 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,7 +24,8 @@ class Config:
 
 def test_config_command_versions_and_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["/somewhere/train.py", "--rate", "2e-5"])
-    write_run_info(tmp_path / "run.json", Config(), time.time() - 5, {"n_rows": 3})
+    started = time.time() - 5
+    write_run_info(tmp_path / "run.json", Config(), started, {"n_rows": 3})
     info = json.loads((tmp_path / "run.json").read_text())
     assert info["command"] == "train.py --rate 2e-5"
     assert info["config"] == {"path": "a/b", "inputs": ["c"], "rate": 2e-5}
@@ -30,6 +33,24 @@ def test_config_command_versions_and_cost(tmp_path: Path, monkeypatch: pytest.Mo
     assert 5 <= info["seconds"] < 10
     assert info["versions"]["rapidfuzz"]
     assert "git_commit" in info
+    when = datetime.strptime(info["started"] + " +0000", "%Y-%m-%d %H:%M:%S %z")
+    assert started - 1 < when.timestamp() <= started
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_gpu_is_named_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    cuda = SimpleNamespace(
+        is_available=lambda: is_there,
+        get_device_name=lambda: "NVIDIA A100",
+        max_memory_allocated=lambda: 3 * 2**20,
+    )
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    write_run_info(tmp_path / "run.json", Config(), time.time(), {})
+    info = json.loads((tmp_path / "run.json").read_text())
+    expected = ("NVIDIA A100", 3) if is_there else (None, None)
+    assert (info["gpu"], info["peak_gpu_memory_mib"]) == expected
 
 
 def test_versions_name_only_what_is_installed() -> None:
