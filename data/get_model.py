@@ -88,10 +88,11 @@ def convert(gguf: Path, folder: Path) -> None:
     """Write the model and the tokenizer of a GGUF file to ``folder``, float32 safetensors."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="float32")
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     split_digits(tokenizer)
+    name_special_tokens(tokenizer, model.config)
     tokenizer.save_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="float32")
     # The weights are dequantised by now; with these two left, transformers refuses to save them.
     model.hf_quantizer = None
     del model.config.quantization_config
@@ -110,6 +111,17 @@ def split_digits(tokenizer: Any) -> None:
     tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
         [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
     )
+
+
+def name_special_tokens(tokenizer: Any, config: Any) -> None:
+    """Give the tokenizer the special tokens that GGUF names, which are in the config.
+
+    transformers 5.17 has the BOS for EOS and no pad; 5.19 has read them already.
+    """
+    for name in ("bos_token", "eos_token", "pad_token"):
+        token_id = getattr(config, f"{name}_id")
+        setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(token_id))
+    tokenizer.clean_up_tokenization_spaces = False  # spaces are tokens like others here
 
 
 def verify(folder: Path) -> str:

