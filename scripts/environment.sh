@@ -1,7 +1,23 @@
 # Source this: makes .venv once, with the pinned requirements files given as arguments, and enters it.
 # A bare machine needs python3 (3.11 or newer) with its venv module; PYTHON=... picks another one.
+# PYTHON_ENV=system installs nothing and takes that Python's own packages, for a machine that has torch
+# and no package index; how they differ from the pins goes to stderr, their versions to every run.json.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python="${PYTHON:-python3}"
+export TOKENIZERS_PARALLELISM=false # the fork warning of tokenizers; nothing here needs its threads
+case "${PYTHON_ENV:-}" in
+"") ;;
+system)
+    python_folder="$("$python" -c 'import os, sys; print(os.path.dirname(sys.executable))')"
+    export PATH="$python_folder:$PATH"
+    python scripts/installed_versions.py "$@" >&2
+    return
+    ;;
+*)
+    echo "error: PYTHON_ENV must be system or not set, not $PYTHON_ENV" >&2
+    exit 2
+    ;;
+esac
 "$python" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
     echo "error: $python is not Python 3.11 or newer with venv; set PYTHON=... to one that is" >&2
     exit 1
@@ -18,4 +34,3 @@ for requirements in "$@"; do
     fi
 done
 export PATH="$PWD/.venv/bin:$PATH"
-export TOKENIZERS_PARALLELISM=false # the fork warning of tokenizers; nothing here needs its threads
