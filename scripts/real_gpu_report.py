@@ -1,0 +1,222 @@
+"""The report of scripts/real_gpu.sh: python scripts/real_gpu_report.py runs/real_gpu REPORT.md
+
+Every number is read from what the run left: sample stores, run.json files, the filter's funnel.
+Only seeds of which both parts are done count. Scores are in percent, ± a standard error: over
+problems, and with several seeds over problems and seeds (screl/seeds.py).
+"""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+# A script's sys.path starts at its own folder, scripts/; the package lies one folder up.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from screl.ballots import Rules
+from screl.comparison import compare
+from screl.completions import open_runs
+from screl.config import run_main
+from screl.files import UserError, read_json_object, write_atomic
+from screl.metrics import Floats
+from screl.problems import Problem, load_problems
+from screl.run_info import git_commit
+from screl.score_tables import show, show_interval, show_mean
+from screl.scoring import score_runs
+from screl.seeds import difference_over_seeds, mean_over_seeds
+from screl.table import format_table
+
+Info = dict[str, Any]  # a run.json
+# What cost time, by where its run.json lies in a seed's folder, in the order of running.
+STAGES = {
+    "sft/run.json": "train SFT",
+    "sft/samples/run.json": "sample training problems",
+    "sft/kept.run.json": "filter",
+    "sft/greedy/run.json": "greedy, SFT",
+    "sft/votes/run.json": "sample test problems, SFT",
+    "rft/run.json": "train RFT",
+    "rft/greedy/run.json": "greedy, RFT",
+    "rft/votes/run.json": "sample test problems, RFT",
+}
+
+
+@dataclass(frozen=True)
+class Results:
+    """What is under the folder of the runs."""
+
+    root: Path
+    seeds: list[Path]  # folders of the seeds that are done
+    test: list[Problem]
+
+    def infos(self, name: str) -> list[Info]:
+        """The run.json called ``name`` of every seed."""
+        return [read_json_object(seed / name) for seed in self.seeds]
+
+    def every_info(self) -> list[Info]:
+        """All of them, in the order of running."""
+        base = read_json_object(self.root / "base/greedy/run.json")
+        return [base, *(read_json_object(seed / name) for seed in self.seeds for name in STAGES)]
+
+    def scores(self, store: str) -> dict[str, Floats]:
+        """By metric, (seeds, problems), of the stores called ``store``."""
+        stores = [seed / store for seed in self.seeds]
+        every = [self.scores_of(path) for path in stores]
+        return {name: np.stack([scores[name] for scores in every]) for name in every[0]}
+
+    def scores_of(self, store: Path) -> dict[str, Floats]:
+        """By metric, (problems,)."""
+        data = self.root / "test.jsonl"
+        return score_runs(open_runs(store, self.test, "test"), self.test, data, Rules()).scores
+
+
+def show_scores(scores: Floats) -> str:
+    """``value ± standard error`` of (seeds, problems)."""
+    if len(scores) == 1:
+        return show_mean(scores[0])
+    mean = mean_over_seeds(scores)
+    return show(mean.value, mean.standard_error, scores.shape[1])
+
+
+def show_difference(first: Floats, second: Floats) -> str:
+    """``second - first``, of (seeds, problems) each, paired by problem, with a 95 % interval."""
+    if len(first) == 1:
+        one = compare(first[0], second[0])
+        value, error, interval = one.value, one.standard_error or 0.0, one.interval
+    else:
+        value, error, interval, _ = difference_over_seeds(first, second)
+    return f"{value:+.2f} ± {error:.2f} {show_interval(interval, '+')}"
+
+
+def each(scores: Floats, sign: str = "") -> str:
+    """The mean of every seed, in percent."""
+    return " ".join(format(100 * of_seed.mean(), f"{sign}.1f") for of_seed in scores)
+
+
+def score_rows(results: Results) -> list[list[str]]:
+    """The table of scores, and below it RFT - SFT."""
+    greedy = {name: results.scores(f"{name}/greedy")["maj1@1"] for name in ("sft", "rft")}
+    sampled = {name: results.scores(f"{name}/votes") for name in ("sft", "rft")}
+    k = results.infos("sft/votes/run.json")[0]["config"]["n_samples"]
+    vote = f"maj1@{k}" if k > 1 else "mean@1"
+    base = results.scores_of(results.root / "base/greedy")["maj1@1"]
+    rows = [["model", "rows", "steps", "maj1@1", "each seed", vote, "each seed"]]
+    rows.append(["base", "-", "-", show_mean(base), "-", "-", "-"])
+    for name in ("sft", "rft"):
+        trained = [info["results"] for info in results.infos(f"{name}/run.json")]
+        counts = (f"{fmean(t[key] for t in trained):.0f}" for key in ("n_rows", "n_steps"))
+        cells = (greedy[name], sampled[name][vote])
+        rows.append([name, *counts, *(f(cell) for cell in cells for f in (show_scores, each))])
+    both = [(greedy["sft"], greedy["rft"]), (sampled["sft"][vote], sampled["rft"][vote])]
+    difference = [
+        text for sft, rft in both for text in (show_difference(sft, rft), each(rft - sft, "+"))
+    ]
+    return [*rows, ["rft - sft", "-", "-", *difference]]
+
+
+def kept_rows(results: Results) -> list[list[str]]:
+    """What the filter made of each seed's samples, a training problem."""
+    rows = [["seed", "samples", "right", "distinct paths", "kept", "problems with a right sample"]]
+    for seed, info in zip(results.seeds, results.infos("sft/kept.run.json"), strict=True):
+        (report,), n = info["results"]["runs"], info["results"]["n_problems"]
+        counts = ("n_sampled", "n_right", "n_distinct", "n_kept")
+        solved = 1 - report["solved"]["never"] / n
+        cells = (f"{report['funnel'][count] / n:.3f}" for count in counts)
+        rows.append([seed.name.removeprefix("seed"), *cells, f"{solved:.1%}"])
+    return rows
+
+
+def cost_rows(results: Results) -> list[list[str]]:
+    """Means over seeds of what each stage took; memory is the most of any seed."""
+    rows = [["stage", "seconds", "tokens/s", "memory, MiB", "predicted"]]
+    for name, stage in STAGES.items():
+        infos = results.infos(name)
+        rates = [rate for info in infos if (rate := info["results"].get("tokens_per_second"))]
+        memory = max(map(peak_memory, infos))
+        predicted = infos[0]["results"].get("predicted_memory_mib")
+        rows.append(
+            [
+                stage,
+                f"{fmean(info['seconds'] for info in infos):.0f}",
+                f"{fmean(rates):,.0f}" if rates else "-",
+                f"{memory:,}",
+                f"{predicted:,}" if predicted else "-",
+            ]
+        )
+    return rows
+
+
+def peak_memory(info: Info) -> int:
+    """In MiB: what train.py measured as it predicts it, else of the GPU, else of the process."""
+    measured = info["results"].get("memory_mib")
+    return int(measured or info["peak_gpu_memory_mib"] or info["peak_memory_mib"])
+
+
+def facts(results: Results) -> list[str]:
+    """Machine, dates, versions and commit, as lines."""
+    every = results.every_info()
+    versions = distinct(" ".join(f"{k} {v}" for k, v in info["versions"].items()) for info in every)
+    commits = distinct(info["git_commit"] or "not in a git checkout" for info in every)
+    started = [info["started"] for info in every]
+    return [
+        f"* machine: {distinct(info['gpu'] or 'no GPU, ' + info['machine'] for info in every)}",
+        f"* date: {min(started)} to {max(started)} (UTC, starts of the first and the last stage)",
+        f"* versions: {versions}",
+        f"* commit of the code that ran: {commits}; of this report: {git_commit()}",
+        f"* seeds: {' '.join(seed.name.removeprefix('seed') for seed in results.seeds)}",
+        f"* settings: `{(results.root / 'settings').read_text(encoding='utf-8').strip()}`",
+    ]
+
+
+def distinct(values: Iterable[str]) -> str:
+    """Each value once."""
+    return "; ".join(dict.fromkeys(values))
+
+
+def block(text: str) -> str:
+    """As code, in which columns stay aligned."""
+    return f"```\n{text}\n```"
+
+
+def make_report(results: Results) -> str:
+    """The text, in Markdown."""
+    first = results.every_info()[: 1 + len(STAGES)]
+    n_train, n_test = len(load_problems(results.root / "train.jsonl")), len(results.test)
+    over = "problems" if len(results.seeds) == 1 else "problems and seeds"
+    parts = [
+        f"# SFT and RFT of {first[0]['config']['model_name_or_path']}",
+        f"`bash scripts/real_gpu.sh`: {n_train:,} training and {n_test:,} test problems. "
+        "`models/smollm2-135m` is SmolLM2-135M-Instruct, Q4_1 (see data/get_model.py).",
+        "\n".join(facts(results)),
+        block(format_table(score_rows(results))),
+        f"Percent ± standard error over {over}; differences in points, paired by problem, with a "
+        "95 % interval.",
+        "Samples of the SFT model, a training problem:",
+        block(format_table(kept_rows(results))),
+        "Cost, mean over seeds; seconds with loading and saving, of the last session where one was "
+        "cut; memory is the peak (of a GPU what torch allocated there), predicted by train.py:",
+        block(format_table(cost_rows(results))),
+        "Commands, those of the first seed:",
+        block("\n".join(f"python {info['command']}" for info in first)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    """Write the report and show it. UserError if no seed is done."""
+    if len(sys.argv) != 3:
+        sys.exit("usage: python scripts/real_gpu_report.py RUNS REPORT.md")
+    root, output = Path(sys.argv[1]), Path(sys.argv[2])
+    done = [path.parent.parent for path in sorted(root.glob("seed*/rft/done"))]
+    if not done:
+        raise UserError(f"{root}: no seed is done yet; run scripts/real_gpu.sh until one is")
+    report = make_report(Results(root, done, load_problems(root / "test.jsonl")))
+    write_atomic(output, [report])
+    print(f"{report}\n{output}")
+
+
+if __name__ == "__main__":
+    run_main(main)
