@@ -42,7 +42,7 @@ def start(folder: Path, *options: object, **settings: str) -> subprocess.Popen[s
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Exit status, stdout and stderr."""
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=600)
     return process.returncode, output, errors
 
 
@@ -210,7 +210,7 @@ def make_seed(folder: Path, number: int, sft: list[int], rft: list[int]) -> None
     (folder / "sft/samples").mkdir()
     write_info(folder / "sft/samples/run.json", 3, 50, tokens_per_second=600.0)
     funnel = {"n_sampled": 16, "n_right": 4, "n_distinct": 3, "n_kept": 1}
-    filtered = {"n_problems": 2, "runs": [{"funnel": funnel, "solved": {"never": 1}}]}
+    filtered = {"n_problems": 4, "runs": [{"funnel": funnel, "solved": {"never": 1}}]}
     write_info(folder / "sft/kept.run.json", 0.4, **filtered)
 
 
@@ -258,7 +258,7 @@ def test_of_one_seed_the_error_is_that_of_problems(root: Path) -> None:
 
 def test_paths_and_costs_are_those_of_the_runs(root: Path) -> None:
     results = results_of(root, 0, 1)
-    counts = ["8.000", "2.000", "1.500", "0.500", "50.0%"]
+    counts = ["4.000", "1.000", "0.750", "0.250", "75.0%"]
     assert kept_rows(results)[1:] == [["0", *counts], ["1", *counts]]
     costs = {stage: cells for stage, *cells in cost_rows(results)[1:]}
     assert costs["train SFT"] == ["6", "1,250", "31", "33"]
