@@ -15,6 +15,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh" requirements.txt
 : "${N_TEST:=1000}"                              # test problems
 : "${N_VOTE:=200}"                               # test problems of maj1@100
 : "${KS:=100 50 25 12 6 3 1}"
+: "${PARTS:=2 4 8 16 32}" # of the data, 1/2 and so on
 : "${SEEDS:=0 1 2}" # of training
 many=${KS%% *}      # samples of each problem
 epochs=3

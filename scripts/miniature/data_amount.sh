@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# SFT on 1/2 to 1/32 of the data, for 3 epochs and for as many steps as all of it takes (the paper's two settings).
+# SFT on parts of the data, for 3 epochs and for as many steps as all of it takes (the paper's two settings).
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 
-for part in 2 4 8 16 32; do
+for part in $PARTS; do
     for seed in $SEEDS; do # another seed draws other rows
         subset=$RUNS/data/part$part-seed$seed.jsonl
         [ -e "$subset" ] || python data/subset.py --data_path "$train_data" --n_rows $((N_TRAIN / part)) \
@@ -11,7 +11,7 @@ for part in 2 4 8 16 32; do
     done
 done
 for base in $FRACTIONS_OF; do
-    for part in 2 4 8 16 32; do
+    for part in $PARTS; do
         for n_epochs in $epochs $((epochs * part)); do
             for seed in $SEEDS; do
                 echo "fine_tune $base part$part-epochs$n_epochs $RUNS/data/part$part-seed$seed.jsonl $n_epochs $seed"
