@@ -16,7 +16,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh" requirements.txt
 : "${N_VOTE:=200}"                               # test problems of maj1@100
 : "${KS:=100 50 25 12 6 3 1}"
 : "${PARTS:=2 4 8 16 32}" # of the data, 1/2 and so on
-: "${SEEDS:=0 1 2}" # of training
+: "${SEEDS:=0 1 2}"        # of training
+: "${SEEDS_OF_ALL:=0}"     # of training on every right sample, which takes longest by far
+: "${N_SHOTS:=4}"          # exemplars of ICL: there is no room for 8 in 1,024 tokens
 many=${KS%% *}      # samples of each problem
 epochs=3
 

@@ -8,6 +8,6 @@ for base in $LADDER; do
     for seed in $SEEDS; do
         echo "fine_tune $base sft $train_data $epochs $seed"
         echo "draw $RUNS/$base/base $test_data $RUNS/$base/icl/seed$seed/greedy --greedy" \
-            "--prompt icl --n_shots 8 --shots_path $train_data --shots_seed $seed"
+            "--prompt icl --n_shots $N_SHOTS --shots_path $train_data --shots_seed $seed"
     done
 done | side_by_side

@@ -22,20 +22,21 @@ rft_data() { # BASE SETTING [options]
     done
 } | awk '!seen[$0]++' | side_by_side
 
-rft() { # BASE SETTING: training with every seed
-    for seed in $SEEDS; do
+rft() { # BASE SETTING [SEEDS]: training with every seed
+    for seed in ${3:-$SEEDS}; do
         echo "fine_tune $1 $2 $RUNS/$1/$2/data.jsonl $epochs $seed"
     done
 }
 {
+    for k in $KS; do rft "$RFT_OF" "k$k-no_dedup" "$SEEDS_OF_ALL"; done
     for k in $KS; do
-        for control in -no_dedup "" -rows -tokens; do rft "$RFT_OF" "k$k$control"; done
+        for control in "" -rows -tokens; do rft "$RFT_OF" "k$k$control"; done
     done
     for base in $LADDER; do
         [ "$base" = "$RFT_OF" ] || rft "$base" "k$many"
     done
     # the last control: the solutions alone, for as many steps as RFT takes
-    for base in $LADDER; do
+    for base in $RFT_OF $UNIONS_FOR; do
         rows=$(wc -l <"$RUNS/$base/k$many/data.jsonl")
         for seed in $SEEDS; do
             echo "fine_tune $base sft_matched $train_data $(awk "BEGIN { print $epochs * $rows / $N_TRAIN }") $seed"

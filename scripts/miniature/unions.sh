@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# RFT on the pooled samples of several models, for a weak, a middling and a strong base model; and the votes:
-# the same number of samples of test problems by SFT and RFT models, for maj1@100 and the number of distinct paths.
+# RFT on the pooled samples of several models, for a weak, a middling and a strong base model; and as many
+# samples of test problems by each of their models, for maj1@100 and the number of distinct right paths.
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 
@@ -17,16 +17,9 @@ for base in $UNIONS_FOR; do
     done
 done | side_by_side
 
-votes() { # BASE SETTING
-    echo "draw $RUNS/$1/$2/seed0 $vote_data $RUNS/$1/$2/seed0/votes --n_samples $many"
-}
-{
-    for base in $LADDER; do
-        votes "$base" sft
-        votes "$base" "k$many"
+for base in $UNIONS_FOR; do
+    for setting in sft "k$many" u_small u_all; do
+        model=$RUNS/$base/$setting/seed0
+        echo "draw $model $vote_data $model/votes --n_samples $many"
     done
-    for base in $UNIONS_FOR; do
-        votes "$base" u_small
-        votes "$base" u_all
-    done
-} | side_by_side
+done | side_by_side
