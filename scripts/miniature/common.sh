@@ -3,7 +3,7 @@
 # What becomes of a base model lies in RUNS/BASE/SETTING/seedN, its scores in greedy and votes therein.
 source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh" requirements.txt
 
-: "${RUNS:=runs/miniature}"
+: "${RUNS:=runs/miniature}" "${RESULT:=results/miniature.md}"
 # WIDTHxDEPTH-BUDGET: base models, each pre-trained from nothing on as many million tokens; what takes longest
 # comes first, here and below, so that no process ends long after the others
 : "${LADDER:=192x4-12M 128x4-12M 96x4-12M 64x3-12M 128x4-4M 96x4-4M 64x3-4M}"
