@@ -14,7 +14,6 @@ and rft.state.jsonl, by which the same command goes on when there are more sampl
 """
 
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +31,7 @@ from screl.problems import Problem, load_problems
 from screl.process_checks import ProcessCheck
 from screl.rejection import ProblemState, Rules
 from screl.rft_data import filter_problems, source_rows, training_rows
+from screl.run_cost import PROCESSORS, Cost, Stopwatch, add_session, cost_to_json, read_cost
 from screl.run_info import write_run_info
 from screl.sample_index import NOTHING
 from screl.selection import Keep
@@ -69,7 +69,7 @@ class CollectConfig:
 def main() -> None:
     """Load, select, write, print the funnel."""
     config = parse_config(CollectConfig, doc=__doc__)
-    started = time.time()
+    stopwatch = Stopwatch()
     check(config)
     if config.dry_run:
         print(show_config(config))
@@ -84,7 +84,7 @@ def main() -> None:
     elif config.compare:
         compare(config, problems, open_all(config, problems))
     elif config.output_path is not None:  # as check() made sure
-        collect(config, config.output_path, problems, started)
+        collect(config, config.output_path, problems, stopwatch)
 
 
 def check(config: CollectConfig) -> None:
@@ -120,7 +120,9 @@ def open_all(
     return runs
 
 
-def collect(config: CollectConfig, output: Path, problems: list[Problem], started: float) -> None:
+def collect(
+    config: CollectConfig, output: Path, problems: list[Problem], stopwatch: Stopwatch
+) -> None:
     """Filter, write the RFT data and what lies beside it, print the funnel."""
     rules = rules_of(config)
     state_path = beside(output, ".state.jsonl")
@@ -140,7 +142,7 @@ def collect(config: CollectConfig, output: Path, problems: list[Problem], starte
     write_atomic(beside(output, ".sources.jsonl"), source_rows(problems, states, names))
     if rules.keep == "distinct":
         save_state(state_path, states, rules, config.data_path, runs, saved)
-    report(config, output, problems, runs, states, started)
+    report(config, output, problems, runs, states, stopwatch, goes_on=saved is not None)
 
 
 def report(
@@ -149,7 +151,8 @@ def report(
     problems: list[Problem],
     runs: list[Run],
     states: list[ProblemState],
-    started: float,
+    stopwatch: Stopwatch,
+    goes_on: bool,
 ) -> None:
     """Print the funnel; write it to run.json."""
     names = [run.name for run in runs]
@@ -165,7 +168,12 @@ def report(
     results = counts | {"runs": [to_json(of_run) for of_run in reports]}
     if len(runs) > 1:
         results["shared_paths"] = shared_paths(names, states)
-    write_run_info(beside(output, ".run.json"), config, started, results)
+    run_json, time = beside(output, ".run.json"), stopwatch.time_of(PROCESSORS)
+    if goes_on:
+        before = read_cost(run_json)
+        time = add_session(before.time if before else None, time)
+    results["cost"] = cost_to_json(Cost(0.0, 0, time))
+    write_run_info(run_json, config, stopwatch.started, results)
     print(f"{report_tables(reports, len(problems))}\n")
     print(
         f"{output}: {counts['n_rows']} rows = {len(problems)} solutions + {sum(n_kept)} {kept}; "

@@ -10,7 +10,6 @@ is a 95 % bootstrap interval over problems. Every later SAMPLES is compared with
 """
 
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from screl.files import (
 from screl.inputs import exit_with_usage, find_data_path, open_and_tell, refuse_repeats
 from screl.mistakes import mistake_lines
 from screl.problems import Problem, load_problems
+from screl.run_cost import PROCESSORS, Cost, Stopwatch, cost_to_json
 from screl.run_info import write_run_info
 from screl.score_report import (
     Entries,
@@ -94,7 +94,7 @@ class Opened(NamedTuple):
 def main() -> None:
     """Load, score, print, save."""
     config = parse_config(EvalConfig, doc=__doc__)
-    started = time.time()
+    stopwatch = Stopwatch()
     check_options(config)
     if config.dry_run:
         print(show_config(config))
@@ -107,7 +107,9 @@ def main() -> None:
     entries, shares = grade(opened) if config.graders else score(config, opened)
     if config.output_path:
         write_json(config.output_path, entries)
-        write_run_info(beside(config.output_path, ".run.json"), config, started, shares)
+        cost = cost_to_json(Cost(0.0, 0, stopwatch.time_of(PROCESSORS)))
+        run_json = beside(config.output_path, ".run.json")
+        write_run_info(run_json, config, stopwatch.started, shares | {"cost": cost})
 
 
 def check_options(config: EvalConfig) -> None:

@@ -12,7 +12,6 @@ and problems added to the data, add to what is there.
 """
 
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -22,10 +21,11 @@ from screl.config import option, parse_config, run_main, show_config
 from screl.files import UserError, locked
 from screl.manifest import finish_store, open_store
 from screl.problems import Problem, load_problems
+from screl.run_cost import Stopwatch, cost_to_json
 from screl.run_info import write_run_info
 
 if TYPE_CHECKING:
-    from screl.sampling import Made
+    from screl.sampling import Made, Prompts
 
 AT_LEAST_1 = (
     "n_samples", "batch_size", "chunk_size", "max_new_tokens", "n_workers", "tensor_parallel_size",
@@ -89,7 +89,7 @@ class SampleConfig:
 def main() -> None:
     """Find out what is missing, have it made, say what came of it."""
     config = parse_config(SampleConfig, doc=__doc__)
-    started = time.time()
+    stopwatch = Stopwatch()
     check(config)
     problems = load_problems(config.data_path)
     # heavy: after the cheap checks, and not for --help
@@ -109,24 +109,30 @@ def main() -> None:
         manifest = make_manifest(config, engine, problems, prompts)
         open_store(config.output_dir, manifest, problems)
         made = sample(config, engine, problems, prompts)
-        report(config, problems, made, started)
+        report(config, problems, prompts, made, stopwatch)
 
 
-def report(config: SampleConfig, problems: list[Problem], made: "Made", started: float) -> None:
+def report(
+    config: SampleConfig, problems: list[Problem], prompts: "Prompts", made: "Made",
+    stopwatch: Stopwatch,
+) -> None:  # fmt: skip
     """run.json, and what it says in short. UserError if something could not be made."""
+    from screl.sampling_cost import sampling_cost
     from screl.survey import survey
 
     if config.until_correct and not made.unfulfilled:
         finish_store(config.output_dir)
     (run,) = open_runs(config.output_dir, problems, "train", allow_partial=True)
-    results, more = survey(problems, run)
+    found = survey(problems, run)
+    results, more, _ = found
     if made.n_samples or not (config.output_dir / "run.json").exists():
         now = {
             "n_samples_made_now": made.n_samples,
             "tokens_per_second": made.tokens_per_second,
             "alarms": made.alarms,
+            "cost": cost_to_json(sampling_cost(config, problems, prompts, made, found, stopwatch)),
         }
-        write_run_info(config.output_dir / "run.json", config, started, results | now)
+        write_run_info(config.output_dir / "run.json", config, stopwatch.started, results | now)
     print(
         f"{config.output_dir}: {made.n_samples} samples made, {results['n_samples']} are there, "
         f"{results['n_tokens']} tokens, {results['share_cut_off']:.1%} cut off at "

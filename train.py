@@ -10,7 +10,6 @@ checkpoint when the same command is given again; a finished one is left as it is
 """
 
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from screl.config import option, parse_config, run_main, show_config
 from screl.files import UserError, locked, write_json
 from screl.problems import Problem, load_problems
 from screl.processes import end_processes, is_main_process, say, start_processes, world_size
+from screl.run_cost import Cost, Stopwatch, cost_to_json
 from screl.run_info import PeakWatch, write_run_info
 from screl.training_start import check, is_finished, processes_planned, run_identity
 
@@ -85,7 +85,7 @@ def main() -> None:
         consult_doctor(parse_config(DoctorConfig, doc=__doc__).doctor)
         return
     config = parse_config(TrainConfig, doc=__doc__)
-    started = time.time()
+    stopwatch = Stopwatch()
     check(config)
     problems = load_problems(config.data_path)
     identity = run_identity(config)
@@ -97,10 +97,10 @@ def main() -> None:
             print(f"{config.output_dir}: already trained with this config and data")
         return
     if not is_main_process():
-        train(config, problems, identity, started)
+        train(config, problems, identity, stopwatch)
         return
     with locked(config.output_dir, IN_USE):
-        train(config, problems, identity, started)
+        train(config, problems, identity, stopwatch)
 
 
 def rehearse(config: TrainConfig, problems: list[Problem], identity: dict[str, Any]) -> None:
@@ -125,11 +125,12 @@ def rehearse(config: TrainConfig, problems: list[Problem], identity: dict[str, A
 
 
 def train(
-    config: TrainConfig, problems: list[Problem], identity: dict[str, Any], started: float
+    config: TrainConfig, problems: list[Problem], identity: dict[str, Any], stopwatch: Stopwatch
 ) -> None:
     """Tokenize, fine-tune and save."""
     from screl.checkpoints import bytes_to_write, check_disk, full_disk_explained, remove_old
     from screl.final_checkpoint import save_and_verify
+    from screl.ledger import training_flops
     from screl.model_shape import n_weights
     from screl.modeling import load_shape
     from screl.training import fine_tune, make_engine, predict
@@ -147,7 +148,7 @@ def train(
     engine = make_engine(config, tokenizer, device)
     if is_main_process():
         write_json(config.output_dir / "training.json", identity)
-    log = fine_tune(config, engine, data)
+    log = fine_tune(config, engine, data, stopwatch)
     measured, predicted = watch.end(), predict(config, data, device)
     say(f"peak memory {measured / 2**20:,.0f} MiB, {predicted / 2**20:,.0f} predicted")
     counts = data.counts() | {
@@ -160,8 +161,10 @@ def train(
         save_and_verify(
             engine, tokenizer, config.output_dir, config.save_precision, config.precision
         )
+    n_tokens = data.counts()["n_tokens"]
+    cost = Cost(training_flops(shape, n_tokens), n_tokens, log.device_time())
     if is_main_process():
-        finish(config, started, log, counts)
+        finish(config, stopwatch, log, counts | {"cost": cost_to_json(cost)})
         remove_old(config.output_dir, keep=0)  # 12 bytes a weight
     end_processes()
 
@@ -181,7 +184,7 @@ def warn_of_misfit(config: TrainConfig, data: Any) -> None:
         say(f"warning: {error}")
 
 
-def finish(config: TrainConfig, started: float, log: Any, counts: dict[str, Any]) -> None:
+def finish(config: TrainConfig, stopwatch: Stopwatch, log: Any, counts: dict[str, Any]) -> None:
     """Write run.json, the mark of a finished run, and say what was done."""
     first, last = log.entries[0], log.entries[-1]
     results = counts | {
@@ -190,7 +193,7 @@ def finish(config: TrainConfig, started: float, log: Any, counts: dict[str, Any]
         "tokens_per_second": last["tokens_per_second"],
         "training_seconds": round(log.seconds(), 1),  # of all sessions, as tokens are
     }
-    write_run_info(config.output_dir / "run.json", config, started, results)
+    write_run_info(config.output_dir / "run.json", config, stopwatch.started, results)
     print(f"{config.output_dir}: trained {last['step']} steps, last loss {last['loss']:.4f}")
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from screl.files import UserError
 from screl.problems import ProblemId
 from screl.requests import Drawn, Request, consecutive
+from screl.run_cost import Devices
 from screl.worker import Answer, Failure
 
 # A worker gets more before it has fewer than LOW batches of samples left, and then up to HIGH; in
@@ -60,6 +61,9 @@ class Crew(Protocol[AnyWorker]):
 
     def wait(self, workers: list[AnyWorker]) -> list[AnyWorker]:
         """Those of ``workers`` that have an answer; after a while, none."""
+
+    def devices(self) -> Devices:
+        """What all workers together hold, or have held at most."""
 
 
 class Unfulfilled(NamedTuple):

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection, wait
 from screl.coordinator import WorkerLostError
 from screl.files import UserError
 from screl.requests import Request
+from screl.run_cost import PROCESSORS, Devices
 from screl.worker import Answer, EngineSpec, Workbench
 
 SECONDS_TO_END = 10.0  # an engine that is told to end has this long
@@ -33,6 +34,12 @@ class OwnProcess:
     def wait(self, workers: list["OwnWorker"]) -> list["OwnWorker"]:
         """All of them."""
         return workers
+
+    def devices(self) -> Devices:
+        """The GPU, where there is one."""
+        import torch
+
+        return Devices("gpu", 1) if torch.accelerator.is_available() else PROCESSORS
 
 
 class OwnWorker:
@@ -60,6 +67,7 @@ class Processes:
     def __init__(self, spec: EngineSpec, groups: Sequence[Group], on_gpus: bool) -> None:
         self._spec, self._on_gpus = spec, on_gpus
         self._free = list(groups)
+        self._n_devices = sum(map(len, groups))
 
     def hire(self, n_present: int, batch_size: int) -> list["ProcessWorker"]:
         """One for each group that has none."""
@@ -74,6 +82,14 @@ class Processes:
         events = {worker: (worker.connection, worker.process.sentinel) for worker in workers}
         ready = set(wait([event for both in events.values() for event in both], SECONDS_TO_WAIT))
         return [worker for worker, both in events.items() if ready.intersection(both)]
+
+    def devices(self) -> Devices:
+        """All groups; of the processes that vLLM starts the system never tells the time, so its
+        cores count as GPUs do."""
+        if self._on_gpus:
+            return Devices("gpu", self._n_devices)
+        is_counted = self._spec.engine == "transformers" or not self._n_devices
+        return PROCESSORS if is_counted else Devices("cpu", self._n_devices)
 
 
 class ProcessWorker:

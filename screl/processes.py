@@ -51,6 +51,17 @@ def start_processes() -> "torch.device":  # type: ignore[name-defined]  # noqa: 
     return device
 
 
+def sum_over_processes(value: float) -> float:
+    """Of the ``value`` that each process calls this with; all must."""
+    import torch
+    import torch.distributed as dist
+
+    total = torch.tensor(value, dtype=torch.float64)
+    if dist.is_initialized():
+        dist.all_reduce(total)
+    return total.item()
+
+
 def end_processes() -> None:
     """Wait for all, then part: one that leaves early would end the others."""
     import torch.distributed as dist

@@ -10,6 +10,7 @@ from typing import Any
 from screl.coordinator import WorkerLostError
 from screl.files import UserError
 from screl.requests import Request
+from screl.run_cost import Devices
 from screl.worker import Answer, EngineSpec, Workbench
 
 SECONDS_TO_WAIT = 1.0  # for an answer, before looking whether machines have come or gone
@@ -42,6 +43,7 @@ class RayCrew:
         if self._resource == "CPU":
             print("no GPU in the cluster: sampling on its CPUs", file=sys.stderr)
         self._starting: list[RayWorker] = []
+        self._most_present = 0
         self._tell_at = time.monotonic() + SECONDS_TO_TELL
 
     def hire(self, n_present: int, batch_size: int) -> list["RayWorker"]:
@@ -54,6 +56,7 @@ class RayCrew:
             self._starting.append(RayWorker(spec, self._resource))
         ended = [w for w in self._starting if ray.wait([w.reference], timeout=0)[0]]
         self._starting = [worker for worker in self._starting if worker not in ended]
+        self._most_present = max(self._most_present, n_present + len(ended))
         if n_present or ended:
             self._tell_at = time.monotonic() + SECONDS_TO_TELL
         elif time.monotonic() > self._tell_at:
@@ -76,6 +79,12 @@ class RayCrew:
             return []
         ready, _ = ray.wait(references, timeout=SECONDS_TO_WAIT)
         return [worker for worker in workers if worker.reference in ready]
+
+    def devices(self) -> Devices:
+        """Those of the most workers that there were at once."""
+        if self._resource == "GPU":
+            return Devices("gpu", self._most_present * self._spec.tensor_parallel_size)
+        return Devices("cpu", self._most_present)
 
     def _n_places(self) -> int:
         import ray

@@ -2,7 +2,8 @@
 
 Device seconds are those of the GPUs held, or, of a stage on this machine's processors, the CPU
 seconds that the system has counted for its processes: threads that wait by spinning count, idle
-processors do not. A session begins when its script does and ends when run.json is written.
+processors do not. Where the system does not count them, with vLLM and on a Ray cluster, processors
+are held like GPUs. A session begins when its script does and ends when run.json is written.
 """
 
 import resource

@@ -21,6 +21,7 @@ from screl.modeling import (
 from screl.problems import Problem
 from screl.prompts import ALPACA_NO_INPUT, build_prompt
 from screl.requests import Request, SamplingParams, consecutive
+from screl.run_cost import PROCESSORS, Devices
 from screl.run_info import package_versions
 from screl.sample_index import MISSING, SampleIndex
 from screl.shots import STOP, choose_shots, icl_template, shots_path
@@ -30,13 +31,14 @@ from screl.worker import EngineSpec
 
 class Made(NamedTuple):
     """What a session has done: samples and their tokens; tokens a second (None if it was too short
-    to tell); what seems to be wrong with the run; and what could not be made."""
+    to tell); what seems to be wrong with the run; what could not be made; and what it ran on."""
 
     n_samples: int
     n_tokens: int
     tokens_per_second: float | None
     alarms: dict[str, str]
     unfulfilled: list[Unfulfilled]
+    devices: Devices
 
 
 N_WATCHED = 32  # problems of a session whose samples are checked for repeated random numbers
@@ -208,7 +210,7 @@ def sample(config: Any, engine: EngineName, problems: Sequence[Problem], prompts
         wishes = missing_samples(problems, index)
     requests = prompts.requests(wishes)
     if not requests:
-        return Made(0, 0, None, {}, [])
+        return Made(0, 0, None, {}, [], PROCESSORS)
     with SampleWriter(config.output_dir) as writer:
         intake = Intake(writer, gold, budget, prompts.requests, requests)
         spec = make_spec(config, engine, prompts)
@@ -223,4 +225,5 @@ def sample(config: Any, engine: EngineName, problems: Sequence[Problem], prompts
         tokens_per_second=intake.tokens_per_second(),
         alarms=alarms,
         unfulfilled=unfulfilled,
+        devices=crew.devices(),
     )

@@ -14,32 +14,39 @@ N_MORE = 100  # samples a problem: the paper's k
 
 
 class OfProblem(NamedTuple):
-    """Of one problem: samples, their tokens, how many are cut off, can be graded and are right, and
-    how often each right path was seen (the strict filter's, the solution's own too)."""
+    """Of one problem: the tokens of each sample, how many are cut off, can be graded and are right,
+    and how often each right path was seen (the strict filter's, the solution's own too)."""
 
-    n_samples: int
-    n_tokens: int
+    lengths: list[int]
     n_cut_off: int
     n_graded: int
     n_right: int
     path_counts: list[int]
 
 
+class Survey(NamedTuple):
+    """Numbers for run.json; what to print of whether more samples would bring new paths ("" for a
+    greedy run and where no solution has an answer); of each problem the tokens of its samples."""
+
+    results: dict[str, Any]
+    more: str
+    lengths: list[list[int]]
+
+
 def look_at(problem: Problem, completions: Sequence[Sequence[Completion]]) -> OfProblem:
     """``completions``: of the one run."""
     (of_run,) = completions
-    n_tokens = sum(completion.n_tokens or 0 for completion in of_run)
+    lengths = [completion.n_tokens or 0 for completion in of_run]
     n_cut_off = sum(completion.is_cut_off is True for completion in of_run)
     if extract_answer(problem.solution, "strict") is None:  # nothing to be right about
-        return OfProblem(len(of_run), n_tokens, n_cut_off, 0, 0, [])
+        return OfProblem(lengths, n_cut_off, 0, 0, [])
     judge = make_judge(problem, Rules("strict"))
     verdicts = [judge(completion.text) for completion in of_run]
     wrong = ("no_answer", "wrong_answer")
     n_right = sum(verdict.reason not in wrong for verdict in verdicts)
     paths = Counter(verdict.path for verdict in verdicts if verdict.reason == "valid")
     return OfProblem(
-        n_samples=len(of_run),
-        n_tokens=n_tokens,
+        lengths=lengths,
         n_cut_off=n_cut_off,
         n_graded=len(of_run),
         n_right=n_right,
@@ -47,22 +54,22 @@ def look_at(problem: Problem, completions: Sequence[Sequence[Completion]]) -> Of
     )
 
 
-def survey(problems: Sequence[Problem], run: Run) -> tuple[dict[str, Any], str]:
-    """Numbers for run.json, and what to print of whether more samples would bring new paths ("" for
-    a greedy run and where no solution has an answer)."""
+def survey(problems: Sequence[Problem], run: Run) -> Survey:
+    """What there is of ``problems`` in ``run``."""
     found = list(map_problems(look_at, problems, [run]))
-    n_samples = sum(one.n_samples for one in found)
+    lengths = [one.lengths for one in found]
+    n_samples = sum(map(len, lengths))
     n_graded = sum(one.n_graded for one in found)
     results = {
         "n_samples": n_samples,
-        "n_tokens": sum(one.n_tokens for one in found),
+        "n_tokens": sum(map(sum, lengths)),
         # a run may have made nothing, and no solution may have an answer
         "share_cut_off": sum(one.n_cut_off for one in found) / max(1, n_samples),
         "share_right": sum(one.n_right for one in found) / n_graded if n_graded else None,
     }
     if run.greedy or not any(one.path_counts for one in found):
-        return results, ""
+        return Survey(results, "", lengths)
     counts = [one.path_counts for one in found]
-    estimate = expected_new_paths(counts, [one.n_samples for one in found], N_MORE)
+    estimate = expected_new_paths(counts, list(map(len, lengths)), N_MORE)
     more = show(estimate, N_MORE)
-    return results | {"more_samples": more}, more
+    return Survey(results | {"more_samples": more}, more, lengths)

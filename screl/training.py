@@ -26,6 +26,7 @@ from screl.packing import MicroBatch, loss_weights, plan_step
 from screl.problems import ProblemId
 from screl.processes import is_main_process, say
 from screl.rehearsal import predict_run
+from screl.run_cost import Stopwatch
 from screl.torch_engine import TorchEngine
 from screl.training_data import TrainingData
 from screl.training_log import TrainingLog
@@ -98,14 +99,16 @@ def predict(config: "TrainConfig", data: TrainingData, device: torch.device) -> 
     return memory.total
 
 
-def fine_tune(config: "TrainConfig", engine: "Engine", data: TrainingData) -> TrainingLog:
+def fine_tune(
+    config: "TrainConfig", engine: "Engine", data: TrainingData, watch: Stopwatch
+) -> TrainingLog:
     """Train from the last checkpoint in ``output_dir``, or from the start, to the end."""
     folder, n_steps = config.output_dir, len(data.steps)
     checkpoint = agreed_checkpoint(folder)
     state = read_state(checkpoint) if checkpoint else {"step": 0}
     if checkpoint:
         load(engine, checkpoint)
-    log = TrainingLog(folder, n_steps, state)
+    log = TrainingLog(folder, n_steps, state, watch, on_gpu=engine.device.type == "cuda")
     n_tokens = 0
     for step in range(state["step"], n_steps):
         rate = learning_rate(config, step, n_steps)

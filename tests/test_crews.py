@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from screl import coordinator, crews
 from screl.coordinator import WorkerLostError, deal
@@ -23,6 +25,7 @@ from screl.crews import (
 from screl.files import UserError
 from screl.modeling import load_tokenizer, prompt_ids
 from screl.requests import Drawn, Request, SamplingParams
+from screl.run_cost import PROCESSORS, Devices
 from screl.store import Sample
 from screl.worker import EngineSpec
 from tests.conftest import ROOT
@@ -82,6 +85,17 @@ def test_several_processes_draw_what_one_draws(
     assert not multiprocessing.active_children()
 
 
+def test_what_workers_hold_is_every_gpu_or_what_the_system_counts(spec: EngineSpec) -> None:
+    two_of_three = [["0", "1", "2"], ["3", "4", "5"]]
+    assert Processes(spec, two_of_three, on_gpus=True).devices() == Devices("gpu", 6)
+    assert Processes(spec, groups(), on_gpus=False).devices() == PROCESSORS
+    vllm = replace(spec, engine="vllm")  # whose own processes are not waited for
+    assert Processes(vllm, groups(), on_gpus=False).devices() == Devices("cpu", 2)
+    assert Processes(vllm, [[]], on_gpus=False).devices() == PROCESSORS  # where cores have no names
+    expected = Devices("gpu", 1) if torch.accelerator.is_available() else PROCESSORS
+    assert OwnProcess(spec).devices() == expected
+
+
 def test_the_end_of_a_process_is_seen_though_a_child_of_it_holds_its_connection() -> None:
     """As vLLM's processes do, when they are forked."""
     worker = object.__new__(ProcessWorker)
@@ -97,8 +111,6 @@ def test_the_end_of_a_process_is_seen_though_a_child_of_it_holds_its_connection(
 def test_a_process_that_cannot_load_the_model_says_why(
     spec: EngineSpec, requests: list[Request], tmp_path: Path
 ) -> None:
-    from dataclasses import replace
-
     nowhere = replace(spec, model_name_or_path=str(tmp_path / "none"))
     for crew in (Processes(nowhere, groups(), on_gpus=False), OwnProcess(nowhere)):
         with pytest.raises(UserError, match="none: no such model folder"):

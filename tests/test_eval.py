@@ -83,7 +83,11 @@ def test_paper_reproduces_the_published_scores(
     assert metrics["maj1@8"]["standard_error"] == pytest.approx(5.320, abs=1e-3)
     low, high = metrics["maj1@8"]["interval"]
     assert low < 100 * 53 / 80 - 8 < 100 * 53 / 80 + 8 < high
-    assert json.loads((tmp_path / "metrics.run.json").read_text())["config"]["fidelity"] == "paper"
+    info = json.loads((tmp_path / "metrics.run.json").read_text())
+    assert info["config"]["fidelity"] == "paper"
+    cost = info["results"]["cost"]
+    assert (cost["flops"], cost["tokens"], cost["device"]) == (0, 0, "cpu")
+    assert cost["device_seconds"] > 0
     assert "43.8 ± 5.6  48.9 ± 2.0  66.2 ± 5.3" in capsys.readouterr().out
 
 

@@ -30,6 +30,7 @@ def collect(monkeypatch: pytest.MonkeyPatch, output: Path, *arguments: object) -
     collect_rejection_sampling.main()
     sources = output.with_suffix(".sources.jsonl").read_bytes()
     results = json.loads(output.with_suffix(".run.json").read_bytes())["results"]
+    del results["cost"]  # the one thing that depends on how often it was run
     return output.read_bytes() + sources + json.dumps(results).encode()
 
 
@@ -62,6 +63,23 @@ def test_more_samples_give_the_result_of_filtering_all(
     state, other = (tmp_path / f"{name}.state.jsonl" for name in ("rft", "scratch"))
     lines = [path.read_text().splitlines() for path in (state, other)]
     assert [*map(json.loads, lines[0][1:])] == [*map(json.loads, lines[1][1:])]
+
+
+def test_the_time_of_all_sessions_adds_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_json, options = tmp_path / "rft.run.json", ("--samples", GOLDEN / "model_a")
+    for earlier, is_whole in (("1000", True), ("null", False)):
+        collect(monkeypatch, tmp_path / "rft.jsonl", *options)
+        info = json.loads(run_json.read_text())
+        assert info["results"]["cost"]["flops"] == info["results"]["cost"]["tokens"] == 0
+        info["results"]["cost"]["device_seconds"] = json.loads(earlier)
+        run_json.write_text(json.dumps(info))
+        collect(monkeypatch, tmp_path / "rft.jsonl", *options)
+        cost = json.loads(run_json.read_text())["results"]["cost"]
+        assert cost["all_sessions"] is is_whole
+        assert (cost["device_seconds"] > 1000) is is_whole
+        (tmp_path / "rft.state.jsonl").unlink()  # nothing to go on from: a new beginning
+    collect(monkeypatch, tmp_path / "rft.jsonl", *options)
+    assert json.loads(run_json.read_text())["results"]["cost"]["all_sessions"] is True
 
 
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fidelity: Fidelity) -> list[object]:

@@ -16,8 +16,8 @@ IMPORT_TORCH = {
     "packed_model", "slot_cache", "torch_engine", "training",
 }  # fmt: skip
 USE_TORCH = IMPORT_TORCH | {
-    "doctor", "doctor_checks", "endings", "engine_vllm", "sampling", "sampling_preview", "sft_data",
-    "tokenizer_files", "training_data", "weight_headers",
+    "doctor", "doctor_checks", "endings", "engine_vllm", "sampling", "sampling_cost",
+    "sampling_preview", "sft_data", "tokenizer_files", "training_data", "weight_headers",
 }  # fmt: skip
 MODULES = {path.stem: path for path in sorted((ROOT / "screl").glob("*.py"))}
 SCRIPT_NAMES = {

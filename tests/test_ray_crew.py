@@ -1,5 +1,6 @@
 """Real Ray, two machines' worth of it on one: the same samples, also if a machine is lost."""
 
+import json
 import os
 import subprocess
 import sys
@@ -61,6 +62,11 @@ def test_machines_come_and_go_and_nothing_is_lost_or_made_twice(
     assert running.returncode == 0, told
     assert "a worker died" in told
     assert lines_of(store) == lines_of(tmp_path / "alone")
+    info = json.loads((store / "run.json").read_text())
+    cost = info["results"]["cost"]
+    assert cost["device"] == "cpu"
+    n_workers = cost["device_seconds"] / info["seconds"]  # at most two at once
+    assert n_workers == pytest.approx(1, abs=0.05) or n_workers == pytest.approx(2, abs=0.1)
 
 
 def lines_of(store: Path) -> list[str]:

@@ -22,8 +22,11 @@ from screl.completions import open_runs
 from screl.config import run_main
 from screl.engine_hf import HFEngine
 from screl.files import UserError, locked
+from screl.ledger import sampling_flops
 from screl.manifest import read_manifest
+from screl.modeling import load_shape, load_tokenizer
 from screl.problems import load_problems
+from screl.prompts import build_prompt
 from screl.requests import Drawn
 from screl.store import read_samples
 from tests.conftest import MINI_MODEL, ROOT, run_script, write_lines
@@ -68,7 +71,26 @@ def test_every_sample_is_there_once(full: Path, data: Path) -> None:
     assert sorted(keys) == sorted((i, j) for i in ids for j in range(4))
     manifest = read_manifest(full)
     assert (manifest["n_samples"], manifest["temperature"], manifest["top_k"]) == (4, 1.0, 0)
-    assert json.loads((full / "run.json").read_text())["results"]["n_samples"] == 24
+    results = json.loads((full / "run.json").read_text())["results"]
+    assert results["n_samples"] == 24
+    assert results["cost"]["all_sessions"] is True
+
+
+def test_the_cost_is_that_of_prompts_and_completions(
+    full: Path, tiny_model: Path, data: Path
+) -> None:
+    tokenizer, shape = load_tokenizer(str(tiny_model)), load_shape(str(tiny_model))
+    prompts = {
+        problem.problem_id: len(tokenizer(build_prompt(problem.question)).input_ids)
+        for problem in load_problems(data)
+    }
+    made = [(prompts[one.problem_id], one.n_tokens) for one in read_samples(full)]
+    cost = json.loads((full / "run.json").read_text())["results"]["cost"]
+    assert cost["tokens"] == sum(map(sum, made))
+    flops = sum(sampling_flops(shape, prompt, [length]) for prompt, length in made)
+    assert cost["flops"] == pytest.approx(flops, rel=1e-12)
+    assert cost["device"] == ("gpu" if torch.accelerator.is_available() else "cpu")
+    assert cost["device_seconds"] > 0
 
 
 def test_a_finished_store_is_left_alone(
@@ -88,8 +110,17 @@ def test_more_samples_only_add(
     store = tmp_path / "store"
     run_here(monkeypatch, options(tiny_model, data, store, n_samples=2, batch_size=3))
     assert len(lines_of(store)) == 12
+    first = json.loads((store / "run.json").read_text())
+    first["results"]["cost"]["device_seconds"] += 1000
+    (store / "run.json").write_text(json.dumps(first))
     run_here(monkeypatch, options(tiny_model, data, store, batch_size=64))
     assert lines_of(store) == lines_of(full)
+    cost, at_once = (
+        json.loads((path / "run.json").read_text())["results"]["cost"] for path in (store, full)
+    )
+    assert (cost["tokens"], cost["all_sessions"]) == (at_once["tokens"], True)
+    assert cost["flops"] == pytest.approx(at_once["flops"], rel=1e-12)
+    assert 1000 < cost["device_seconds"] < 1600
     assert read_manifest(store)["n_samples"] == 4
 
 
@@ -179,6 +210,7 @@ def test_a_missing_run_json_is_written_again(
     run_here(monkeypatch, options(tiny_model, data, store))
     results = json.loads((store / "run.json").read_text())["results"]
     assert (results["n_samples"], results["n_samples_made_now"]) == (24, 0)
+    assert results["cost"]["all_sessions"] is False
 
 
 def test_greedy_makes_one_sample_and_names_no_temperature(

@@ -96,6 +96,16 @@ def log(run: Path, key: str) -> list[float]:
     return [json.loads(line)[key] for line in (run / "train_log.jsonl").read_text().splitlines()]
 
 
+def test_what_processes_have_taken_adds_up(runs: Path) -> None:
+    assert (runs / "one.json.sum").read_text() == "0.5"
+    assert (runs / "two.json.sum").read_text() == "2.0"
+    costs = [
+        json.loads((runs / f"{name}.fp32/run.json").read_text())["results"]["cost"]
+        for name in ("none", *MODES)
+    ]
+    assert len({(cost["flops"], cost["tokens"]) for cost in costs}) == 1
+
+
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 1e-3)])
 @pytest.mark.parametrize("mode", MODES)
 def test_losses_are_those_of_one_process(

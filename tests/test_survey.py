@@ -18,18 +18,21 @@ def survey_of(tmp_path: Path, samples: list[Sample], greedy: bool = False) -> tu
     write_json(tmp_path / "manifest.json", {"n_samples": 4, "greedy": greedy})
     with SampleWriter(tmp_path) as writer:
         writer.write(samples)
-    return survey(PROBLEMS, open_runs(tmp_path, PROBLEMS, "train", allow_partial=True)[0])
+    found = survey(PROBLEMS, open_runs(tmp_path, PROBLEMS, "train", allow_partial=True)[0])
+    by_id = [[one.n_tokens for one in samples if one.problem_id == p.problem_id] for p in PROBLEMS]
+    assert found.lengths == by_id
+    return found.results, found.more
 
 
 def samples(problem_id: str, *texts: str, finish_reason: str = "stop") -> list[Sample]:
-    return [Sample(problem_id, i, text, 5, finish_reason) for i, text in enumerate(texts)]
+    return [Sample(problem_id, i, text, 5 + i % 2, finish_reason) for i, text in enumerate(texts)]
 
 
 def test_only_what_can_be_graded_counts_as_right_or_wrong(tmp_path: Path) -> None:
     cut_off = samples("b", "x", "#### 3", "y", "z", finish_reason="length")
     results, more = survey_of(tmp_path, samples("a", RIGHT, OTHER, OTHER, WRONG) + cut_off)
     assert results == {
-        "n_samples": 8, "n_tokens": 40, "share_cut_off": 0.5, "share_right": 0.75,
+        "n_samples": 8, "n_tokens": 44, "share_cut_off": 0.5, "share_right": 0.75,
         "more_samples": more,
     }  # fmt: skip
     assert "the next sample finds one with" in more

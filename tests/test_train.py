@@ -21,7 +21,8 @@ from torch.nn import functional
 import train
 from screl import final_checkpoint, training
 from screl.files import UserError, locked
-from screl.modeling import load_model, load_tokenizer
+from screl.ledger import n_counted
+from screl.modeling import load_model, load_shape, load_tokenizer
 from screl.problems import load_problems
 from screl.sft_data import tokenize_example, training_order
 from screl.torch_engine import TorchEngine
@@ -119,6 +120,11 @@ def test_what_is_saved_is_complete_and_has_learned(trained: Path, tiny_model: Pa
     assert {"torch", "transformers"} <= info["versions"].keys()
     assert losses(trained)[-1] < losses(trained)[0] - 0.1
     assert not list(trained.glob("checkpoint-*"))
+    cost, n = info["results"]["cost"], n_counted(load_shape(str(tiny_model)))
+    assert cost["tokens"] == info["results"]["n_tokens"]
+    assert cost["flops"] == 6 * n * cost["tokens"]
+    assert (cost["device"], cost["all_sessions"]) == ("cpu", True)
+    assert cost["device_seconds"] > 0
     before = load_file(tiny_model / "model.safetensors")
     after = load_file(trained / "model.safetensors")
     assert before.keys() == after.keys()
@@ -162,6 +168,11 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     process.wait()
     assert not (output / "run.json").exists()
     (output / "checkpoint-99.writing").mkdir(exist_ok=True)  # as torn as can be
+    for path in output.glob("checkpoint-*/state.json"):
+        state = json.loads(path.read_text())
+        assert 0 < state["time"]["device_seconds"] < 600
+        state["time"]["device_seconds"] += 1000
+        path.write_text(json.dumps(state))
     result = run_script(*argv[1:])
     assert result.returncode == 0, result.stderr
     assert not list(output.glob("checkpoint-*"))
@@ -170,6 +181,11 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     info = json.loads((output / "run.json").read_text())
     assert info["results"]["training_seconds"] > 0
+    cost = info["results"]["cost"]
+    assert 1000 < cost["device_seconds"] < 1600
+    assert cost["all_sessions"] is True
+    whole = json.loads((trained / "run.json").read_text())["results"]["cost"]
+    assert (cost["flops"], cost["tokens"]) == (whole["flops"], whole["tokens"])
 
 
 def last_checkpoint_step(output: Path) -> int:

@@ -3,7 +3,8 @@
     python -m torch.distributed.run --standalone --nproc_per_node 2 tests/two_processes.py RUNS.json
 
 RUNS.json is a list of command lines. In every output folder, ``gradients.pt`` gets the whole
-gradients of the first step, ``held.json`` how many gradients each process held of them.
+gradients of the first step, ``held.json`` how many gradients each process held of them; beside
+RUNS.json is written what ``sum_over_processes`` makes of rank + 0.5.
 """
 
 import json
@@ -18,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import train
 from screl import training
+from screl.processes import is_main_process, rank, sum_over_processes
 
 real_gradients = training.add_gradients
 
@@ -50,7 +52,11 @@ if __name__ == "__main__":
     training.add_gradients = keep_gradients
     end_processes = train.end_processes
     train.end_processes = dist.barrier
-    for argv in json.loads(Path(sys.argv[1]).read_text()):
+    runs = Path(sys.argv[1])
+    for argv in json.loads(runs.read_text()):
         sys.argv = ["train.py", *argv]
         train.main()
+    total = sum_over_processes(rank() + 0.5)
+    if is_main_process():
+        Path(f"{runs}.sum").write_text(str(total))
     end_processes()
