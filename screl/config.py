@@ -29,13 +29,15 @@ def option(help: str, default: Any = dataclasses.MISSING, positional: bool = Fal
 
 
 def parse_config(
-    config_class: type[ConfigType], argv: Sequence[str] | None = None, doc: str | None = None
-) -> ConfigType:
+    config_class: type[ConfigType], argv: Sequence[str] | None = None, doc: str | None = None,
+    prog: str | None = None,
+) -> ConfigType:  # fmt: skip
     """Return ``config_class`` from defaults < ``--config`` YAML < command line.
 
+    ``prog`` is what usage lines call the script; None: its file.
     Raises UserError for a bad YAML file; exits with status 2 for a bad command line.
     """
-    parser = _make_parser(config_class, doc)
+    parser = _make_parser(config_class, doc, prog)
     given = vars(parser.parse_args(_spell_out_flags(config_class, argv)))
     values: dict[str, Any] = {
         key: tuple(v) if isinstance(v, list) else v for key, v in given.items()
@@ -99,10 +101,11 @@ def _one_line(message: object) -> str:
     return "error: " + " ".join(str(message).split("\n"))
 
 
-def _make_parser(config_class: type, doc: str | None) -> argparse.ArgumentParser:
+def _make_parser(config_class: type, doc: str | None, prog: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+        prog, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )  # fmt: skip
     parser.add_argument(
         "--config",
         type=Path,

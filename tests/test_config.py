@@ -9,6 +9,7 @@ from typing import Literal
 
 import pytest
 
+import analyze
 import collect_rejection_sampling
 import eval as eval_script
 import sample
@@ -144,6 +145,7 @@ SCRIPTS = {
     "sample": sample.SampleConfig,
     "collect": collect_rejection_sampling.CollectConfig,
     "eval": eval_script.EvalConfig,
+    "cost": analyze.CostConfig,
 }
 
 

@@ -25,6 +25,7 @@ SCRIPT_NAMES = {
     "sample": "sample.py",
     "collect": "collect_rejection_sampling.py",
     "eval": "eval.py",
+    "cost": "analyze.py cost",
 }
 
 
@@ -35,7 +36,7 @@ def test_few_modules_import_torch() -> None:
 
 def test_importing_anything_else_loads_nothing_heavy() -> None:
     light = [f"screl.{name}" for name in MODULES if name not in USE_TORCH]
-    light += [name.removesuffix(".py") for name in SCRIPT_NAMES.values()]
+    light += [name.split(".py")[0] for name in SCRIPT_NAMES.values()]
     code = f"""
 import importlib, sys
 for module in {light}:
@@ -49,8 +50,9 @@ for module in {light}:
 
 @pytest.mark.parametrize("name", SCRIPT_NAMES)
 def test_help_names_every_option(name: str) -> None:
-    result = run_script(SCRIPT_NAMES[name], "--help")
+    result = run_script(*SCRIPT_NAMES[name].split(), "--help")
     assert result.returncode == 0
+    assert f"usage: {SCRIPT_NAMES[name]} " in result.stdout
     for field in dataclasses.fields(SCRIPTS[name]):
         assert field.name in result.stdout
     assert "--config FILE.yaml" in result.stdout

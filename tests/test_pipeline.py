@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import analyze
 import collect_rejection_sampling
 import eval as eval_script
 import sample
@@ -48,12 +49,15 @@ def test_every_stage_feeds_the_next(
         "--output_path", rft)  # fmt: skip
     check_rft_rows(rft, asked)
     fine_tune(monkeypatch, rft, tmp_path / "rft")
-    draw(monkeypatch, tmp_path / "rft", test, "--output_dir", tmp_path / "g", "--greedy")
+    greedy = tmp_path / "rft/greedy"
+    draw(monkeypatch, tmp_path / "rft", test, "--output_dir", greedy, "--greedy")
     draw(monkeypatch, tmp_path / "rft", test, "--output_dir", tmp_path / "v", "--n_samples", 3)
     capsys.readouterr()
-    run(monkeypatch, eval_script, tmp_path / "g", tmp_path / "v", "--data_path", test,
+    run(monkeypatch, eval_script, greedy, tmp_path / "v", "--data_path", test,
         "--output_path", tmp_path / "metrics.json")  # fmt: skip
     check_scores(tmp_path, test, capsys.readouterr().out)
+    run(monkeypatch, analyze, "cost", tmp_path / "rft", "--output_path", tmp_path / "cost.json")
+    check_cost(tmp_path, capsys.readouterr().out)
 
 
 def check_rft_rows(rft: Path, asked: Path) -> None:
@@ -72,7 +76,7 @@ def check_rft_rows(rft: Path, asked: Path) -> None:
 def check_scores(folder: Path, test: Path, shown: str) -> None:
     greedy, voted = json.loads((folder / "metrics.json").read_text())
     gold = {p.problem_id: p.solution.split("#### ")[1] for p in load_problems(test)}
-    stored = map(json.loads, (folder / "g/samples-0.jsonl").read_text().splitlines())
+    stored = map(json.loads, (folder / "rft/greedy/samples-0.jsonl").read_text().splitlines())
     right = [
         made for made in stored
         if made["completion"].partition("#### ")[2] == gold[made["problem_id"]]
@@ -84,6 +88,32 @@ def check_scores(folder: Path, test: Path, shown: str) -> None:
     assert re.search(rf"\b{100 * len(right) / 16:.1f} [±\[]", shown)
     assert set(voted["metrics"]) == {"mean@1", "maj1@2", "pass@2", "maj1@3", "pass@3"}
     assert voted["metrics"]["pass@3"]["value"] >= voted["metrics"]["mean@1"]["value"]
+
+
+def check_cost(folder: Path, shown: str) -> None:
+    (found,) = json.loads((folder / "cost.json").read_text())["runs"]
+    pretrain, *stages = found["stages"]
+    assert (pretrain["stage"], pretrain["path"]) == ("pretrain", str(MINI_MODEL))
+    paths = {
+        "sft": "sft", "rft_inference": "s", "collect": "rft.jsonl", "rft_train": "rft",
+    }  # fmt: skip
+    assert {one["stage"]: one["path"] for one in stages} == {
+        name: str(folder / path) for name, path in paths.items()
+    }
+    costs = {one["stage"]: one["cost"] for one in stages}
+    assert all(cost["device_seconds"] > 0 and cost["all_sessions"] for cost in costs.values())
+    n = 787_584 - 768 * 128  # weights outside the embedding, which is the head too
+    for name in ("sft", "rft_train"):
+        assert costs[name]["flops"] == 6 * n * costs[name]["tokens"] > 0
+    # between what writing all tokens takes and what running them takes, attention included
+    assert 1.66 < costs["rft_inference"]["flops"] / n / costs["rft_inference"]["tokens"] < 2.3
+    *_, rft = found["models"]
+    metrics = json.loads((folder / "metrics.json").read_text())[0]["metrics"]
+    assert rft["maj1@1"]["value"] == metrics["maj1@1"]["value"]
+    assert rft["total"]["flops"] == pytest.approx(
+        costs["rft_inference"]["flops"] + costs["rft_train"]["flops"]
+    )
+    assert re.search(rf"^rft_train +{folder}/rft ", shown, re.MULTILINE)
 
 
 @pytest.mark.parametrize("arguments", [["--seeds"], ["--seeds", "0"], ["--seeds", "x"], ["-h"]])

@@ -1,0 +1,73 @@
+"""What finished runs come to.
+
+    python analyze.py cost RUN [RUN ...] [--output_path cost.json]
+
+cost: what each stage that made a model has cost, in FLOPs and device hours, and what a point of
+accuracy has cost, beside the paper's Table 4 (arXiv 2308.01825). RUN is the folder of a model that
+train.py has made; its accuracy is that of the greedy samples in RUN/greedy.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from screl.config import option, parse_config, run_main
+from screl.cost_account import Account, make_account
+from screl.cost_report import cost_report, to_json
+from screl.files import beside, refuse_to_overwrite, write_json
+from screl.inputs import refuse_repeats
+from screl.run_cost import PROCESSORS, Cost, Stopwatch, cost_to_json
+from screl.run_info import write_run_info
+
+
+@dataclass(frozen=True)
+class CostConfig:
+    """Options of analyze.py cost."""
+
+    runs: tuple[Path, ...] = option("folders of models that train.py has made", positional=True)
+    output_path: Path | None = option(
+        "write the numbers as JSON, and its .run.json beside it", None
+    )
+
+
+def cost(argv: list[str]) -> None:
+    """Print the ledger; write it as JSON too."""
+    config = parse_config(CostConfig, argv, __doc__, prog="analyze.py cost")
+    stopwatch = Stopwatch()
+    refuse_repeats(config.runs)
+    accounts = [make_account(run) for run in config.runs]
+    if config.output_path:
+        run_json = beside(config.output_path, ".run.json")
+        refuse_to_overwrite([config.output_path, run_json], files_read(accounts))
+    print(cost_report(accounts))
+    if config.output_path:
+        write_json(config.output_path, to_json(accounts))
+        spent = Cost(0.0, 0, stopwatch.time_of(PROCESSORS))
+        write_run_info(run_json, config, stopwatch.started, {"cost": cost_to_json(spent)})
+
+
+def files_read(accounts: list[Account]) -> list[Path]:
+    """What the stages have written, and every run.json that tells of it."""
+    stages = [stage.path for account in accounts for stage in account.stages]
+    return [
+        path for stage in stages for path in (stage, stage / "run.json", beside(stage, ".run.json"))
+    ]
+
+
+COMMANDS = {"cost": cost}
+
+
+def main() -> None:
+    """Do what the first word says."""
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    if word in ("-h", "--help"):
+        print(__doc__)
+        return
+    if word not in COMMANDS:
+        sys.stderr.write(f"usage: python analyze.py {{{','.join(COMMANDS)}}} ..., or --help\n")
+        sys.exit(2)
+    COMMANDS[word](sys.argv[2:])
+
+
+if __name__ == "__main__":
+    run_main(main)
