@@ -1,6 +1,11 @@
-"""What finished runs come to.
+"""What finished runs come to, and the paper's relations in them.
 
+    python analyze.py paper                     # from the published figures: results/paper.md
+    python analyze.py miniature                 # from scripts/miniature: results/miniature.md
     python analyze.py cost RUN [RUN ...] [--output_path cost.json]
+
+paper, miniature: every claim of the paper with the number that decides it, fits with intervals,
+predictions, and figures in a folder beside the report.
 
 cost: what each stage that made a model has cost, in FLOPs and device hours, and what a point of
 accuracy has cost, beside the paper's Table 4 (arXiv 2308.01825). RUN is the folder of a model that
@@ -11,13 +16,18 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from screl.claims import CLAIMS
 from screl.config import option, parse_config, run_main
 from screl.cost_account import Account, make_account
 from screl.cost_report import cost_report, to_json
-from screl.files import beside, refuse_to_overwrite, write_json
+from screl.files import beside, refuse_to_overwrite, write_atomic, write_json
 from screl.inputs import refuse_repeats
+from screl.miniature import miniature_study
+from screl.provenance import describe_runs
 from screl.run_cost import PROCESSORS, Cost, Stopwatch, cost_to_json
 from screl.run_info import write_run_info
+from screl.study import Study, paper_study
+from screl.study_report import report
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,52 @@ def files_read(accounts: list[Account]) -> list[Path]:
     ]
 
 
-COMMANDS = {"cost": cost}
+@dataclass(frozen=True)
+class PaperConfig:
+    """Options of analyze.py paper."""
+
+    output_path: Path = option(
+        "the report; figures go to a folder beside it", Path("results/paper.md")
+    )
+
+
+@dataclass(frozen=True)
+class MiniatureConfig:
+    """Options of analyze.py miniature."""
+
+    runs: Path = option("what scripts/miniature has run", Path("runs/miniature"), positional=True)
+    output_path: Path = option(
+        "the report; figures go to a folder beside it", Path("results/miniature.md")
+    )
+
+
+def paper(argv: list[str]) -> None:
+    """Write the report on the published figures."""
+    config = parse_config(PaperConfig, argv, __doc__, prog="analyze.py paper")
+    head = "Made from the published figures in data/paper by `python analyze.py paper`."
+    write_report(config.output_path, "The published figures", [paper_study()], head)
+
+
+def miniature(argv: list[str]) -> None:
+    """Write the report on the runs, beside the published figures."""
+    config = parse_config(MiniatureConfig, argv, __doc__, prog="analyze.py miniature")
+    study = miniature_study(config.runs)
+    made = "Run by `bash scripts/miniature/run.sh`, written by `python analyze.py miniature`."
+    head = f"{made}\n\n{describe_runs(config.runs.rglob('*run.json'))}"
+    write_report(config.output_path, "The paper in miniature", [paper_study(), study], head)
+
+
+def write_report(path: Path, title: str, studies: list[Study], head: str) -> None:
+    """The report and its figures; says what was decided."""
+    folder = path.with_suffix("")
+    text = report(title, studies, folder, head)
+    write_atomic(path, [text])
+    print(f"{path}: written, figures in {folder}")
+    for claim in CLAIMS:
+        print(f"{claim.ask(studies[-1]).verdict:20}{claim.text}")
+
+
+COMMANDS = {"paper": paper, "miniature": miniature, "cost": cost}
 
 
 def main() -> None:

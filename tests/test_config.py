@@ -146,6 +146,8 @@ SCRIPTS = {
     "collect": collect_rejection_sampling.CollectConfig,
     "eval": eval_script.EvalConfig,
     "cost": analyze.CostConfig,
+    "paper": analyze.PaperConfig,
+    "miniature": analyze.MiniatureConfig,
 }
 
 

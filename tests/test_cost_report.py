@@ -171,7 +171,7 @@ def test_nothing_that_is_read_is_overwritten(
 def test_a_missing_or_wrong_first_word_is_status_2(words: list[str]) -> None:
     result = run_script("analyze.py", *words)
     assert result.returncode == 2
-    assert result.stderr == "usage: python analyze.py {cost} ..., or --help\n"
+    assert result.stderr == "usage: python analyze.py {paper,miniature,cost} ..., or --help\n"
 
 
 def test_what_is_no_trained_model_is_one_line_and_status_1(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ SCRIPT_NAMES = {
     "collect": "collect_rejection_sampling.py",
     "eval": "eval.py",
     "cost": "analyze.py cost",
+    "paper": "analyze.py paper",
+    "miniature": "analyze.py miniature",
 }
 
 
