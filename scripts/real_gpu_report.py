@@ -159,13 +159,14 @@ def facts(results: Results) -> list[str]:
     """Machine, dates, versions and commit, as lines."""
     every = results.every_info()
     versions = distinct(" ".join(f"{k} {v}" for k, v in info["versions"].items()) for info in every)
-    commits = distinct(info["git_commit"] or "not in a git checkout" for info in every)
+    no_git = "not in a git checkout"
+    commits = distinct(info["git_commit"] or no_git for info in every)
     started = [info["started"] for info in every]
     return [
         f"* machine: {distinct(info['gpu'] or 'no GPU, ' + info['machine'] for info in every)}",
         f"* date: {min(started)} to {max(started)} (UTC, starts of the first and the last stage)",
         f"* versions: {versions}",
-        f"* commit of the code that ran: {commits}; of this report: {git_commit()}",
+        f"* commit of the code that ran: {commits}; of this report: {git_commit() or no_git}",
         f"* seeds: {' '.join(seed.name.removeprefix('seed') for seed in results.seeds)}",
         f"* settings: `{(results.root / 'settings').read_text(encoding='utf-8').strip()}`",
     ]
