@@ -8,7 +8,7 @@
 #
 # On a GPU that is lent for minutes at a time:
 #   --limit_minutes 9   ends what is running after 9 minutes, by SIGINT, with exit status 75: run it again.
-#   --pack FILE.tar.gz  at every end, however it comes, FILE gets all parts that are done, without weights:
+#   --pack FILE.tar.gz  at every end but a SIGKILL, FILE gets all parts that are done, without weights:
 #                       some 8 MB a seed. Unpacked in RUNS on another machine (tar -C RUNS -xzf FILE), they
 #                       are done there too: rft needs nothing of sft but its samples. Only a part that is cut
 #                       needs the same machine for its rest, or begins anew.
