@@ -1,17 +1,17 @@
 """The ledger as text and as JSON: what stages have cost, what a point has cost, and Table 4."""
 
-import csv
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from screl.cost_account import METRIC, Account, Gain, ModelAccount, Total, per_point
 from screl.cost_chain import Stage
+from screl.estimates import Estimate
+from screl.paper import rows as paper_rows
 from screl.run_cost import Cost, cost_to_json
 from screl.score_tables import show_mean
+from screl.study import paper_study
 from screl.table import format_table
 
-PUBLISHED = Path(__file__).parent.parent / "data/paper/cost.csv"
 STAGES = ("pretrain", "sft", "rft_inference", "rft_train")  # of Table 4
 UNITS = {"flops": "FLOPs", "gpu_hours": "GPU hours"}
 LEGEND = """\
@@ -22,19 +22,17 @@ A model's cost: all that was done when the model before it was there, pre-traini
 the training, of RFT sampling, filter and training. points: of maj1@1, ± standard error over
 problems. not told from 0: the 95 % interval of the points holds 0."""
 Published = dict[tuple[str, str, str], float]  # by model, stage and quantity
+# Of Table 4's two trainings: what each takes, and between which settings it gains.
+TRAININGS = (("sft", STAGES[1:2], "icl", "sft"), ("rft", STAGES[2:], "sft", "u_all"))
 
 
-def cost_report(accounts: Sequence[Account], published: Path = PUBLISHED) -> str:
-    """Of every run its stages and its models, then the paper's Table 4, as in the file
-    ``published``."""
+def cost_report(accounts: Sequence[Account]) -> str:
+    """Of every run its stages and its models, then the paper's Table 4."""
     parts = []
     for account in accounts:
         parts += [f"{account.run}\n\n{stage_table(account.stages)}", model_table(account.models)]
     parts.append(LEGEND)
-    if published.is_file():
-        parts.append(f"Published (arXiv 2308.01825, Table 4):\n\n{published_table(published)}")
-    else:
-        parts.append(f"{published}: not there, so nothing published is shown")
+    parts.append(f"Published (arXiv 2308.01825, Table 4; rft on U33B):\n\n{published_table()}")
     return "\n\n".join(parts)
 
 
@@ -73,35 +71,54 @@ def model_table(models: Sequence[ModelAccount]) -> str:
     return format_table(rows)
 
 
-def published_table(path: Path) -> str:
-    """Table 4: FLOPs and GPU hours of every stage, and what SFT and RFT take of pre-training."""
-    costs = read_published(path)
+def published_table() -> str:
+    """Table 4: FLOPs and GPU hours of every stage, what SFT and RFT take of pre-training, and what
+    a point that they gain takes."""
+    costs, accuracy = read_published(), paper_study().accuracy
     models = list(dict.fromkeys(model for model, _, _ in costs))
     rows = [["", *models]]
     for quantity, unit in UNITS.items():
         for stage in STAGES:
             values = [costs.get((model, stage, quantity)) for model in models]
-            show_value = show_power if quantity == "flops" else _show_number
-            cells = ["-" if value is None else show_value(value) for value in values]
+            cells = ["-" if value is None else _show(quantity, value) for value in values]
             rows.append([f"{stage}, {unit}", *cells])
-    for name, stages in (("sft", STAGES[1:2]), ("rft", STAGES[2:])):
+    for name, stages, _, _ in TRAININGS:
         shares = [_published_share(costs, model, stages) for model in models]
         rows.append([f"{name} of pretrain, FLOPs", *shares])
+    for name, stages, before, after in TRAININGS:
+        for quantity, unit in UNITS.items():
+            cells = []
+            for model in models:
+                points = accuracy[model, after] - accuracy[model, before]
+                spent = [costs.get((model, stage, quantity)) for stage in stages]
+                cells.append(_published_price(quantity, spent, points))
+            rows.append([f"{name}, {unit} a point over {before}", *cells])
     return format_table(rows)
 
 
-def read_published(path: Path) -> Published:
-    """The rows of data/paper/cost.csv; its file has more columns: where each number is from."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return {
-            (row["model"], row["stage"], row["quantity"]): float(row["value"])
-            for row in csv.DictReader(file)
-        }
+def read_published() -> Published:
+    """Table 4's numbers."""
+    return {
+        (row.of["model"], row.of["stage"], row.of["quantity"]): row.value
+        for row in paper_rows("cost")
+    }
 
 
-def to_json(accounts: Sequence[Account], published: Path = PUBLISHED) -> dict[str, Any]:
+def _show(quantity: str, value: float) -> str:
+    return show_power(value) if quantity == "flops" else _show_number(value)
+
+
+def _published_price(quantity: str, spent: Sequence[float | None], points: Estimate) -> str:
+    """Not told where the points' 95 % interval holds 0, as for one's own runs."""
+    if None in spent:
+        return "-"
+    if points.interval[0] <= 0:
+        return "not told from 0"
+    return _show(quantity, sum(value or 0 for value in spent) / points.value)
+
+
+def to_json(accounts: Sequence[Account]) -> dict[str, Any]:
     """The same numbers; null for what is not known."""
-    costs = read_published(published) if published.is_file() else {}
     return {
         "runs": [
             {
@@ -113,7 +130,7 @@ def to_json(accounts: Sequence[Account], published: Path = PUBLISHED) -> dict[st
         ],
         "published": [
             {"model": model, "stage": stage, "quantity": quantity, "value": value}
-            for (model, stage, quantity), value in costs.items()
+            for (model, stage, quantity), value in read_published().items()
         ],
     }
 
