@@ -12,6 +12,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.xdist_group("miniature")  # one process: all share what it has run
+
 SETTINGS = {
     "PYTHON_ENV": "system", "PYTHON": sys.executable, "JOBS": "2",
     "LADDER": "64x1-1M 32x1-1M", "FRACTIONS_OF": "64x1-1M", "RFT_OF": "64x1-1M",
