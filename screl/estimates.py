@@ -85,10 +85,17 @@ class Resampler:
 
 
 def pooled_seed_noise(groups: Iterable[Floats]) -> float:
-    """Variance between seeds over p (1 - p), of all groups of two seeds or more; 0 without any."""
+    """Variance between seeds over p (1 - p), of all groups of two seeds or more; 0 without any.
+
+    Means of seeds differ also by what chance does to single problems in single seeds. Draws of
+    problems have that already, so it is taken off, as in an analysis of variance of two ways.
+    """
     squares = variance = 0.0
     for scores in groups:
-        means = scores.mean(axis=1)
-        squares += float(((means - means.mean()) ** 2).sum())
-        variance += (len(means) - 1) * float(means.mean() * (1 - means.mean()))
-    return squares / variance if variance else 0.0
+        n_problems = scores.shape[1]
+        means, mean = scores.mean(axis=1), scores.mean()
+        chance = scores - means[:, None] - scores.mean(axis=0) + mean
+        squares += float(((means - mean) ** 2).sum())
+        squares -= float((chance**2).sum()) / (n_problems * (n_problems - 1))
+        variance += (len(means) - 1) * float(mean * (1 - mean))
+    return max(0.0, squares / variance) if variance else 0.0
