@@ -3,7 +3,8 @@
 The paper draws its lines without an equation or an interval (section 7); here every coefficient has
 two 95 % intervals, which answer different questions: over *problems*, what other test problems (and
 training seeds, where there are several) would have given for these models; over *points*, what
-other models or data amounts would have given.
+other models or data amounts would have given, by Student's t and the points' scatter. (Points drawn
+with replacement would not do: of 4 points around a line they hold the truth 70 times in 100.)
 """
 
 import warnings
@@ -50,10 +51,11 @@ def _saturation(x: Floats, limit: float, half: float) -> Floats:
 
 
 def _start_segments(x: Floats, y: Floats) -> Floats:
-    """The best of all bends between the points, by least squares."""
+    """The best of all bends by least squares, two x or more on either side: one has no slope."""
     log2 = np.log2(x)
+    inner = np.unique(log2)[1:-1]
     best, best_error = np.zeros(4), np.inf
-    for bend in np.linspace(log2.min(), log2.max(), 41)[1:-1]:
+    for bend in np.linspace(inner[0], inner[-1], 41):
         columns = np.stack([np.ones_like(log2), log2, np.maximum(0, log2 - bend)], axis=1)
         values = np.linalg.lstsq(columns, y, rcond=None)[0]
         error = float(((columns @ values - y) ** 2).sum())
@@ -97,6 +99,21 @@ class Fit:
         """The curve's values."""
         return self.law.curve(np.asarray(x, dtype=float), *self.values)
 
+    @property
+    def degrees_of_freedom(self) -> int:
+        """Of the points' scatter."""
+        return len(self.x) - len(self.values)
+
+    def intervals(self) -> list[tuple[float, float]]:
+        """The 95 % interval over points of every parameter, by Student's t; infinite where there
+        are no more points than parameters, and where the points do not tell a parameter."""
+        from scipy import stats
+
+        if self.degrees_of_freedom == 0:
+            return [(-np.inf, np.inf)] * len(self.values)
+        reach = stats.t.ppf(0.975, self.degrees_of_freedom) * np.sqrt(np.diag(self.covariance))
+        return list(zip(self.values - reach, self.values + reach, strict=True))
+
     def predict(self, x: float) -> tuple[float, float, float]:
         """Value and 95 % interval of one more point at ``x``: the curve's own uncertainty and the
         scatter of points around it, with Student's t (for straight lines the textbook's interval).
@@ -106,17 +123,18 @@ class Fit:
         def value(parameters: Floats) -> float:
             return float(self.law.curve(np.asarray([x]), *parameters)[0])
 
+        middle, degrees = value(self.values), self.degrees_of_freedom
+        if degrees == 0:
+            return middle, -np.inf, np.inf
         slope = optimize.approx_fprime(self.values, value)
-        degrees = len(self.x) - len(self.values)
-        scatter = float(((self(self.x) - self.y) ** 2).sum() / degrees) if degrees else np.nan
+        scatter = float(((self(self.x) - self.y) ** 2).sum() / degrees)
         error = np.sqrt(slope @ self.covariance @ slope + scatter)
-        half = float(stats.t.ppf(0.975, degrees) * error) if degrees else np.inf
-        middle = value(self.values)
+        half = float(stats.t.ppf(0.975, degrees) * error)
         return middle, middle - half, middle + half
 
 
 def fit(law: Law, x: Floats, y: Floats) -> Fit:
-    """Fit ``law`` by least squares. ValueError if there are fewer points than parameters."""
+    """Fit ``law`` by least squares to at least as many points as it has parameters."""
     values, covariance = _least_squares(law, x, y)
     residual, spread = ((law.curve(x, *values) - y) ** 2).sum(), ((y - y.mean()) ** 2).sum()
     r_squared = float(1 - residual / spread) if spread else np.nan
@@ -145,25 +163,8 @@ def _left_out_error(law: Law, x: Floats, y: Floats) -> float:
 
 def over_problems(law: Law, x: Floats, y_draws: Floats) -> Floats:
     """Parameters, (draws, parameters), of the fits to the first draws of y, (draws, points)."""
-    return np.array([_estimate(law, x, y) for y in y_draws[:N_DRAWS]])
-
-
-def over_points(law: Law, x: Floats, y: Floats) -> Floats:
-    """Parameters, (draws, parameters), of the fits to points drawn with replacement.
-
-    A draw of no more different points than there are parameters has no scatter and is left out.
-    NaN if there are too few points for any.
-    """
-    random = np.random.default_rng(0)
-    needed = len(law.parameters) + 1
-    if len(np.unique(x)) < needed:
-        return np.full((1, len(law.parameters)), np.nan)
-    draws: list[Floats] = []
-    while len(draws) < N_DRAWS:
-        rows = random.integers(len(x), size=len(x))
-        if len(np.unique(x[rows])) >= needed:
-            draws.append(_estimate(law, x[rows], y[rows]))
-    return np.array(draws)
+    different, which = np.unique(y_draws[:N_DRAWS], axis=0, return_inverse=True)
+    return np.array([_estimate(law, x, y) for y in different])[which]
 
 
 def _estimate(law: Law, x: Floats, y: Floats) -> Floats:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from screl.estimates import Estimate
+from screl.estimates import N_DRAWS, Estimate
 from screl.metrics import Floats
 from screl.scaling import (
     LINE,
@@ -16,7 +16,6 @@ from screl.scaling import (
     Fit,
     Law,
     fit,
-    over_points,
     over_problems,
 )
 from screl.study import Points, Study
@@ -26,13 +25,13 @@ MORE = 100  # human-written solutions
 
 
 class Fitted(NamedTuple):
-    """One relation of one model (or over models: none named), with draws of its parameters."""
+    """One relation of one model (or over models: none named), with draws of its parameters
+    over problems."""
 
     relation: str
     model: str
     fit: Fit
     problems: Floats  # (draws, parameters)
-    points: Floats  # (draws, parameters)
 
 
 class Prediction(NamedTuple):
@@ -74,13 +73,18 @@ def fit_study(study: Study) -> list[Fitted]:
 
 
 def largest_parts(study: Study, model: str) -> Points:
-    """SFT on 1/8 to all of the data."""
+    """SFT on 1/8 to all of the data: ``STABLE`` points where all of them were measured."""
     rows = study.by_rows(model)
-    return Points(rows.x[-STABLE:], rows.y[-STABLE:])
+    n = sum(x >= study.n_rows // 2 ** (STABLE - 1) for x in rows.x)
+    return Points(rows.x[-n:], rows.y[-n:])
 
 
 def new_paths(study: Study, model: str) -> Points:
-    """Distinct paths a problem beside the solution's, over k."""
+    """Distinct paths a problem beside the solution's, over k.
+
+    The larger k has the samples of the smaller, so what a law leaves is its misfit rather than
+    chance, and its intervals over points are no more than a hint.
+    """
     of_k = study.paths.get(model, {})
     return Points(
         sorted(of_k), [Estimate(of_k[k].value - 1, of_k[k].draws - 1) for k in sorted(of_k)]
@@ -92,9 +96,7 @@ def _fit(relation: str, model: str, law: Law, points: Points) -> Fitted | None:
         return None
     x, y = np.array(points.x, dtype=float), np.array([estimate.value for estimate in points.y])
     draws = np.stack([estimate.draws for estimate in points.y], axis=1)
-    return Fitted(
-        relation, model, fit(law, x, y), over_problems(law, x, draws), over_points(law, x, y)
-    )
+    return Fitted(relation, model, fit(law, x, y), over_problems(law, x, draws))
 
 
 def find(fits: Sequence[Fitted], relation: str, model: str = "") -> Fitted | None:
@@ -144,7 +146,8 @@ def worth_of_solutions(study: Study, fits: Sequence[Fitted], model: str) -> Pred
     """How many sampled distinct paths bring as many points as ``MORE`` human-written solutions.
 
     The solutions by the law of data amounts, the paths by that of distinct paths, both from where
-    the study ends. The interval is over points; infinite where more paths may bring nothing.
+    the study ends. The interval is over points, both slopes drawn from Student's t; infinite where
+    more paths may bring nothing.
     """
     by_rows = find(fits, "SFT accuracy over solutions, 1 to 1/8", model)
     by_paths = find(fits, "RFT accuracy over distinct paths", model)
@@ -158,9 +161,14 @@ def worth_of_solutions(study: Study, fits: Sequence[Fitted], model: str) -> Pred
             doublings = ratio * per_doubling_of_rows / np.maximum(0, per_doubling_of_paths)
             return np.asarray(paths * (2**doublings - 1) * study.n_rows)
 
-    n = min(len(by_rows.points), len(by_paths.points))
-    draws = worth(by_rows.points[:n, 1], by_paths.points[:n, 1])
+    random = np.random.default_rng(0)
+    draws = worth(_draw_slopes(by_rows.fit, random), _draw_slopes(by_paths.fit, random))
     low, high = np.percentile(draws, [2.5, 97.5], method="nearest")
     value = float(worth(by_rows.fit.values[1:2], by_paths.fit.values[1:2])[0])
     what = f"{model}: {MORE} more human-written solutions are worth"
     return Prediction(what, value, float(low), float(high), "sampled distinct paths")
+
+
+def _draw_slopes(line: Fit, random: np.random.Generator) -> Floats:
+    error = np.sqrt(line.covariance[1, 1])
+    return line.values[1] + error * random.standard_t(line.degrees_of_freedom, N_DRAWS)

@@ -8,7 +8,6 @@ import numpy as np
 from screl.claims import CLAIMS
 from screl.estimates import Estimate, interval
 from screl.figures import draw
-from screl.metrics import Floats
 from screl.scaling_fits import Fitted, Prediction, fit_study, predict
 from screl.study import Study
 from screl.study_figures import FIGURES, SETTINGS
@@ -32,7 +31,7 @@ def claims_table(studies: Sequence[Study]) -> str:
 def fits_table(fits: Sequence[Fitted]) -> str:
     """Coefficients with both intervals, R², and the error of leaving a point out."""
     rows = [["relation", "model", "points", "law", "95 % over problems", "95 % over points", "R²",
-             "left out"]]  # fmt: skip
+             "left-out error"]]  # fmt: skip
     for fitted in fits:
         fit = fitted.fit
         named = zip(fit.law.parameters, fit.values, strict=True)
@@ -43,8 +42,8 @@ def fits_table(fits: Sequence[Fitted]) -> str:
                 fitted.model or "all",
                 str(len(fit.x)),
                 f"{fit.law.text}: {coefficients}",
-                _intervals(fit.law.parameters, fitted.problems),
-                _intervals(fit.law.parameters, fitted.points),
+                _over_problems(fitted),
+                _intervals(fit.law.parameters, fit.intervals()),
                 f"{fit.r_squared:.3f}",
                 f"{fit.left_out_error:.2f}",
             ]
@@ -52,12 +51,13 @@ def fits_table(fits: Sequence[Fitted]) -> str:
     return markdown_table(rows)
 
 
-def _intervals(names: Sequence[str], draws: Floats) -> str:
-    if np.isnan(draws).any():
-        return "too few points"
-    if np.ptp(draws, axis=0).max() == 0:
+def _over_problems(fitted: Fitted) -> str:
+    if np.ptp(fitted.problems, axis=0).max() == 0:
         return "not known"
-    ranges = [interval(column) for column in draws.T]
+    return _intervals(fitted.fit.law.parameters, [interval(of) for of in fitted.problems.T])
+
+
+def _intervals(names: Sequence[str], ranges: Sequence[tuple[float, float]]) -> str:
     return ", ".join(
         f"{n} {low:.4g} to {high:.4g}" for n, (low, high) in zip(names, ranges, strict=True)
     )
