@@ -16,6 +16,8 @@ from screl.estimates import Estimate, exactly, published
 from screl.metrics import Floats
 
 N_GSM8K_TRAIN, N_GSM8K_TEST = 7473, 1319
+# of the paper's settings
+OUR_NAMES = {"rft": "k100", "rft_u13b": "u_small", "rft_u33b": "u_all"}
 
 
 class Points(NamedTuple):
@@ -41,7 +43,8 @@ class Study:
     n_seeds: dict[Key, int]
     # maj1@1 and maj1@100 on the same problems
     votes: dict[Key, tuple[Estimate, Estimate]] = field(default_factory=dict)
-    # distinct paths a training problem, the solution's too, by the number of samples
+    # distinct paths a training problem, the solution's too, by the number of samples: of base
+    # models, and of u_small and u_all
     paths: dict[str, dict[int, Estimate]] = field(default_factory=dict)
     # distinct right paths of every test problem among the voting samples, (problems,)
     test_paths: dict[Key, Floats] = field(default_factory=dict)
@@ -80,9 +83,10 @@ class Study:
         return Points(sorted(found), [found[k] for k in sorted(found)])
 
     def by_paths(self, model: str) -> Points:
-        """RFT over the number of distinct paths a problem, the solution among them."""
-        ks, accuracies = self.by_k(model)
-        return Points([self.paths[model][int(k)].value for k in ks], accuracies)
+        """RFT over the number of distinct paths a problem, the solution among them, where known."""
+        paths, of_k = self.paths.get(model, {}), zip(*self.by_k(model), strict=True)
+        known = [(paths[int(k)].value, accuracy) for k, accuracy in of_k if k in paths]
+        return Points([x for x, _ in known], [accuracy for _, accuracy in known])
 
 
 def paper_study() -> Study:
@@ -102,12 +106,12 @@ def paper_study() -> Study:
             percents[row.of["model"], setting] = row.value
     paths: dict[str, dict[int, Estimate]] = {}
     for row in paper.rows("distinct_paths"):
-        paths.setdefault(row.of["model"], {})[int(row.of["k"])] = exactly(row.value)
+        source = OUR_NAMES.get(f"rft_{row.of['model']}", row.of["model"])
+        paths.setdefault(source, {})[int(row.of["k"])] = exactly(row.value)
     accuracy = {key: _published(key, "maj1@1", percent) for key, percent in percents.items()}
-    names = {"rft": "k100", "rft_u13b": "u_small", "rft_u33b": "u_all"}
     votes = {}
     for row in paper.rows("maj_at_100", metric="maj1@100"):
-        key = row.of["model"], names.get(row.of["setting"], row.of["setting"])
+        key = row.of["model"], OUR_NAMES.get(row.of["setting"], row.of["setting"])
         votes[key] = accuracy[key], _published(key, "maj1@100", row.value)
     return Study(
         name="paper",
@@ -124,12 +128,8 @@ def paper_study() -> Study:
 
 def _setting(row: dict[str, str]) -> str | None:
     """Our name of a row of rft_by_k; None for parts of the samples that were not de-duplicated."""
-    return {
-        "rft": f"k{row['k']}",
-        "rft_no_dedup": f"k{row['k']}-no_dedup",
-        "rft_u13b": "u_small",
-        "rft_u33b": "u_all",
-    }.get(row["setting"])
+    of_k = {"rft": f"k{row['k']}", "rft_no_dedup": f"k{row['k']}-no_dedup"}
+    return (OUR_NAMES | of_k).get(row["setting"])
 
 
 def _published(key: Key, metric: str, percent: float) -> Estimate:
