@@ -26,6 +26,9 @@ class Estimate(NamedTuple):
         """The middle 95 % of the draws."""
         return interval(self.draws)
 
+    def __neg__(self) -> "Estimate":
+        return Estimate(-self.value, -self.draws)
+
     def __sub__(self, other: "Estimate") -> "Estimate":
         return Estimate(self.value - other.value, self.draws - other.draws)
 

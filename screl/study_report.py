@@ -21,10 +21,10 @@ def claims_table(studies: Sequence[Study]) -> str:
         cells = [
             f"**{of.verdict}**"
             + (f": {show_estimate(of.number)}" if of.number else ", not measured")
+            + (f", {of.remark}" if of.remark else "")
             for of in evidence
         ]
-        rule = evidence[-1].rule if evidence[-1].number else evidence[0].rule
-        rows.append([f"{claim.text} ({claim.section})", rule, *cells])
+        rows.append([f"{claim.text} ({claim.section})", evidence[0].rule, *cells])
     return markdown_table(rows)
 
 
@@ -103,9 +103,10 @@ def gains_table(study: Study) -> str:
 
 
 def show_estimate(estimate: Estimate) -> str:
-    """``value [low, high]``."""
+    """``value [low, high]``, with more decimals where all are below 1."""
     low, high = estimate.interval
-    return f"{estimate.value:.1f} [{low:.1f}, {high:.1f}]"
+    decimals = 1 if max(abs(low), abs(high)) >= 1 else 3
+    return f"{estimate.value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
