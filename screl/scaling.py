@@ -7,7 +7,6 @@ other models or data amounts would have given, by Student's t and the points' sc
 with replacement would not do: of 4 points around a line they hold the truth 70 times in 100.)
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -65,7 +64,11 @@ def _start_segments(x: Floats, y: Floats) -> Floats:
 
 
 def _start_power(x: Floats, y: Floats) -> Floats:
-    beta, log_c = np.polyfit(np.log(x), np.log(np.maximum(y, 1e-9)), 1)
+    """The line through the logarithms of what has one."""
+    above = y > 0
+    if above.sum() < 2:
+        return np.array([y.max() / x.max(), 1.0])
+    beta, log_c = np.polyfit(np.log(x[above]), np.log(y[above]), 1)
     return np.array([np.exp(log_c), beta])
 
 
@@ -134,19 +137,40 @@ class Fit:
 
 
 def fit(law: Law, x: Floats, y: Floats) -> Fit:
-    """Fit ``law`` by least squares to at least as many points as it has parameters."""
-    values, covariance = _least_squares(law, x, y)
+    """Fit ``law`` by least squares. ValueError if there are fewer points than parameters."""
+    values, slopes = _least_squares(law, x, y)
     residual, spread = ((law.curve(x, *values) - y) ** 2).sum(), ((y - y.mean()) ** 2).sum()
+    covariance = _covariance(slopes, float(residual))
     r_squared = float(1 - residual / spread) if spread else np.nan
     return Fit(law, x, y, values, covariance, r_squared, _left_out_error(law, x, y))
 
 
 def _least_squares(law: Law, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Parameters, and the curve's slopes in them, (points, parameters).
+
+    A search that has no end, such as for the limit of points that bend upwards, is broken off.
+    """
     from scipy import optimize  # takes a fifth of a second
 
-    with warnings.catch_warnings():  # a perfect fit has no covariance
-        warnings.simplefilter("ignore", optimize.OptimizeWarning)
-        return optimize.curve_fit(law.curve, x, y, p0=law.start(x, y), maxfev=20_000)[:2]
+    def residuals(values: Floats) -> Floats:
+        return law.curve(x, *values) - y
+
+    found = optimize.least_squares(residuals, law.start(x, y), method="lm", max_nfev=1000)
+    return found.x, found.jac
+
+
+def _covariance(slopes: Floats, residual: float) -> Floats:
+    """Of the parameters, from the sum of squares that is left; infinite where the points do not
+    tell them apart."""
+    n_points, n_parameters = slopes.shape
+    scale = np.linalg.norm(slopes, axis=0)  # a parameter may be a million times another
+    if n_points == n_parameters or not scale.all():
+        return np.full((n_parameters, n_parameters), np.inf)
+    _, singular, right = np.linalg.svd(slopes / scale, full_matrices=False)
+    if singular[-1] < 1e-6 * singular[0]:  # slopes are known to some 8 digits
+        return np.full((n_parameters, n_parameters), np.inf)
+    root = right.T / singular / scale[:, None]
+    return root @ root.T * residual / (n_points - n_parameters)
 
 
 def _left_out_error(law: Law, x: Floats, y: Floats) -> float:

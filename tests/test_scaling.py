@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 from screl.metrics import Floats
 from screl.scaling import (
@@ -110,6 +110,38 @@ def test_the_error_of_a_point_left_out_by_hand() -> None:
     # the lines through the other two say 4 at 0, 2 at 1 and 8 at 2
     fitted = fit(LINE, np.array([0.0, 1, 2]), np.array([0.0, 4, 4]))
     assert fitted.left_out_error == pytest.approx(np.sqrt((4**2 + 2**2 + 4**2) / 3))
+
+
+def test_what_the_points_do_not_tell_is_unbounded() -> None:
+    x = np.array([1.0, 3, 6, 12, 25, 50])
+    limit, half = fit(SATURATION, x, 0.01 * x).values  # no limit in sight
+    assert limit > 1e4
+    assert limit / half == pytest.approx(0.01, rel=1e-3)
+    straight = fit(SATURATION, x, 0.01 * x)
+    assert straight.intervals() == [(-np.inf, np.inf)] * 2
+    assert straight.r_squared == pytest.approx(1)
+    assert straight(24.0) == pytest.approx(0.24, rel=1e-3)
+    nothing = fit(POWER, x, np.zeros(6))
+    assert nothing(24.0) == 0
+    assert nothing.intervals() == [(-np.inf, np.inf)] * 2  # any exponent is as good
+
+
+def test_nothing_found_at_first_does_not_lead_a_power_law_astray() -> None:
+    x = np.array([1.0, 3, 6, 12, 25, 50])
+    found = fit(POWER, x, np.array([0, 0.3, 0.6, 1.2, 2.5, 5]))
+    assert found.values == pytest.approx([0.1, 1], rel=0.03)
+    assert fit(POWER, x, np.array([0, 0, 0, 0, 0, 5.0]))(50.0) == pytest.approx(5, rel=0.01)
+
+
+def test_fewer_points_than_parameters() -> None:
+    with pytest.raises(ValueError, match="residuals is less than the number of variables"):
+        fit(POWER, X[:1], Y[:1])
+
+
+def test_a_covariance_is_that_of_scipy() -> None:
+    for law in (LINE, PER_DOUBLING, POWER, SATURATION):
+        _, expected = optimize.curve_fit(law.curve, X, Y, fit(law, X, Y).values)
+        assert fit(law, X, Y).covariance == pytest.approx(expected, rel=1e-4)
 
 
 def test_points_that_do_not_differ_have_no_r_squared() -> None:
