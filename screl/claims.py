@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from screl.contrasts import against, gains, mean, over_loss, slope, sweeps
+from screl.contrasts import against, gains, mean, over_loss, per_doubling, sweeps
 from screl.estimates import Estimate, Resampler
 from screl.scaling_fits import STABLE, largest_parts
 from screl.study import Points, Study
@@ -106,7 +106,7 @@ def straight_in_doublings(study: Study) -> Evidence:
 def better_models_gain_less(study: Study) -> Evidence:
     parts = {model: largest_parts(study, model) for model in study.models("sft")}
     models = [model for model, points in parts.items() if len(points.x) == STABLE]
-    slopes = [slope(parts[model], np.log2) for model in models]
+    slopes = [per_doubling(parts[model]) for model in models]
     return positive(
         "slope of (points per doubling of the data) over loss", over_loss(study, models, slopes)
     )
@@ -117,7 +117,7 @@ def rft_gain(study: Study) -> Evidence:
 
 
 def more_k(study: Study) -> Evidence:
-    slopes = [slope(points, np.log2) for points in sweeps(study)]
+    slopes = [per_doubling(points) for points in sweeps(study)]
     return positive("points per doubling of k, mean over models", mean(slopes))
 
 
@@ -126,8 +126,8 @@ def diminishing(study: Study) -> Evidence:
     less = []
     for x, y in sweeps(study):
         middle = len(x) // 2
-        early = slope(Points(x[: middle + 1], y[: middle + 1]), np.log2)
-        late = slope(Points(x[middle:], y[middle:]), np.log2)
+        early = per_doubling(Points(x[: middle + 1], y[: middle + 1]))
+        late = per_doubling(Points(x[middle:], y[middle:]))
         less.append(early - late)
     rule = "points per doubling of k up to the middle k, less those beyond it, mean over models"
     return positive(rule, mean(less))

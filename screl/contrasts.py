@@ -1,11 +1,10 @@
 """Differences, means and slopes of a study's estimates, with their draws."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from screl.estimates import N_DRAWS, Estimate
-from screl.metrics import Floats
 from screl.study import Points, Study
 
 
@@ -42,9 +41,9 @@ def sweeps(study: Study) -> list[Points]:
     return [of_model for of_model in points if len(of_model.x) >= 4]
 
 
-def slope(points: Points, scale: Callable[[Floats], Floats] = np.asarray) -> Estimate:
-    """Of the least-squares line through the points, x on this scale."""
-    x = scale(np.array(points.x, dtype=float))
+def per_doubling(points: Points) -> Estimate:
+    """Slope of the least-squares line through the points over log2 x."""
+    x = np.log2(points.x)
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
     values = np.array([estimate.value for estimate in points.y])
     draws = np.stack([estimate.draws for estimate in points.y])

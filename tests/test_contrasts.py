@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from screl.contrasts import against, gains, mean, over_loss, slope, sweeps
+from screl.contrasts import against, gains, mean, over_loss, per_doubling, sweeps
 from screl.estimates import N_DRAWS
 from screl.study import Points
 from tests.made_study import estimate, make_study, paper
@@ -52,15 +52,14 @@ def test_a_sweep_has_four_k() -> None:
     assert len(sweeps(paper())) == 4
 
 
-@pytest.mark.parametrize("scale", [np.asarray, np.log2])
-def test_a_slope_is_that_of_scipy_in_every_draw(scale: np.ufunc) -> None:
+def test_a_gain_per_doubling_is_the_slope_of_scipy_in_every_draw() -> None:
     x = [1.0, 3, 6, 12]
     points = Points(x, [estimate(y, 1.0, str(y)) for y in (40, 42, 41, 45)])
-    found = slope(points, scale)
-    assert found.value == pytest.approx(stats.linregress(scale(x), [40, 42, 41, 45]).slope)
+    found = per_doubling(points)
+    assert found.value == pytest.approx(stats.linregress(np.log2(x), [40, 42, 41, 45]).slope)
     for draw in (0, N_DRAWS - 1):
         y = [of.draws[draw] for of in points.y]
-        assert found.draws[draw] == pytest.approx(stats.linregress(scale(x), y).slope)
+        assert found.draws[draw] == pytest.approx(stats.linregress(np.log2(x), y).slope)
 
 
 def test_a_slope_over_loss_has_the_interval_of_students_t() -> None:
@@ -76,6 +75,10 @@ def test_a_slope_over_loss_has_the_interval_of_students_t() -> None:
     assert len(found.draws) == N_DRAWS
 
 
-def test_two_models_have_no_slope_over_loss() -> None:
-    study = make_study({("m20", "sft"): 10, ("m18", "sft"): 20})
-    assert over_loss(study, ["m20", "m18"], list(study.accuracy.values())) is None
+def test_three_models_have_a_slope_over_loss() -> None:
+    study = make_study({("m20", "sft"): 10, ("m18", "sft"): 20, ("m16", "sft"): 30})
+    y = list(study.accuracy.values())
+    assert over_loss(study, ["m20", "m18"], y[:2]) is None
+    found = over_loss(study, ["m20", "m18", "m16"], y)
+    assert found is not None
+    assert found.value == pytest.approx(-50)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from screl.contrasts import slope
+from screl.contrasts import per_doubling
 from screl.scaling_fits import largest_parts
 from screl.study import Points
 from tests.made_study import make_study, paper
@@ -46,7 +46,7 @@ def test_sft_on_parts_of_the_data_takes_the_better_of_two_settings() -> None:
 
 
 def test_the_gain_per_doubling_of_the_data() -> None:
-    gains = [slope(largest_parts(paper(), model), np.log2).value for model in LLAMAS]
+    gains = [per_doubling(largest_parts(paper(), model)).value for model in LLAMAS]
     assert gains == pytest.approx([6.22, 6.59, 7.92, 5.76, 5.21, 4.51, 1.94], abs=0.005)
 
 
@@ -54,7 +54,7 @@ def test_rft_over_k() -> None:
     points = paper().by_k("LLaMA-13B")
     assert points.x == [1, 3, 6, 12, 25, 50, 100]
     assert values(points) == [42.7, 45.2, 46.8, 48.0, 46.0, 49.4, 49.1]
-    assert [slope(paper().by_k(m), np.log2).value for m in UP_TO_13B] == pytest.approx(
+    assert [per_doubling(paper().by_k(m)).value for m in UP_TO_13B] == pytest.approx(
         [0.58, 0.56, 0.90, 0.44], abs=0.005
     )
     assert values(paper().by_k("LLaMA-13B", "-no_dedup")) == [46.9]
