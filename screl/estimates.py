@@ -71,14 +71,17 @@ class Resampler:
         random = np.random.default_rng(UNIT_SEED)
         drawn = random.integers(n_problems, size=(N_DRAWS, n_problems))
         self._weights = np.stack([np.bincount(row, minlength=n_problems) for row in drawn])
-        self._random = random
         self.seed_noise = pooled_seed_noise(groups) if seed_noise is None else seed_noise
 
-    def accuracy(self, scores: Floats) -> Estimate:
-        """The accuracy in percent of ``scores``, (seeds, problems), from 0 to 1."""
+    def accuracy(self, scores: Floats, name: str) -> Estimate:
+        """The accuracy in percent of ``scores``, (seeds, problems), from 0 to 1.
+
+        ``name`` sets its noise of seeds apart from that of all others.
+        """
+        random = np.random.default_rng([UNIT_SEED, *name.encode()])
         mean, drawn = self.mean(scores.mean(axis=0))
         noise = np.sqrt(self.seed_noise * mean * (1 - mean) / len(scores))
-        drawn = drawn + noise * self._random.standard_normal(N_DRAWS)
+        drawn = drawn + noise * random.standard_normal(N_DRAWS)
         return Estimate(100 * mean, 100 * drawn)
 
     def mean(self, by_problem: Floats) -> Estimate:

@@ -29,19 +29,20 @@ def miniature_study(runs: Path) -> Study:
         path.parent.parent.name: float(read_json_object(path)["results"]["loss"]["value"])
         for path in sorted(runs.glob("*/base/run.json"))
     }
-    greedy = {key: _greedy_scores(stores) for key, stores in _stores(runs, "greedy").items()}
+    stores = _stores(runs, "greedy")
     solutions = sorted(runs.glob("*/sft/seed*/run.json"))
-    if not losses or not greedy or not solutions:
+    if not losses or not stores or not solutions:
         raise UserError(f"{runs}: nothing was fine-tuned there; run scripts/miniature/run.sh first")
-    n_problems = next(iter(greedy.values())).shape[1]
-    resampler = Resampler(n_problems, greedy.values())
+    problems, _, _ = _open(next(iter(stores.values()))[0])
+    greedy = {key: _greedy_scores(of_seeds, problems) for key, of_seeds in stores.items()}
+    resampler = Resampler(len(problems), greedy.values())
     study = Study(
         name="miniature",
         test_set="generated problems",
-        n_problems=n_problems,
+        n_problems=len(problems),
         n_rows=int(read_json_object(solutions[0])["results"]["n_rows"]),
         losses=losses,
-        accuracy={key: resampler.accuracy(scores) for key, scores in greedy.items()},
+        accuracy={key: resampler.accuracy(scores, " ".join(key)) for key, scores in greedy.items()},
         n_seeds={key: len(scores) for key, scores in greedy.items()},
     )
     for model in losses:
@@ -50,7 +51,8 @@ def miniature_study(runs: Path) -> Study:
     for path in sorted(runs.glob("unions/*.run.json")):
         study.paths[path.name.removesuffix(".run.json")] = _paths_of_union(path)
     for key, (store, *_) in _stores(runs, "votes").items():
-        _add_votes(study, key, store, greedy[key][:1], resampler.seed_noise)
+        if key in greedy:
+            _add_votes(study, key, store, problems, greedy[key][:1], resampler.seed_noise)
     return study
 
 
@@ -63,9 +65,15 @@ def _stores(runs: Path, name: str) -> dict[Key, list[Path]]:
     return found
 
 
-def _greedy_scores(stores: Sequence[Path]) -> Floats:
+def _greedy_scores(stores: Sequence[Path], problems: list[Problem]) -> Floats:
     """(seeds, problems), from 0 to 1."""
-    return np.stack([_score(*_open(store)).scores["maj1@1"] for store in stores])
+    scores = []
+    for store in stores:
+        of_store, data_path, run = _open(store)
+        if of_store != problems:
+            raise _other_problems(store)
+        scores.append(_score(problems, data_path, run).scores["maj1@1"])
+    return np.stack(scores)
 
 
 def _open(store: Path) -> tuple[list[Problem], Path, Run]:
@@ -73,6 +81,13 @@ def _open(store: Path) -> tuple[list[Problem], Path, Run]:
     problems = load_problems(data_path)
     (run,) = open_runs(store, problems, "test")
     return problems, data_path, run
+
+
+def _other_problems(store: Path) -> UserError:
+    return UserError(
+        f"{store}: is of other test problems than other stores there; delete it and run "
+        "scripts/miniature/run.sh again"
+    )
 
 
 def _score(problems: list[Problem], data_path: Path, run: Run) -> RunScore:
@@ -107,12 +122,17 @@ def _paths_of_union(path: Path) -> dict[int, Estimate]:
     return {n_samples // results["n_problems"]: exactly(per_problem)}
 
 
-def _add_votes(study: Study, key: Key, store: Path, greedy: Floats, noise: float) -> None:
-    """``greedy``: (1, problems) of the same model; those voted on are the first of them."""
-    problems, data_path, run = _open(store)
-    voted = _score(problems, data_path, run).scores[f"maj1@{run.n_samples}"]
-    of_votes = Resampler(len(problems), [], noise)
-    single = of_votes.accuracy(greedy[:, : len(problems)])
-    study.votes[key] = single, of_votes.accuracy(voted[None])
-    looks: Iterator[OfProblem] = map_problems(look_at, problems, [run])
+def _add_votes(
+    study: Study, key: Key, store: Path, problems: list[Problem], greedy: Floats, noise: float
+) -> None:
+    """``greedy``: (1, problems) of the same model; those voted on are the first ``problems``."""
+    voted_on, data_path, run = _open(store)
+    n = len(voted_on)
+    if voted_on != problems[:n]:
+        raise _other_problems(store)
+    votes = _score(voted_on, data_path, run).scores[f"maj1@{run.n_samples}"]
+    resampler, name = Resampler(n, [], noise), " ".join(key)
+    single = resampler.accuracy(greedy[:, :n], f"{name} maj1@1")
+    study.votes[key] = single, resampler.accuracy(votes[None], f"{name} maj1@{run.n_samples}")
+    looks: Iterator[OfProblem] = map_problems(look_at, voted_on, [run])
     study.test_paths[key] = np.array([len(look.path_counts) for look in looks], dtype=float)

@@ -67,7 +67,7 @@ def test_shared_problems_make_a_paired_difference_narrower() -> None:
     better = HALVES.copy()
     better[1:40:2] = 1.0  # 20 more
     resampler = Resampler(400, [])
-    first, second = resampler.accuracy(HALVES[None]), resampler.accuracy(better[None])
+    first, second = resampler.accuracy(HALVES[None], "a"), resampler.accuracy(better[None], "b")
     difference = second - first
     assert difference.value == pytest.approx(5.0)
     assert error(difference) == pytest.approx(100 * (0.05 * 0.95 / 400) ** 0.5, rel=0.06)
@@ -104,7 +104,7 @@ def test_one_seed_tells_no_noise() -> None:
 
 @pytest.mark.parametrize("n_seeds", [1, 4])
 def test_the_noise_of_seeds_is_divided_by_their_number(n_seeds: int) -> None:
-    estimate = Resampler(400, [], seed_noise=0.01).accuracy(np.tile(HALVES, (n_seeds, 1)))
+    estimate = Resampler(400, [], seed_noise=0.01).accuracy(np.tile(HALVES, (n_seeds, 1)), "a")
     expected = 100 * (0.25 / 400 + 0.01 * 0.25 / n_seeds) ** 0.5
     assert error(estimate) == pytest.approx(expected, rel=0.06)
     assert estimate.value == 50.0
@@ -112,14 +112,16 @@ def test_the_noise_of_seeds_is_divided_by_their_number(n_seeds: int) -> None:
 
 def test_the_noise_of_every_accuracy_is_its_own() -> None:
     resampler = Resampler(400, [], seed_noise=0.01)
-    difference = resampler.accuracy(HALVES[None]) - resampler.accuracy(HALVES[None])
-    assert error(difference) == pytest.approx(100 * (2 * 0.01 * 0.25) ** 0.5, rel=0.06)
+    first, other = (resampler.accuracy(HALVES[None], name) for name in "ab")
+    assert error(first - other) == pytest.approx(100 * (2 * 0.01 * 0.25) ** 0.5, rel=0.06)
+    again = Resampler(400, [], seed_noise=0.01).accuracy(HALVES[None], "b")
+    assert (again.draws == other.draws).all()
 
 
 def test_noise_vanishes_where_nothing_or_all_is_right() -> None:
     resampler = Resampler(400, [], seed_noise=0.01)
-    assert resampler.accuracy(np.zeros((2, 400))).interval == (0.0, 0.0)
-    assert resampler.accuracy(np.ones((2, 400))).interval == (100.0, 100.0)
+    assert resampler.accuracy(np.zeros((2, 400)), "a").interval == (0.0, 0.0)
+    assert resampler.accuracy(np.ones((2, 400)), "a").interval == (100.0, 100.0)
 
 
 def test_scores_of_other_problems_are_refused() -> None:
@@ -153,7 +155,7 @@ def test_intervals_hold_the_truth_95_times_in_100(
     for _ in range(150):
         true, scores = world(random, 30, between_seeds)
         resampler = Resampler(200, scores)
-        of_recipes = [resampler.accuracy(of_seeds[:n_seeds]) for of_seeds in scores]
+        of_recipes = [resampler.accuracy(of[:n_seeds], str(i)) for i, of in enumerate(scores)]
         for i, estimate in enumerate(of_recipes):
             low, high = estimate.interval
             held.append(low <= true[i] <= high)
