@@ -10,7 +10,7 @@ from screl.estimates import Estimate
 from screl.metrics import Floats
 from screl.scaling import Fit
 
-MARKERS = "osD^vPX*<>hd"
+MARKERS = "osD^vPX*<>hdp"  # 13: with 4 lines no look is there twice among 52
 LINES = ("-", "--", "-.", ":")
 
 

@@ -83,7 +83,7 @@ def paths_over_k(study: Study, fits: list[Fitted]) -> Panel:
         ks = sorted(study.paths.get(model, {}))
         if len(ks) > 1:
             series.append(Series(model, ks, [study.paths[model][k] for k in ks]))
-    label = "distinct paths a problem, its solution's too"
+    label = "distinct paths a problem, its solution's too, 95 % interval"
     return Panel(_title(study), "k, samples a problem", label, series, log_x=True)
 
 

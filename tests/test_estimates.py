@@ -37,6 +37,8 @@ def test_a_difference_is_of_every_draw() -> None:
     difference = Estimate(5.0, np.array([4.0, 6.0])) - Estimate(2.0, np.array([3.0, 1.0]))
     assert difference.value == 3.0
     assert difference.draws.tolist() == [1.0, 5.0]
+    assert (-difference).value == -3.0
+    assert (-difference).draws.tolist() == [-1.0, -5.0]
 
 
 def test_a_number_of_unknown_uncertainty_does_not_move() -> None:
