@@ -9,8 +9,12 @@ import pytest
 from tests.conftest import ROOT, run_script
 from tests.test_config import SCRIPTS
 
-# sympy and math_verify take half a second, scipy a fifth: imported by the function that needs them.
-HEAVY = {"torch", "transformers", "vllm", "ray", "deepspeed", "math_verify", "sympy", "scipy"}
+# sympy and math_verify take half a second, as does matplotlib, and scipy a fifth: imported by the
+# function that needs them.
+HEAVY = {
+    "torch", "transformers", "vllm", "ray", "deepspeed", "math_verify", "sympy", "scipy",
+    "matplotlib",
+}  # fmt: skip
 IMPORT_TORCH = {
     "deepspeed_engine", "engine_hf", "final_checkpoint", "head_loss", "liger", "modeling",
     "packed_model", "slot_cache", "torch_engine", "training",
