@@ -23,7 +23,10 @@ STRAIGHT = 0.9  # R² of what the paper calls linear; under half of the variance
 
 
 class Evidence(NamedTuple):
-    """``number`` decides, against 0 or what ``rule`` says; None if it was not measured."""
+    """``number`` decides, against 0 or what ``rule`` says; None if it was not measured.
+
+    ``remark``: what else had a part in the verdict.
+    """
 
     rule: str
     number: Estimate | None

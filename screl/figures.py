@@ -37,22 +37,18 @@ class Panel(NamedTuple):
 def draw(path: Path, panels: Sequence[Panel]) -> list[Path]:
     """Write ``path`` with the endings .png and .svg, panels side by side; the paths written."""
     import matplotlib
-
-    matplotlib.use("Agg")  # no display
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure  # pyplot would keep it, and look for a display
 
     settings: dict[Any, Any] = {"font.size": 9, "svg.hashsalt": path.name, "svg.fonttype": "none"}
     with matplotlib.rc_context(settings):
-        figure, all_axes = plt.subplots(
-            1, len(panels), figsize=(5.6 * len(panels), 4.4), layout="constrained", squeeze=False
-        )
+        figure = Figure(figsize=(5.6 * len(panels), 4.4), layout="constrained")
+        all_axes = figure.subplots(1, len(panels), squeeze=False)
         for axes, panel in zip(all_axes[0], panels, strict=True):
-            _draw_panel(axes, panel, plt.get_cmap("viridis"))
+            _draw_panel(axes, panel, matplotlib.colormaps["viridis"])
         path.parent.mkdir(parents=True, exist_ok=True)
         written = [path.with_suffix(ending) for ending in (".png", ".svg")]
         for file in written:  # no date inside: the same numbers make the same file
             figure.savefig(file, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else {})
-        plt.close(figure)
     return written
 
 

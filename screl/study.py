@@ -21,7 +21,7 @@ OUR_NAMES = {"rft": "k100", "rft_u13b": "u_small", "rft_u33b": "u_all"}
 
 
 class Points(NamedTuple):
-    """Accuracies of one base model at several x, x rising."""
+    """Estimates at several x, x rising."""
 
     x: list[float]
     y: list[Estimate]

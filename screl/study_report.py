@@ -85,8 +85,14 @@ def scores_table(study: Study) -> str:
     return markdown_table(rows)
 
 
+def seeds_line(study: Study) -> str:
+    """How many training seeds its accuracies are means of."""
+    fewest, most = min(study.n_seeds.values()), max(study.n_seeds.values())
+    return f"Training seeds a score: {fewest if fewest == most else f'{fewest} to {most}'}."
+
+
 def gains_table(study: Study) -> str:
-    """Points over SFT of every RFT setting: where the laws stop, a gain is not told from 0."""
+    """Points over SFT of every RFT setting, and of SFT for as many steps as RFT takes."""
     settings = [s for s in ("k100", "u_small", "u_all", "sft_matched") if study.models("sft", s)]
     rows = [["model", "loss", *settings]]
     for model in study.models("sft"):
@@ -142,6 +148,7 @@ def report(title: str, studies: Sequence[Study], folder: Path, head: str) -> str
             "## Claims",
             claims_table(studies),
             "## Scores",
+            seeds_line(study),
             scores_table(study),
             "Points over SFT; where an interval holds 0 no gain is told:",
             gains_table(study),

@@ -1,10 +1,11 @@
 """Figures as files: the same bytes for the same numbers, every label and point in them."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from screl.estimates import Estimate
 from screl.figures import LINES, MARKERS, Panel, Series, draw
@@ -18,30 +19,16 @@ PLAIN = Series("plain <numbers>", X.tolist(), Y.tolist())
 PANEL = Panel("a title", "amount (rows)", "accuracy (%)", [POINTS, PLAIN])
 
 
-@pytest.fixture(autouse=True)
-def closed_figures() -> Iterator[None]:
-    """None may stay open behind the test: they pile up in memory."""
-    import matplotlib.pyplot as plt
-
-    yield
-    assert plt.get_fignums() == []
-
-
 def svg(tmp_path: Path, *panels: Panel) -> str:
     return draw(tmp_path / "figure", panels)[1].read_text(encoding="utf-8")
 
 
-def axes_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, panel: Panel) -> object:
+def axes_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, panel: Panel) -> Axes:
     """What matplotlib was asked to draw."""
-    import matplotlib.pyplot as plt
-
-    kept = []
-    monkeypatch.setattr(plt, "close", kept.append)
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
     draw(tmp_path / "figure", [panel])
-    monkeypatch.undo()
-    (figure,) = kept
-    plt.close(figure)
-    return figure.axes[0]
+    return drawn[0].axes[0]
 
 
 def test_a_png_and_an_svg_are_written(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from screl.study_report import (
     predictions_list,
     report,
     scores_table,
+    seeds_line,
     show_estimate,
 )
 from tests.made_study import estimate, make_study, paper, paper_fits
@@ -50,6 +51,7 @@ def test_a_report_has_its_parts_in_order(written: tuple[str, Path]) -> None:
         "Claims", "Scores", "Fits", "Predictions, not measured", "Figures"
     ]  # fmt: skip
     assert text.endswith(")\n\n")
+    assert "## Scores\n\nTraining seeds a score: 1.\n\n| model" in text
     tables = (claims_table([paper()]), scores_table(paper()), gains_table(paper()))
     for part in (
         *tables,
@@ -156,6 +158,13 @@ def test_scores_of_what_is_known_with_votes_behind_a_stroke() -> None:
         ["m15", "1.500", "40.0 [40.0, 40.0] / 50.0 [50.0, 50.0]", "41.0 [41.0, 41.0]"],
         ["m12", "1.200", "60.0 [60.0, 60.0]", "-"],
     ]
+
+
+def test_the_seeds_are_told() -> None:
+    study = make_study({("m12", "sft"): 60, ("m15", "sft"): 40})
+    assert seeds_line(study) == "Training seeds a score: 3."
+    study.n_seeds["m12", "sft"] = 1
+    assert seeds_line(study) == "Training seeds a score: 1 to 3."
 
 
 def test_gains_over_sft_of_those_that_have_any() -> None:
