@@ -24,13 +24,14 @@ class Series(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One pair of axes. ``ticks`` name the x 0, 1, 2 ... where these are no numbers."""
+    """One pair of axes. ``log_x``: the base of a logarithmic x, 0 for a linear one. ``ticks`` name
+    the x 0, 1, 2 ... where these are no numbers."""
 
     title: str
     x_label: str
     y_label: str
     series: Sequence[Series]
-    log_x: bool = False
+    log_x: int = 0
     ticks: Sequence[str] = ()
 
 
@@ -55,7 +56,7 @@ def draw(path: Path, panels: Sequence[Panel]) -> list[Path]:
 def _draw_panel(axes: Any, panel: Panel, colours: Any) -> None:
     axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
     if panel.log_x:
-        axes.set_xscale("log", base=2)
+        axes.set_xscale("log", base=panel.log_x)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.4g}")
     for number, series in enumerate(panel.series):
         # from dark to light, so that grey tells them apart; markers and lines do too
@@ -68,7 +69,7 @@ def _draw_panel(axes: Any, panel: Panel, colours: Any) -> None:
             linestyle="none" if series.curve else line, linewidth=1, **style,
         )  # fmt: skip
         if series.curve:
-            x = _between(series.x, panel.log_x)
+            x = _between(series.x, bool(panel.log_x))
             axes.plot(x, series.curve(x), color=colour, linestyle=line, linewidth=1)
     if panel.ticks:
         axes.set_xticks(range(len(panel.ticks)), panel.ticks)

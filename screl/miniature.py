@@ -8,13 +8,16 @@ import numpy as np
 
 from screl import ballots
 from screl.completions import Completion, Run, map_problems, open_runs
+from screl.cost_account import total_of
+from screl.cost_chain import trace, trained_by
 from screl.estimates import Estimate, Resampler, exactly
-from screl.files import UserError, read_json_object
+from screl.files import UserError, read_json_object, real_path
 from screl.funnel import PAPER_KS
 from screl.manifest import read_manifest
 from screl.metrics import Floats
 from screl.problems import Problem, load_problems
 from screl.rejection import Rules, make_judge
+from screl.run_cost import read_cost
 from screl.scoring import RunScore, score_runs
 from screl.study import Key, Study
 from screl.survey import OfProblem, look_at
@@ -53,7 +56,23 @@ def miniature_study(runs: Path) -> Study:
     for key, (store, *_) in _stores(runs, "votes").items():
         if key in greedy:
             _add_votes(study, key, store, problems, greedy[key][:1], resampler.seed_noise)
+    _add_flops(study, runs)
     return study
+
+
+def _add_flops(study: Study, runs: Path) -> None:
+    """Of one seed each; RFT's with the samples, and all that other sampled models needed."""
+    for model in study.losses:
+        if cost := read_cost(runs / model / "base" / "run.json"):
+            study.pretraining_flops[model] = cost.flops
+    for model, setting in study.accuracy:
+        folder, sft = (runs / model / name / "seed0" for name in (setting, "sft"))
+        if not trained_by(folder):  # in-context learning
+            continue
+        done = {real_path(stage.path) for stage in trace(sft)} if setting != "sft" else set()
+        stages = [stage for stage in trace(folder) if stage.name != "pretrain"]
+        if total := total_of(stage for stage in stages if real_path(stage.path) not in done):
+            study.flops[model, setting] = total.flops
 
 
 def _stores(runs: Path, name: str) -> dict[Key, list[Path]]:

@@ -48,6 +48,9 @@ class Study:
     paths: dict[str, dict[int, Estimate]] = field(default_factory=dict)
     # distinct right paths of every test problem among the voting samples, (problems,)
     test_paths: dict[Key, Floats] = field(default_factory=dict)
+    # that made a base model; that a setting took beyond it (sft) or beyond SFT (all others)
+    pretraining_flops: dict[str, float] = field(default_factory=dict)
+    flops: dict[Key, float] = field(default_factory=dict)
 
     def models(self, *settings: str) -> list[str]:
         """Those with an accuracy in all ``settings``; weakest, of the highest loss, first."""
@@ -113,6 +116,15 @@ def paper_study() -> Study:
     for row in paper.rows("maj_at_100", metric="maj1@100"):
         key = row.of["model"], OUR_NAMES.get(row.of["setting"], row.of["setting"])
         votes[key] = accuracy[key], _published(key, "maj1@100", row.value)
+    cost = {
+        (row.of["model"], row.of["stage"]): row.value
+        for row in paper.rows("cost", quantity="flops")
+    }
+    flops = {}
+    for model, _ in cost:
+        flops[model, "sft"] = cost[model, "sft"]
+        # Table 4's RFT is on U33B
+        flops[model, "u_all"] = cost[model, "rft_inference"] + cost[model, "rft_train"]
     return Study(
         name="paper",
         test_set="GSM8K",
@@ -123,6 +135,10 @@ def paper_study() -> Study:
         n_seeds=dict.fromkeys(accuracy, 1),
         votes=votes,
         paths=paths,
+        pretraining_flops={
+            model: value for (model, stage), value in cost.items() if stage == "pretrain"
+        },
+        flops=flops,
     )
 
 

@@ -46,9 +46,7 @@ def over_rows(study: Study, fits: list[Fitted]) -> Panel:
         fitted = find(fits, "SFT accuracy over solutions, 1 to 1/8", model)
         if len(points.x) > 1:
             series.append(Series(model, *points, fitted.fit if fitted else None))
-    return Panel(
-        _title(study), "human-written solutions", accuracy_label(study), series, log_x=True
-    )
+    return Panel(_title(study), "human-written solutions", accuracy_label(study), series, log_x=2)
 
 
 def over_k(study: Study, fits: list[Fitted]) -> Panel:
@@ -61,7 +59,7 @@ def over_k(study: Study, fits: list[Fitted]) -> Panel:
             if len(points.x) > 1:
                 name = f"{model}: {label}" if _has_controls(study, model) else model
                 series.append(Series(name, *points, fitted.fit if fitted else None))
-    return Panel(_title(study), "k, samples a problem", accuracy_label(study), series, log_x=True)
+    return Panel(_title(study), "k, samples a problem", accuracy_label(study), series, log_x=2)
 
 
 def over_paths(study: Study, fits: list[Fitted]) -> Panel:
@@ -73,7 +71,7 @@ def over_paths(study: Study, fits: list[Fitted]) -> Panel:
         if len(points.x) > 1:
             series.append(Series(model, *points, fitted.fit if fitted else None))
     label = "distinct paths a problem, its solution's too"
-    return Panel(_title(study), label, accuracy_label(study), series, log_x=True)
+    return Panel(_title(study), label, accuracy_label(study), series, log_x=2)
 
 
 def paths_over_k(study: Study, fits: list[Fitted]) -> Panel:
@@ -84,7 +82,7 @@ def paths_over_k(study: Study, fits: list[Fitted]) -> Panel:
         if len(ks) > 1:
             series.append(Series(model, ks, [study.paths[model][k] for k in ks]))
     label = "distinct paths a problem, its solution's too, 95 % interval"
-    return Panel(_title(study), "k, samples a problem", label, series, log_x=True)
+    return Panel(_title(study), "k, samples a problem", label, series, log_x=2)
 
 
 def votes(study: Study, fits: list[Fitted]) -> Panel:
@@ -128,6 +126,19 @@ def test_paths(study: Study, fits: list[Fitted]) -> Panel:
     return Panel(_title(study), "distinct right paths among 100 samples", label, series)
 
 
+def cost(study: Study, fits: list[Fitted]) -> Panel:
+    """What SFT brings over ICL, and RFT over SFT, by their FLOPs (Table 4)."""
+    series = []
+    for setting, before in (("sft", "icl"), ("k100", "sft"), ("u_small", "sft"), ("u_all", "sft")):
+        models = [m for m in study.models(before, setting) if (m, setting) in study.flops]
+        more = [study.accuracy[m, setting] - study.accuracy[m, before] for m in models]
+        if models:
+            label = f"{SETTINGS[setting]} over {SETTINGS[before]}"
+            series.append(Series(label, [study.flops[m, setting] for m in models], more))
+    label = "FLOPs beyond the model before"
+    return Panel(_title(study), label, "points gained, 95 % interval", series, log_x=10)
+
+
 FIGURES = {
     "loss": over_loss,
     "data_amount": over_rows,
@@ -137,6 +148,7 @@ FIGURES = {
     "gains": gains,
     "votes": votes,
     "test_paths": test_paths,
+    "cost": cost,
 }
 
 

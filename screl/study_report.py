@@ -6,11 +6,18 @@ from pathlib import Path
 import numpy as np
 
 from screl.claims import CLAIMS
+from screl.cost_report import show_power
 from screl.estimates import Estimate, interval
 from screl.figures import draw
 from screl.scaling_fits import Fitted, Prediction, fit_study, predict
 from screl.study import Study
 from screl.study_figures import FIGURES, SETTINGS
+
+OF_COST = (
+    "FLOPs as the paper counts them (screl/ledger.py), beyond the model before. RFT's are those of "
+    "sampling too; of a union, in runs made here, with all that the other sampled models needed, "
+    "in the paper's Table 4 with the model's own samples only."
+)
 
 
 def claims_table(studies: Sequence[Study]) -> str:
@@ -108,6 +115,31 @@ def gains_table(study: Study) -> str:
     return markdown_table(rows)
 
 
+def cost_table(study: Study) -> str:
+    """FLOPs of every stage, as a share of pre-training, and for each point gained (Table 4)."""
+    rows = [["model", "setting", "FLOPs", "of pre-training", "points over", "FLOPs a point"]]
+    for model in study.models("sft"):
+        for setting, before in (
+            ("sft", "icl"),
+            ("k100", "sft"),
+            ("u_small", "sft"),
+            ("u_all", "sft"),
+        ):
+            flops, pretraining = (
+                study.flops.get((model, setting)),
+                study.pretraining_flops.get(model),
+            )
+            if flops is None or not pretraining or model not in study.models(before, setting):
+                continue
+            points = study.accuracy[model, setting] - study.accuracy[model, before]
+            told = points.interval[0] > 0
+            price = show_power(flops / points.value) if told else "not told from 0"
+            share = show_power(flops / pretraining)
+            gained = f"{before}: {show_estimate(points)}"
+            rows.append([model, setting, show_power(flops), share, gained, price])
+    return markdown_table(rows)
+
+
 def show_estimate(estimate: Estimate) -> str:
     """``value [low, high]``, with more decimals where all are below 1."""
     low, high = estimate.interval
@@ -152,6 +184,9 @@ def report(title: str, studies: Sequence[Study], folder: Path, head: str) -> str
             scores_table(study),
             "Points over SFT; where an interval holds 0 no gain is told:",
             gains_table(study),
+            "## Cost",
+            OF_COST,
+            cost_table(study),
             "## Fits",
             fits_table(of),
             "## Predictions, not measured",

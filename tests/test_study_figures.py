@@ -14,7 +14,7 @@ from tests.made_study import estimate, make_study, paper, paper_fits
 from tests.test_paper import LLAMAS, UP_TO_13B, UP_TO_33B
 
 # What an axis counts, or its unit.
-X_UNITS = r"\(nats a token\)|samples|paths|solutions"
+X_UNITS = r"\(nats a token\)|samples|paths|solutions|FLOPs"
 Y_UNITS = r"\(%\)|^points|paths a problem"
 
 
@@ -119,7 +119,7 @@ def test_the_share_of_test_problems_with_as_many_paths(made: Study) -> None:
 
 def test_what_was_not_measured_has_no_series() -> None:
     study = make_study({("m15", "icl"): 10})
-    assert [len(panel_of(study, []).series) for panel_of in FIGURES.values()] == [1] + [0] * 7
+    assert [len(panel_of(study, []).series) for panel_of in FIGURES.values()] == [1] + [0] * 8
 
 
 def test_every_panel_of_a_study_can_be_drawn(made: Study, tmp_path: Path) -> None:
