@@ -118,7 +118,7 @@ def predict(study: Study, fits: Sequence[Fitted]) -> list[Prediction]:
         )
     for model in study.models("sft"):
         by_k = find(fits, "RFT accuracy over k", model)
-        paths = find(fits, "distinct paths found over k", model)
+        paths = _law_of_paths(fits, model)
         if by_k:
             twice = 2 * by_k.fit.x.max()
             found.append(
@@ -140,6 +140,13 @@ def predict(study: Study, fits: Sequence[Fitted]) -> list[Prediction]:
         if worth:
             found.append(worth)
     return found
+
+
+def _law_of_paths(fits: Sequence[Fitted], model: str) -> Fitted | None:
+    """Without a limit or with one, whichever is nearer to the points that it was not shown."""
+    relations = ("distinct paths found over k", "distinct paths found over k, to a limit")
+    laws = [fitted for relation in relations if (fitted := find(fits, relation, model))]
+    return min(laws, key=lambda fitted: fitted.fit.left_out_error, default=None)
 
 
 def worth_of_solutions(study: Study, fits: Sequence[Fitted], model: str) -> Prediction | None:

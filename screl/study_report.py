@@ -9,6 +9,7 @@ from screl.claims import CLAIMS
 from screl.cost_report import show_power
 from screl.estimates import Estimate, interval
 from screl.figures import draw
+from screl.scaling import Fit
 from screl.scaling_fits import Fitted, Prediction, fit_study, predict
 from screl.study import Study
 from screl.study_figures import FIGURES, SETTINGS
@@ -50,7 +51,7 @@ def fits_table(fits: Sequence[Fitted]) -> str:
                 str(len(fit.x)),
                 f"{fit.law.text}: {coefficients}",
                 _over_problems(fitted),
-                _intervals(fit.law.parameters, fit.intervals()),
+                _over_points(fit),
                 f"{fit.r_squared:.3f}",
                 f"{fit.left_out_error:.2f}",
             ]
@@ -62,6 +63,11 @@ def _over_problems(fitted: Fitted) -> str:
     if np.ptp(fitted.problems, axis=0).max() == 0:
         return "not known"
     return _intervals(fitted.fit.law.parameters, [interval(of) for of in fitted.problems.T])
+
+
+def _over_points(fit: Fit) -> str:
+    ranges = fit.intervals()
+    return "not told" if np.isinf(ranges).any() else _intervals(fit.law.parameters, ranges)
 
 
 def _intervals(names: Sequence[str], ranges: Sequence[tuple[float, float]]) -> str:

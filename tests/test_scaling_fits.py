@@ -126,6 +126,16 @@ def test_predictions_of_the_published_study() -> None:
     assert unit == "a problem"
 
 
+def test_paths_are_predicted_by_the_law_that_foresees_better() -> None:
+    ks = np.array([1, 3, 6, 12, 25, 50, 100])
+    for law, found in ((0, 0.1 * ks**0.7), (1, 4 * ks / (30 + ks))):
+        paths = {int(k): exactly(1 + y) for k, y in zip(ks, found, strict=True)}
+        study = make_study({("m15", "sft"): 60}, paths={"m15": paths})
+        (prediction,) = predict(study, fit_study(study))
+        expected = (1 + 0.1 * 200**0.7, 1 + 4 * 200 / 230)[law]
+        assert prediction.value == pytest.approx(expected)
+
+
 def study_of_laws(per_doubling_of_paths: float, error: float = 0.0) -> Study:
     """6 points per doubling of 512 solutions; 1 to 8 paths for k of 1 to 8, off a line by error."""
     accuracy: dict[Key, float] = {("m15", f"part{2**i}-epochs3"): 50 - 6 * i for i in (1, 2, 3)}

@@ -130,6 +130,8 @@ def test_fits_have_coefficients_intervals_and_errors() -> None:
         f"{1 - 0.3 / 8.75:.3f}",
         f"{fitted.fit.left_out_error:.2f}",
     ]
+    exact = fitted._replace(fit=fit(LINE, x[:2], y[:2]))
+    assert rows_of(fits_table([exact]))[1][5] == "not told"
     known = fitted._replace(model="m15", problems=np.ones((9, 2)))  # of numbers without draws
     assert rows_of(fits_table([known]))[1][1:5:3] == ["m15", "not known"]
 
