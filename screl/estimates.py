@@ -82,7 +82,7 @@ class Resampler:
         mean, drawn = self.mean(scores.mean(axis=0))
         noise = np.sqrt(self.seed_noise * mean * (1 - mean) / len(scores))
         drawn = drawn + noise * random.standard_normal(N_DRAWS)
-        return Estimate(100 * mean, 100 * drawn)
+        return Estimate(100 * mean, 100 * np.clip(drawn, 0, 1))
 
     def mean(self, by_problem: Floats) -> Estimate:
         """The mean of one number a problem, without noise of seeds."""

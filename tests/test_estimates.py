@@ -126,6 +126,15 @@ def test_noise_vanishes_where_nothing_or_all_is_right() -> None:
     assert resampler.accuracy(np.ones((2, 400)), "a").interval == (100.0, 100.0)
 
 
+def test_noise_makes_no_accuracy_below_nothing() -> None:
+    few = np.zeros((1, 400))
+    few[0, :4] = 1
+    low, high = Resampler(400, [], seed_noise=0.04).accuracy(few, "a").interval
+    assert (low, high > 2) == (0.0, True)
+    low, high = Resampler(400, [], seed_noise=0.04).accuracy(1 - few, "a").interval
+    assert (low < 98, high) == (True, 100.0)
+
+
 def test_scores_of_other_problems_are_refused() -> None:
     with pytest.raises(ValueError, match="mismatch"):
         Resampler(400, []).mean(HALVES[:399])

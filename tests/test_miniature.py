@@ -5,10 +5,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from screl.claims import CLAIMS
-from screl.estimates import Estimate
+from screl.estimates import Estimate, Resampler
 from screl.files import UserError, file_sha256, write_json
 from screl.miniature import miniature_study
 from screl.scaling_fits import fit_study
@@ -76,7 +77,7 @@ def tree(tmp_path: Path) -> Tree:
     tree.base("strong", 1.25)
     tree.greedy("weak/sft/seed0", "1000")
     tree.greedy("strong/sft/seed0", "1100")
-    tree.greedy("strong/sft/seed1", "1110")
+    tree.greedy("strong/sft/seed1", "0111")
     tree.greedy("strong/icl/seed0", "0001")
     tree.greedy("strong/k3/seed0", "1111")
     other, third, false = "<<2+1=3>>3\n#### 3", "<<1+1=2>><<2+1=3>>3\n#### 3", "<<1+1=3>>3\n#### 3"
@@ -104,7 +105,7 @@ def test_scores_are_means_over_seeds(tree: Tree) -> None:
     assert study.models("sft") == ["weak", "strong"]
     assert values(study.accuracy) == {
         ("weak", "sft"): 25,
-        ("strong", "sft"): 62.5,
+        ("strong", "sft"): 62.5,  # of 2 and 3
         ("strong", "icl"): 25,
         ("strong", "k3"): 100,
     }
@@ -146,16 +147,26 @@ def test_votes_beside_the_greedy_answers_to_the_same_problems(tree: Tree) -> Non
 
 
 def test_votes_have_the_noise_of_one_seed_each_its_own(tree: Tree) -> None:
+    tree.greedy("strong/sft/seed0", "1011")
     tree.greedy("strong/sft/seed1", "0000")
     texts = [[TEST[0]] * 3, [WRONG] * 3]
     for place in ("strong/sft/seed0", "weak/sft/seed0"):
         tree.votes(place, texts)
     study = miniature_study(tree.runs)
-    # of the seeds means 1/2 and 0, squares 1/8; p = 1/4; what is left of 8 scores is +-1/4
-    noise = (1 / 8 - 8 / 16 / (4 * 3)) / (3 / 16)
-    difference = study.votes["strong", "sft"][1] - study.votes["weak", "sft"][1]
-    assert difference.value == 0
-    assert difference.draws.std() == pytest.approx(100 * (2 * noise * 0.25) ** 0.5, rel=0.06)
+    # of the seeds means 3/4 and 0, squares 9/32; p = 3/8; what is left of scores is six times +-1/8
+    # and twice +-3/8
+    noise = (9 / 32 - (6 / 64 + 18 / 64) / (4 * 3)) / (15 / 64)
+    resampler = Resampler(2, [], seed_noise=noise)
+    draws = []
+    for (model, setting), both in study.votes.items():
+        for metric, estimate in zip(("maj1@1", "maj1@3"), both, strict=True):
+            if setting == "sft":
+                half = resampler.accuracy(np.array([[1.0, 0.0]]), f"{model} sft {metric}")
+                assert (estimate.value, half.value) == (50, 50)
+                assert estimate.draws == pytest.approx(half.draws)
+                draws.append(estimate.draws)
+    together = np.corrcoef(draws) - np.eye(4)
+    assert np.abs(together).max() < 0.6  # of the two problems they share, not of noise
 
 
 @pytest.mark.parametrize(
@@ -195,13 +206,17 @@ def test_a_seed_or_a_score_that_is_not_finished_is_left_out(tree: Tree) -> None:
     assert study.votes.keys() == {("strong", "sft")}
 
 
-@pytest.mark.parametrize("left", ["", "base", "sft"])
-def test_a_folder_where_nothing_was_fine_tuned(tmp_path: Path, left: str) -> None:
+@pytest.mark.parametrize("there", ["", "base", "base sft", "base icl", "greedy"])
+def test_a_folder_where_nothing_was_fine_tuned(tmp_path: Path, there: str) -> None:
     tree = Tree(tmp_path)
-    if left:
+    if "base" in there:
         tree.base("weak", 2.0)
-    if left == "sft":
+    if "sft" in there:  # not scored yet
         write_json(tmp_path / "weak/sft/seed0/run.json", {"results": {"n_rows": 2}})
+    if "icl" in there:
+        tree.greedy("weak/icl/seed0", "1000")
+    if "greedy" in there:  # its base model has gone
+        tree.greedy("weak/sft/seed0", "1000")
     with pytest.raises(UserError) as error:
         miniature_study(tmp_path)
     assert str(error.value) == (
