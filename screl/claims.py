@@ -158,6 +158,14 @@ def more_for_weak(study: Study) -> Evidence:
     return positive(rule, over_loss(study, models, gains(study, LARGEST)))
 
 
+def unions_for_weak(study: Study) -> Evidence:
+    models = study.models("sft", "u_all")
+    return positive(
+        "slope of (RFT u_all - SFT) over loss, points a nat",
+        over_loss(study, models, gains(study, "u_all")),
+    )
+
+
 def nothing_for_the_strongest(study: Study) -> Evidence:
     of_models = gains(study, LARGEST)
     strongest = of_models[-1] if of_models else None
@@ -225,6 +233,7 @@ CLAIMS = (
     Claim("distinct paths beat as many tokens of right samples", "3.3", paths_not_tokens),
     Claim("de-duplication costs nothing", "3.3", dedup_is_free),
     Claim("RFT brings more for less performant models", "abstract", more_for_weak),
+    Claim("... on the paths of all models too", "3.3", unions_for_weak),
     Claim("its own paths bring the strongest model nothing", "3.3", nothing_for_the_strongest),
     Claim("paths of several models bring more than its own", "3.3", unions_bring_more),
     Claim("the strong models' paths add little to that", "3.3", little_more_in_all),

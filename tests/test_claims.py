@@ -95,9 +95,13 @@ def make_dedup(effect: float, scatter: float) -> Study:
     return make_study(SFT | accuracy | small, error=0.1 + scatter)
 
 
-def make_more_for_weak(effect: float, scatter: float) -> Study:
-    gain = over_loss("k100", 5, 10 * effect, scatter)
+def make_more_for_weak(effect: float, scatter: float, setting: str = "k100") -> Study:
+    gain = over_loss(setting, 5, 10 * effect, scatter)
     return make_study(SFT | {key: SFT[key[0], "sft"] + of for key, of in gain.items()})
+
+
+def make_unions_for_weak(effect: float, scatter: float) -> Study:
+    return make_more_for_weak(effect, scatter, "u_all")
 
 
 def make_strongest(effect: float, scatter: float) -> Study:
@@ -165,6 +169,7 @@ CASES: dict[str, tuple[Callable[[float, float], Study], float]] = {
     "paths_not_tokens": (make_control("tokens"), 4),
     "dedup_is_free": (make_dedup, 0),
     "more_for_weak": (make_more_for_weak, 10),
+    "unions_for_weak": (make_unions_for_weak, 10),
     "nothing_for_the_strongest": (make_strongest, 0),
     "unions_bring_more": (make_unions, 3),
     "little_more_in_all": (make_little_more, 0),

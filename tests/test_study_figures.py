@@ -45,6 +45,7 @@ def test_the_published_figures_have_their_points() -> None:
         "gains": ["RFT k=100", "RFT U-small", "RFT U-all"],
         "votes": both,
         "test_paths": [],  # not printed
+        "cost": ["SFT over ICL", "RFT U-all over SFT"],
     }
     sizes = {name: [len(one.x) for one in published(name).series] for name in FIGURES}
     assert sizes["loss"] == [12, 7]
@@ -52,6 +53,7 @@ def test_the_published_figures_have_their_points() -> None:
     assert sizes["rft_k"] == sizes["rft_paths"] == [7] * 4
     assert sizes["gains"] == [5, 7, 7]
     assert sizes["votes"][:2] == [5, 5]
+    assert sizes["cost"] == [7, 7]
     for name in FIGURES:
         for one in published(name).series:
             assert len(one.x) == len(one.y)

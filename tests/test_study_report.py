@@ -14,6 +14,7 @@ from screl.scaling import LINE, fit
 from screl.scaling_fits import Fitted, Prediction, predict
 from screl.study_report import (
     claims_table,
+    cost_table,
     draw_figures,
     fits_table,
     gains_table,
@@ -48,11 +49,16 @@ def test_a_report_has_its_parts_in_order(written: tuple[str, Path]) -> None:
     text, _ = written
     assert text.startswith("# The paper again\n\nWhat follows was published.\n\n## Claims\n\n|")
     assert re.findall("^## (.*)$", text, re.MULTILINE) == [
-        "Claims", "Scores", "Fits", "Predictions, not measured", "Figures"
+        "Claims", "Scores", "Cost", "Fits", "Predictions, not measured", "Figures"
     ]  # fmt: skip
     assert text.endswith(")\n\n")
     assert "## Scores\n\nTraining seeds a score: 1.\n\n| model" in text
-    tables = (claims_table([paper()]), scores_table(paper()), gains_table(paper()))
+    tables = (
+        claims_table([paper()]),
+        scores_table(paper()),
+        gains_table(paper()),
+        cost_table(paper()),
+    )
     for part in (
         *tables,
         fits_table(paper_fits()),
@@ -206,3 +212,14 @@ def test_only_figures_with_points_are_drawn(tmp_path: Path) -> None:
     study.votes["m15", "sft"] = estimate(50), estimate(60)
     names = [path.name for path in draw_figures([study], [[]], tmp_path)]
     assert names == ["loss.png", "gains.png", "votes.png"]
+
+
+def test_cost_is_that_of_table_4_and_no_price_where_no_gain_is_told() -> None:
+    head, first, second, *others = rows_of(cost_table(paper()))
+    assert head == ["model", "setting", "FLOPs", "of pre-training", "points over", "FLOPs a point"]
+    assert first[:4] == ["LLaMA-7B", "sft", "1.7e17", "4.0e-6"]
+    assert first[4].startswith("icl: 24.9 [")
+    assert first[5] == "6.8e15"  # 1.7e17 / 24.9
+    assert second[:4] == ["LLaMA-7B", "u_all", "4.4e18", "1.0e-4"]  # 1.4e18 + 3.0e18
+    of = {tuple(row[:2]): row[5] for row in others}
+    assert of["LLaMA-65B", "u_all"] == "not told from 0"
