@@ -63,15 +63,6 @@ def _start_segments(x: Floats, y: Floats) -> Floats:
     return best
 
 
-def _start_power(x: Floats, y: Floats) -> Floats:
-    """The line through the logarithms of what has one."""
-    above = y > 0
-    if above.sum() < 2:
-        return np.array([y.max() / x.max(), 1.0])
-    beta, log_c = np.polyfit(np.log(x[above]), np.log(y[above]), 1)
-    return np.array([np.exp(log_c), beta])
-
-
 LINE = Law("a + b·x", ("a", "b"), _line, lambda x, y: np.polyfit(x, y, 1)[::-1])
 PER_DOUBLING = Law(
     "a + b·log2 x", ("a", "b"), _per_doubling, lambda x, y: np.polyfit(np.log2(x), y, 1)[::-1],
@@ -79,7 +70,10 @@ PER_DOUBLING = Law(
 SEGMENTS = Law(
     "a + b·log2 x, c steeper from x0 on", ("a", "b", "c", "log2 x0"), _segments, _start_segments
 )
-POWER = Law("c·x^β", ("c", "β"), _power, _start_power, start_is_best=False)
+POWER = Law(
+    "c·x^β", ("c", "β"), _power, lambda x, y: np.array([y.max() / x.max(), 1.0]),
+    start_is_best=False,
+)  # fmt: skip
 SATURATION = Law(
     "L·x / (h + x)", ("L", "h"), _saturation, lambda x, y: np.array([2 * y.max(), x.max()]),
     start_is_best=False,

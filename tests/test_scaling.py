@@ -55,7 +55,7 @@ def test_a_bend_between_points_is_found() -> None:
     assert fitted(2**3.4) == pytest.approx(10 + 2 * 3.4, rel=1e-4)  # steeper from there on only
 
 
-def test_a_bend_has_two_points_on_either_side() -> None:
+def test_a_bend_has_two_points_on_either_side(random: np.random.Generator) -> None:
     # the first point alone is off: any steep enough piece before the second would go through it
     x, y = 2.0 ** np.arange(6), np.array([0.0, 9, 10, 11, 12, 13])
     draws = over_problems(SEGMENTS, x, y + np.zeros((1, 6)))
@@ -63,6 +63,13 @@ def test_a_bend_has_two_points_on_either_side() -> None:
     assert fit(SEGMENTS, x, y).values[3] == pytest.approx(1, abs=0.05)
     draws = over_problems(SEGMENTS, x, y[::-1] + np.zeros((1, 6)))
     assert draws[0] == pytest.approx([13, -1, -8, 4])
+    noisy = np.stack([y, y[::-1]])[:, None] + random.normal(0, 0.5, (2, 200, 6))
+    for end, bends in zip(
+        (1, 4), (over_problems(SEGMENTS, x, of)[:, 3] for of in noisy), strict=True
+    ):
+        assert bends.min() >= 1
+        assert bends.max() <= 4
+        assert (bends == end).mean() > 0.5
 
 
 def test_a_line_is_that_of_scipy() -> None:
@@ -101,6 +108,7 @@ def test_as_many_points_as_parameters_have_no_scatter() -> None:
     fitted = fit(LINE, X[:2], Y[:2])
     assert fitted(X[:2]) == pytest.approx(Y[:2])
     assert fitted.degrees_of_freedom == 0
+    assert (fitted.covariance == np.inf).all()
     assert fitted.intervals() == [(-np.inf, np.inf)] * 2
     assert fitted.predict(1.0) == pytest.approx((37.6, -np.inf, np.inf))
     assert np.isnan(fitted.left_out_error)
@@ -169,6 +177,27 @@ def test_draws_keep_their_order() -> None:
     draws = np.stack([Y + 2, Y, Y + 2, Y - 1])
     intercepts = over_problems(LINE, X, draws)[:, 0]
     assert intercepts - intercepts[1] == pytest.approx([2, 0, 2, -1])
+    assert len(over_problems(LINE, X, np.tile(Y, (N_DRAWS + 1, 1)))) == N_DRAWS
+
+
+@pytest.mark.parametrize("law", [LINE, PER_DOUBLING, POWER, SATURATION])
+def test_a_draw_of_the_points_themselves_is_the_fit(law: Law) -> None:
+    (values,) = over_problems(law, X, Y[None])
+    assert values == pytest.approx(fit(law, X, Y).values, rel=1e-6)
+
+
+@pytest.mark.parametrize(("law", "slopes"), [(POWER, (-1, 2)), (SATURATION, (0.01, 1000))])
+def test_no_better_curve_is_found_by_trying_all(
+    random: np.random.Generator, law: Law, slopes: tuple[float, float]
+) -> None:
+    tried = np.linspace(*slopes, 20_001)  # of the parameter in which the curve is no line
+    shapes = np.stack([law.curve(X, 1, one) for one in tried])
+    for _ in range(20):
+        y = law.curve(X, 5, random.uniform(0.1, 0.9) * (100 if law is SATURATION else 1))
+        y = np.maximum(0, y + 0.05 * y.max() * random.normal(size=7))
+        best = (shapes @ y) / (shapes**2).sum(axis=1)
+        least = ((best[:, None] * shapes - y) ** 2).sum(axis=1).min()
+        assert ((fit(law, X, y)(X) - y) ** 2).sum() <= least * (1 + 1e-6)
 
 
 def line_of(random: np.random.Generator, n: int) -> tuple[Floats, Floats]:
