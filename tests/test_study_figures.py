@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from screl.figures import Panel, draw
-from screl.scaling_fits import fit_study
+from screl.scaling_fits import find, fit_study
 from screl.study import Study
 from screl.study_figures import FIGURES
 from tests.made_study import estimate, make_study, paper, paper_fits
@@ -64,7 +64,10 @@ def test_curves_are_the_fits_of_the_same_points() -> None:
         for one in published(name).series:
             assert one.curve is not None
             known = dict(zip(one.x, (of.value for of in one.y), strict=True))
-            assert [known[x] for x in one.curve.x] == one.curve.y.tolist()
+            assert [known[x] for x in one.curve.x] == one.curve.y.tolist()  # or of some of them
+    parts = find(paper_fits(), "SFT accuracy over solutions, 1 to 1/8", "LLaMA-7B")
+    assert parts is not None
+    assert published("data_amount").series[0].curve is parts.fit
     for name in ("paths", "gains", "votes"):
         assert {one.curve for one in published(name).series} == {None}
 
@@ -102,6 +105,10 @@ def test_controls_are_named_beside_rft(made: Study) -> None:
     assert labels == [
         "m15: one right sample a path", "m15: as many random rows", "m15: as many random tokens"
     ]  # fmt: skip
+    more = {("m15", f"k{k}{c}"): estimate(50 + k) for k in (3, 6) for c in ("", "-rows", "-tokens")}
+    made.accuracy.update(more)
+    curves = [one.curve is None for one in FIGURES["rft_k"](made, fit_study(made)).series]
+    assert curves == [False, True, True]
     for key in [key for key in made.accuracy if "-" in key[1]]:
         del made.accuracy[key]
     assert [one.label for one in FIGURES["rft_k"](made, []).series] == ["m15"]
