@@ -122,8 +122,9 @@ def test_predictions_of_the_published_study() -> None:
     c, beta = fitted.fit.values
     _, value, low, high, unit = found["LLaMA-33B: distinct paths with k=200"]
     assert value == pytest.approx(1 + c * 200**beta)
-    assert low < value < high
+    assert (low, high) == pytest.approx(tuple(1 + np.array(fitted.fit.predict(200)[1:])))
     assert unit == "a problem"
+    assert found["LLaMA-7B: RFT with k=200"].unit == "%"
 
 
 def test_paths_are_predicted_by_the_law_that_foresees_better() -> None:
@@ -154,6 +155,18 @@ def test_the_worth_of_solutions_by_hand() -> None:
     assert worth.value == pytest.approx(expected)
     assert (worth.low, worth.high) == pytest.approx((expected, expected), rel=1e-3)
     assert worth.what == "m15: 100 more human-written solutions are worth"
+
+
+def test_the_worth_of_solutions_is_as_sure_as_the_slopes() -> None:
+    study = study_of_laws(per_doubling_of_paths=2, error=0.1)  # the solutions are on their line
+    worth = worth_of_solutions(study, fit_study(study), "m15")
+    assert worth is not None
+    error = (4 * 0.1**2 / 2 / 5) ** 0.5  # of 4 points around 1.5 doublings
+    reach = stats.t.ppf(0.975, 2) * error
+    low, high = (
+        8 * 512 * (2 ** (6 * np.log2(612 / 512) / slope) - 1) for slope in (2 + reach, 2 - reach)
+    )
+    assert (worth.low, worth.high) == pytest.approx((low, high), rel=0.03)
 
 
 def test_solutions_are_worth_no_end_of_paths_that_may_bring_nothing() -> None:
