@@ -1,5 +1,6 @@
 """Draw panels of points, intervals and fitted curves, as PNG and SVG, readable in grey."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,7 +50,10 @@ def draw(path: Path, panels: Sequence[Panel]) -> list[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         written = [path.with_suffix(ending) for ending in (".png", ".svg")]
         for file in written:  # no date inside: the same numbers make the same file
-            figure.savefig(file, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else {})
+            temporary = file.with_name(f".{file.name}")
+            dateless = {"Date": None} if file.suffix == ".svg" else {}
+            figure.savefig(temporary, dpi=150, metadata=dateless, format=file.suffix[1:])
+            os.replace(temporary, file)
     return written
 
 

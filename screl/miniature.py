@@ -38,14 +38,22 @@ def miniature_study(runs: Path) -> Study:
         raise UserError(f"{runs}: nothing was fine-tuned there; run scripts/miniature/run.sh first")
     problems, _, _ = _open(next(iter(stores.values()))[0])
     greedy = {key: _greedy_scores(of_seeds, problems) for key, of_seeds in stores.items()}
-    resampler = Resampler(len(problems), greedy.values())
+    # seeds of a part of the data also drew other rows: their noise is another one
+    is_part = {key: key[1].startswith("part") for key in greedy}
+    resamplers = {
+        part: Resampler(len(problems), [greedy[key] for key in greedy if is_part[key] == part])
+        for part in (False, True)
+    }
     study = Study(
         name="miniature",
         test_set="generated problems",
         n_problems=len(problems),
         n_rows=int(read_json_object(solutions[0])["results"]["n_rows"]),
         losses=losses,
-        accuracy={key: resampler.accuracy(scores, " ".join(key)) for key, scores in greedy.items()},
+        accuracy={
+            key: resamplers[is_part[key]].accuracy(scores, " ".join(key))
+            for key, scores in greedy.items()
+        },
         n_seeds={key: len(scores) for key, scores in greedy.items()},
     )
     for model in losses:
@@ -55,7 +63,7 @@ def miniature_study(runs: Path) -> Study:
         study.paths[path.name.removesuffix(".run.json")] = _paths_of_union(path)
     for key, (store, *_) in _stores(runs, "votes").items():
         if key in greedy:
-            _add_votes(study, key, store, problems, greedy[key][:1], resampler.seed_noise)
+            _add_votes(study, key, store, problems, greedy[key][:1], resamplers[False].seed_noise)
     _add_flops(study, runs)
     return study
 

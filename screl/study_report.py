@@ -146,6 +146,15 @@ def cost_table(study: Study) -> str:
     return markdown_table(rows)
 
 
+def paths_table(study: Study) -> str:
+    """Distinct paths a problem, the solution's too, by samples (Table 2)."""
+    ks = sorted({k for of_k in study.paths.values() for k in of_k})
+    rows = [["samples of", *(f"k={k}" for k in ks)]]
+    for name, of_k in study.paths.items():
+        rows.append([name, *(f"{of_k[k].value:.2f}" if k in of_k else "-" for k in ks)])
+    return markdown_table(rows)
+
+
 def show_estimate(estimate: Estimate) -> str:
     """``value [low, high]``, with more decimals where all are below 1."""
     low, high = estimate.interval
@@ -190,6 +199,8 @@ def report(title: str, studies: Sequence[Study], folder: Path, head: str) -> str
             scores_table(study),
             "Points over SFT; where an interval holds 0 no gain is told:",
             gains_table(study),
+            "## Distinct paths",
+            paths_table(study),
             "## Cost",
             OF_COST,
             cost_table(study),

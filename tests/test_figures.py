@@ -26,7 +26,12 @@ def svg(tmp_path: Path, *panels: Panel) -> str:
 def axes_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, panel: Panel) -> Axes:
     """What matplotlib was asked to draw."""
     drawn = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+
+    def savefig(figure: Figure, path: Path, **_: object) -> None:
+        drawn.append(figure)
+        path.touch()
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
     draw(tmp_path / "figure", [panel])
     return drawn[0].axes[0]
 

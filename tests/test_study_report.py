@@ -19,6 +19,7 @@ from screl.study_report import (
     fits_table,
     gains_table,
     markdown_table,
+    paths_table,
     predictions_list,
     report,
     scores_table,
@@ -49,7 +50,7 @@ def test_a_report_has_its_parts_in_order(written: tuple[str, Path]) -> None:
     text, _ = written
     assert text.startswith("# The paper again\n\nWhat follows was published.\n\n## Claims\n\n|")
     assert re.findall("^## (.*)$", text, re.MULTILINE) == [
-        "Claims", "Scores", "Cost", "Fits", "Predictions, not measured", "Figures"
+        "Claims", "Scores", "Distinct paths", "Cost", "Fits", "Predictions, not measured", "Figures"
     ]  # fmt: skip
     assert text.endswith(")\n\n")
     assert "## Scores\n\nTraining seeds a score: 1.\n\n| model" in text
@@ -58,6 +59,7 @@ def test_a_report_has_its_parts_in_order(written: tuple[str, Path]) -> None:
         scores_table(paper()),
         gains_table(paper()),
         cost_table(paper()),
+        paths_table(paper()),
         fits_table(paper_fits()),
         predictions_list(predict(paper(), paper_fits())),
     ):
@@ -220,3 +222,13 @@ def test_cost_is_that_of_table_4_and_no_price_where_no_gain_is_told() -> None:
     assert second[:4] == ["LLaMA-7B", "u_all", "4.4e18", "1.0e-4"]  # 1.4e18 + 3.0e18
     of = {tuple(row[:2]): row[5] for row in others}
     assert of["LLaMA-65B", "u_all"] == "not told from 0"
+
+
+def test_distinct_paths_are_those_of_table_2_and_of_the_unions() -> None:
+    head, first, *others = rows_of(paths_table(paper()))
+    assert head == ["samples of", *(f"k={k}" for k in (1, 3, 6, 12, 25, 50, 100, 400, 500))]
+    assert first[:3] == ["LLaMA-7B", "1.17", "1.44"]
+    assert first[-3:] == ["5.25", "-", "-"]
+    of = {row[0]: row[1:] for row in others}
+    assert of["u_small"] == ["-"] * 7 + ["12.84", "-"]
+    assert of["u_all"][-1] == "13.65"
