@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from dataclasses import replace
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tqdm import tqdm
 
 import sample
 from sample import SampleConfig
@@ -142,6 +144,9 @@ def run_and_kill(argv: list[str], seconds: float) -> bool:
     """Run sample.py in a process of its own, SIGKILL it after a while; whether it ended before."""
     process = os.fork()  # not a fresh Python, which takes seconds to import torch
     if process == 0:
+        # the bar's own lock is shared with the first process, which would wait for it for ever
+        # if this one were killed while it holds it
+        tqdm.set_lock(threading.RLock())
         sys.argv = ["sample.py", *argv]
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(1, 2)
