@@ -29,7 +29,7 @@ def miniature_study(runs: Path) -> Study:
     Accuracies are means over seeds. UserError if nothing was fine-tuned there.
     """
     losses = {
-        path.parent.parent.name: float(read_json_object(path)["results"]["loss"]["value"])
+        path.parent.parent.name: _pretraining_loss(path)
         for path in sorted(runs.glob("*/base/run.json"))
     }
     stores = _stores(runs, "greedy")
@@ -66,6 +66,16 @@ def miniature_study(runs: Path) -> Study:
             _add_votes(study, key, store, problems, greedy[key][:1], resamplers[False].seed_noise)
     _add_flops(study, runs)
     return study
+
+
+def _pretraining_loss(run_json: Path) -> float:
+    try:
+        return float(read_json_object(run_json)["results"]["loss"]["value"])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{run_json}: has no loss of pre-training; delete its folder and run "
+            "scripts/miniature/run.sh again"
+        ) from None
 
 
 def _add_flops(study: Study, runs: Path) -> None:

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from data.mini.generate import draw_instances, evaluate, shipped_sets, show, to_rows
 from data.mini.kinds import KINDS, PEOPLE, THINGS
-from data.mini.pretrain import (
+from data.mini.pretraining_text import (
     documents,
     random_equation,
     terse_problem,

@@ -169,6 +169,14 @@ def test_votes_have_the_noise_of_one_seed_each_its_own(tree: Tree) -> None:
     assert np.abs(together).max() < 0.6  # of the two problems they share, not of noise
 
 
+@pytest.mark.parametrize("content", ["{}", '{"results": []}', '{"results": {"loss": {}}}'])
+def test_a_base_model_without_its_loss_is_named(tree: Tree, content: str) -> None:
+    path = tree.runs / "weak/base/run.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"weak/base/run\.json: has no loss of pre-training"):
+        miniature_study(tree.runs)
+
+
 @pytest.mark.parametrize(
     "missing",
     ["strong/samples/run.json", "unions", "strong/sft/seed0/votes", "strong/icl", "strong/k3"],

@@ -83,6 +83,15 @@ def test_a_finished_run_is_left_and_another_one_refused(
         run(tmp_path, monkeypatch, "--steps", "3")
 
 
+def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"step": 1}, tmp_path / "whole.pt")
+    torn = (tmp_path / "whole.pt").read_bytes()[:-100]
+    for content in (b"", b"nothing of torch's", torn):
+        (tmp_path / "checkpoint.pt").write_bytes(content)
+        with pytest.raises(UserError, match=r"checkpoint\.pt: is damaged; delete it"):
+            run(tmp_path, monkeypatch, "--steps", "2")
+
+
 def test_held_out_text_is_not_the_training_text() -> None:
     tokenizer = pretrain.train_tokenizer(0, 400)
     own, other = (next(pretrain.batches(tokenizer, seed)) for seed in (0, "held out 0"))

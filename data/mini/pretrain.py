@@ -3,37 +3,33 @@
     python data/mini/pretrain.py --output_dir OUT
     python data/mini/pretrain.py --output_dir OUT --hidden_size 96 --steps 1000
 
-The text is bare equations and word problems solved in formats of its own, without ``<<...>>`` and
-``####``. So the base model knows numbers and words but not the format that fine-tuning teaches.
-No pre-training problem shares its kind and numbers with the train or test set. The loss that
-run.json names is that of text drawn with another seed, in nats a token. A killed run goes on from
+The text (pretraining_text.py) has neither ``<<...>>`` nor ``####``, so the base model knows numbers
+and words but not the format that fine-tuning teaches. The loss that run.json names is that of text
+drawn with another seed, in nats a token. A killed run goes on from
 its last checkpoint when the same command is given again.
 """
 
 import math
 import os
+import pickle
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from random import Random
 
 import torch
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-from tokenizers.trainers import BpeTrainer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # run as a script: make `import data.mini`, `import screl` work
 
-from data.mini.generate import Instance, draw_instances, shipped_sets  # noqa: E402
+from data.mini.pretraining_text import documents, train_tokenizer  # noqa: E402
 from screl.config import option, parse_config, plain_config, run_main  # noqa: E402
-from screl.files import locked, read_json_object  # noqa: E402
+from screl.files import UserError, locked, read_json_object  # noqa: E402
 from screl.ledger import training_flops  # noqa: E402
 from screl.model_shape import read_shape  # noqa: E402
-from screl.prompts import ALPACA_NO_INPUT  # noqa: E402
 from screl.run_cost import (  # noqa: E402
     PROCESSORS,
     Cost,
@@ -63,91 +59,6 @@ class PretrainConfig:
     hidden_size: int = option("width; a head is 32 wide", 128)
     num_hidden_layers: int = option("depth", 4)
     seed: int = option("of the text, the tokenizer and the first weights", 0)
-
-
-def terse_problem(instance: Instance, path: int) -> str:
-    """A solved problem in the pre-training format: only equations and the result."""
-    steps = "; ".join(f"{text}={result}" for _, text, result in instance.steps(path))
-    return f"{instance.question} {steps}."
-
-
-def told_problem(instance: Instance, path: int) -> str:
-    """A solved problem in sentences, with bare equations in them."""
-    sentences = [
-        instance.kind.says[quantity].format(f"{text}={result}", **instance.words)
-        for quantity, text, result in instance.steps(path)
-    ]
-    return " ".join([instance.question, *sentences])
-
-
-def random_equation(random: Random) -> str:
-    """A true equation of the sizes that the problems use."""
-    sign = random.choice("++--**/")
-    if sign in "+-":
-        scale = random.choice((1, 1, 1, 2, 1))  # 2: halves
-        a, b = random.randint(2, 999), random.randint(2, random.choice((20, 99, 999)))
-        if sign == "+":
-            return f"{a / scale:g}+{b / scale:g}={(a + b) / scale:g}"
-        return f"{(a + b) / scale:g}-{b / scale:g}={a / scale:g}"
-    a, b = random.randint(2, random.choice((12, 99, 199))), random.randint(2, 12)
-    if sign == "/":
-        return f"{a * b}/{b}={a}"
-    if random.random() < 0.3:
-        return f"{a / 2:g}*{b}={a * b / 2:g}"
-    return f"{a}*{b}={a * b}" if random.random() < 0.5 else f"{b}*{a}={a * b}"
-
-
-def documents(seed: int | str) -> Iterator[str]:
-    """Endless pre-training text: one part problems to one part equations, eight to a line."""
-    shipped = {instance.signature for part in shipped_sets(0).values() for instance in part}
-    random = Random(f"pretrain {seed}")
-    while True:
-        # a fresh set each round: pre-training may repeat itself, but never a shipped problem
-        instances = draw_instances(random, set(shipped))
-        for _ in range(1000):
-            instance = next(instances)
-            tell = random.choice((terse_problem, told_problem))
-            yield tell(instance, random.randrange(len(instance.kind.paths)))
-            yield "; ".join(random_equation(random) for _ in range(6))
-
-
-def train_tokenizer(seed: int, vocab_size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with single digits; each half of the prompt template is one token."""
-    tokenizer = Tokenizer(models.BPE())
-    split = r"\d| ?(?:####|<<|>>)|\n+| ?[A-Za-z]+| ?[^\sA-Za-z\d]"
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(split), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["<pad>", "<s>", "</s>"]
-    template = [part.strip("\n") for part in ALPACA_NO_INPUT.split("{question}")]
-    trainer = BpeTrainer(
-        vocab_size=vocab_size - len(template),
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(tokenizer_text(seed), trainer)
-    tokenizer.add_tokens([AddedToken(part, normalized=False) for part in template])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
-    )
-
-
-def tokenizer_text(seed: int) -> Iterator[str]:
-    """Problems in both formats, so that the words of the annotated solutions have tokens too."""
-    instances = draw_instances(Random(f"tokenizer {seed}"), set())
-    for _ in range(4000):
-        instance = next(instances)
-        for path in range(len(instance.kind.paths)):
-            yield terse_problem(instance, path)
-            yield instance.solution(path)
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, seed: int | str) -> Iterator[torch.Tensor]:
@@ -255,7 +166,12 @@ def load_checkpoint(
     path = folder / "checkpoint.pt"
     if not path.exists():
         return 0, DeviceTime(devices.kind, 0.0)
-    state = torch.load(path, map_location=model.device)
+    try:
+        state = torch.load(path, map_location=model.device)
+    except (EOFError, OSError, RuntimeError, pickle.UnpicklingError):  # what torch says is long
+        raise UserError(
+            f"{path}: is damaged; delete it, and the same command begins anew"
+        ) from None
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"]), DeviceTime(**state["spent"])
