@@ -5,7 +5,7 @@ import numpy as np
 from screl.estimates import Estimate
 from screl.figures import Panel, Series
 from screl.scaling_fits import Fitted, find
-from screl.study import Study
+from screl.study import Points, Study
 
 SETTINGS = {
     "icl": "ICL",
@@ -29,54 +29,46 @@ def accuracy_label(study: Study) -> str:
 
 def over_loss(study: Study, fits: list[Fitted]) -> Panel:
     """Accuracy after SFT and with ICL over pre-training loss (Figure 2)."""
-    series = []
+    series: list[Series] = []
     for setting, relation in (("sft", "SFT"), ("icl", "ICL")):
-        points = study.by_loss(setting)
         fitted = find(fits, f"{relation} accuracy over pre-training loss")
-        if points.x:
-            series.append(Series(relation, *points, fitted.fit if fitted else None))
+        series += _series(relation, study.by_loss(setting), fitted, at_least=1)
     return Panel(_title(study), "pre-training loss (nats a token)", accuracy_label(study), series)
 
 
 def over_rows(study: Study, fits: list[Fitted]) -> Panel:
     """SFT over the number of solutions, with the line of 1/8 to 1 (Figure 3)."""
-    series = []
+    series: list[Series] = []
     for model in study.models("sft"):
-        points = study.by_rows(model)
         fitted = find(fits, "SFT accuracy over solutions, 1 to 1/8", model)
-        if len(points.x) > 1:
-            series.append(Series(model, *points, fitted.fit if fitted else None))
+        series += _series(model, study.by_rows(model), fitted)
     return Panel(_title(study), "human-written solutions", accuracy_label(study), series, log_x=2)
 
 
 def over_k(study: Study, fits: list[Fitted]) -> Panel:
     """RFT over k, and its controls where there are any."""
-    series = []
+    series: list[Series] = []
     for model in study.models("sft"):
         for control, label in CONTROLS.items():
-            points = study.by_k(model, control)
             fitted = None if control else find(fits, "RFT accuracy over k", model)
-            if len(points.x) > 1:
-                name = f"{model}: {label}" if _has_controls(study, model) else model
-                series.append(Series(name, *points, fitted.fit if fitted else None))
+            name = f"{model}: {label}" if _has_controls(study, model) else model
+            series += _series(name, study.by_k(model, control), fitted)
     return Panel(_title(study), "k, samples a problem", accuracy_label(study), series, log_x=2)
 
 
 def over_paths(study: Study, fits: list[Fitted]) -> Panel:
     """RFT over the number of distinct paths."""
-    series = []
+    series: list[Series] = []
     for model in study.models("sft"):
-        points = study.by_paths(model)
         fitted = find(fits, "RFT accuracy over distinct paths", model)
-        if len(points.x) > 1:
-            series.append(Series(model, *points, fitted.fit if fitted else None))
+        series += _series(model, study.by_paths(model), fitted)
     label = "distinct paths a problem, its solution's too"
     return Panel(_title(study), label, accuracy_label(study), series, log_x=2)
 
 
 def paths_over_k(study: Study, fits: list[Fitted]) -> Panel:
     """Distinct paths found over k (Table 2)."""
-    series = []
+    series: list[Series] = []
     for model in study.models("sft"):
         ks = sorted(study.paths.get(model, {}))
         if len(ks) > 1:
@@ -88,7 +80,7 @@ def paths_over_k(study: Study, fits: list[Fitted]) -> Panel:
 def votes(study: Study, fits: list[Fitted]) -> Panel:
     """maj1@1 and maj1@100 by setting (Table 6)."""
     models = [m for m in study.models("sft") if (m, "sft") in study.votes]
-    series = []
+    series: list[Series] = []
     for model in models:
         known = [i for i, s in enumerate(SETTINGS) if (model, s) in study.votes]
         both = [study.votes[model, list(SETTINGS)[i]] for i in known]
@@ -100,7 +92,7 @@ def votes(study: Study, fits: list[Fitted]) -> Panel:
 
 def gains(study: Study, fits: list[Fitted]) -> Panel:
     """What RFT brings over SFT, by pre-training loss: more for less performant models?"""
-    series = []
+    series: list[Series] = []
     for setting in ("k100", "u_small", "u_all"):
         models = study.models("sft", setting)
         more: list[Estimate] = [
@@ -114,7 +106,7 @@ def gains(study: Study, fits: list[Fitted]) -> Panel:
 
 def test_paths(study: Study, fits: list[Fitted]) -> Panel:
     """Test problems by their number of distinct right paths among the voting samples (Figure 7)."""
-    series = []
+    series: list[Series] = []
     for model in study.models("sft"):
         for setting in ("sft", "u_small"):
             counts = study.test_paths.get((model, setting))
@@ -128,7 +120,7 @@ def test_paths(study: Study, fits: list[Fitted]) -> Panel:
 
 def cost(study: Study, fits: list[Fitted]) -> Panel:
     """What SFT brings over ICL, and RFT over SFT, by their FLOPs (Table 4)."""
-    series = []
+    series: list[Series] = []
     for setting, before in (("sft", "icl"), ("k100", "sft"), ("u_small", "sft"), ("u_all", "sft")):
         models = [m for m in study.models(before, setting) if (m, setting) in study.flops]
         more = [study.accuracy[m, setting] - study.accuracy[m, before] for m in models]
@@ -150,6 +142,13 @@ FIGURES = {
     "test_paths": test_paths,
     "cost": cost,
 }
+
+
+def _series(label: str, points: Points, fitted: Fitted | None, at_least: int = 2) -> list[Series]:
+    """The points with their curve; nothing of fewer points than ``at_least``."""
+    if len(points.x) < at_least:
+        return []
+    return [Series(label, *points, fitted.fit if fitted else None)]
 
 
 def _title(study: Study) -> str:
