@@ -6,14 +6,15 @@ source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh" requirements.txt
 : "${RUNS:=runs/miniature}" "${RESULT:=results/miniature.md}"
 # WIDTHxDEPTH-BUDGET: base models, each pre-trained from nothing on as many million tokens; what takes longest
 # comes first, here and below, so that no process ends long after the others
-: "${LADDER:=192x4-12M 128x4-12M 96x4-12M 64x3-12M 128x4-4M 96x4-4M 64x3-4M}"
-: "${FRACTIONS_OF:=64x3-12M 96x4-12M 128x4-12M}" # base models of the experiment on the amount of data
-: "${RFT_OF:=128x4-12M}"                         # base model of the experiment on k
-: "${UNIONS_FOR:=64x3-4M 96x4-12M 192x4-12M}"    # a weak, a middling and the strongest base model
-: "${SMALL:=64x3-4M 64x3-12M 96x4-4M 96x4-12M}"  # whose samples are united in u_small; all: the whole ladder
-: "${N_TRAIN:=512}"                              # training problems, of which 1/32 is one batch
-: "${N_TEST:=1000}"                              # test problems
-: "${N_VOTE:=200}"                               # test problems of maj1@100
+: "${LADDER:=128x3-9M 96x3-9M 64x3-9M 128x3-3M 96x3-3M 64x3-3M}"
+: "${FRACTIONS_OF:=64x3-9M 96x3-9M 128x3-9M}"  # base models of the experiment on the amount of data
+: "${RFT_OF:=96x3-9M}"                         # base model of the experiment on k
+: "${UNIONS_FOR:=64x3-3M 96x3-9M 128x3-9M}"    # a weak, a middling and the strongest base model
+: "${SMALL:=64x3-3M 64x3-9M 96x3-3M 96x3-9M}"  # whose samples are united in u_small; all: the whole ladder
+: "${N_TRAIN:=512}"                            # training problems, of which 1/32 is two batches
+: "${BATCH:=8}"                                # examples a step: SFT takes 192 steps, the paper's about 175
+: "${N_TEST:=500}"                             # test problems
+: "${N_VOTE:=100}"                             # test problems of maj1@100
 : "${KS:=100 50 25 12 6 3 1}"
 : "${PARTS:=2 4 8 16 32}" # of the data, 1/2 and so on
 : "${SEEDS:=0 1 2}"        # of training
@@ -29,7 +30,7 @@ vote_data=$RUNS/data/vote_$N_VOTE.jsonl
 # As many processes at once as there are cores, of one thread each: models this small cannot use more.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 : "${JOBS:=$(python -c 'import os; print(len(os.sched_getaffinity(0)))' 2>/dev/null || echo 2)}"
-export RUNS test_data train_data vote_data many epochs
+export RUNS BATCH test_data train_data vote_data many epochs
 
 side_by_side() { # runs every line of its input as a command, JOBS at once; fails if one did, after all others
     tr '\n' '\0' | xargs -0 -n 1 -P "$JOBS" bash -euo pipefail -c
@@ -61,7 +62,7 @@ draw() { # MODEL DATA STORE [options]: samples from a model
 fine_tune() { # BASE SETTING DATA EPOCHS SEED: trains, and scores greedily on the test problems
     local model=$RUNS/$1/$2/seed$5
     once "$model" python train.py --config configs/train/mini.yaml --model_name_or_path "$RUNS/$1/base" \
-        --data_path "$3" --output_dir "$model" --num_train_epochs "$4" --seed "$5"
+        --data_path "$3" --output_dir "$model" --num_train_epochs "$4" --seed "$5" --global_batch_size "$BATCH"
     draw "$model" "$test_data" "$model/greedy" --greedy
 }
 

@@ -17,6 +17,7 @@ rft_data() { # BASE SETTING [options]
     for k in $KS; do
         rft_data "$RFT_OF" "k$k" --k "$k"
         rft_data "$RFT_OF" "k$k-no_dedup" --k "$k" --no_dedup
+        [ "$k" -gt 1 ] || continue # of one sample the controls would draw the same
         rft_data "$RFT_OF" "k$k-rows" --k "$k" --control rows
         rft_data "$RFT_OF" "k$k-tokens" --k "$k" --control tokens
     done
@@ -30,13 +31,15 @@ rft() { # BASE SETTING [SEEDS]: training with every seed
 {
     for k in $KS; do rft "$RFT_OF" "k$k-no_dedup" "$SEEDS_OF_ALL"; done
     for k in $KS; do
-        for control in "" -rows -tokens; do rft "$RFT_OF" "k$k$control"; done
+        rft "$RFT_OF" "k$k"
+        [ "$k" -gt 1 ] || continue
+        for control in rows tokens; do rft "$RFT_OF" "k$k-$control"; done
     done
     for base in $LADDER; do
         [ "$base" = "$RFT_OF" ] || rft "$base" "k$many"
     done
     # the last control: the solutions alone, for as many steps as RFT takes
-    for base in $RFT_OF $UNIONS_FOR; do
+    for base in $(printf '%s\n' $RFT_OF $UNIONS_FOR | sort -u); do
         rows=$(wc -l <"$RUNS/$base/k$many/data.jsonl")
         for seed in $SEEDS; do
             echo "fine_tune $base sft_matched $train_data $(awk "BEGIN { print $epochs * $rows / $N_TRAIN }") $seed"
