@@ -51,8 +51,20 @@ def published(percent: float, n_problems: int, name: str) -> Estimate:
     each is of one seed, whose spread nobody knows, less sure.
     """
     random = np.random.default_rng([UNIT_SEED, *name.encode()])
+    if percent in (0, 100):
+        return Estimate(percent, _at_the_edge(percent / 100, n_problems, random))
     drawn = random.binomial(n_problems, percent / 100, N_DRAWS)
     return Estimate(percent, 100 * drawn / n_problems)
+
+
+def _at_the_edge(share: float, n_problems: int, random: np.random.Generator) -> Floats:
+    """Draws in percent of an accuracy of which 0 or all of ``n_problems`` were seen.
+
+    Drawing problems again would always give the same. These are of Jeffreys' posterior, as Brown,
+    Cai and DasGupta (2001) advise: of 0 in 500, 0 to 0.5 %.
+    """
+    drawn = random.beta(n_problems * share + 0.5, n_problems * (1 - share) + 0.5, N_DRAWS)
+    return 100 * drawn
 
 
 class Resampler:
@@ -80,6 +92,8 @@ class Resampler:
         """
         random = np.random.default_rng([UNIT_SEED, *name.encode()])
         mean, drawn = self.mean(scores.mean(axis=0))
+        if mean in (0, 1):
+            return Estimate(100 * mean, _at_the_edge(mean, scores.shape[1], random))
         noise = np.sqrt(self.seed_noise * mean * (1 - mean) / len(scores))
         drawn = drawn + noise * random.standard_normal(N_DRAWS)
         return Estimate(100 * mean, 100 * np.clip(drawn, 0, 1))
