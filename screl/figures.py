@@ -13,6 +13,7 @@ from screl.scaling import Fit
 
 MARKERS = "osD^vPX*<>hdp"  # 13: with 4 lines no look is there twice among 52
 LINES = ("-", "--", "-.", ":")
+ROOM = 6  # labels that fit into a panel; more stand beside it
 
 
 class Series(NamedTuple):
@@ -43,8 +44,9 @@ def draw(path: Path, panels: Sequence[Panel]) -> list[Path]:
 
     settings: dict[Any, Any] = {"font.size": 9, "svg.hashsalt": path.name, "svg.fonttype": "none"}
     with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(5.6 * len(panels), 4.4), layout="constrained")
-        all_axes = figure.subplots(1, len(panels), squeeze=False)
+        widths = [7.6 if len(panel.series) > ROOM else 5.6 for panel in panels]
+        figure = Figure(figsize=(sum(widths), 4.4), layout="constrained")
+        all_axes = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)
         for axes, panel in zip(all_axes[0], panels, strict=True):
             _draw_panel(axes, panel, matplotlib.colormaps["viridis"])
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,8 +79,10 @@ def _draw_panel(axes: Any, panel: Panel, colours: Any) -> None:
             axes.plot(x, series.curve(x), color=colour, linestyle=line, linewidth=1)
     if panel.ticks:
         axes.set_xticks(range(len(panel.ticks)), panel.ticks)
+        axes.set_xlim(-0.5, len(panel.ticks) - 0.5)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+    axes.legend(fontsize=7, **(beside if len(panel.series) > ROOM else {}))
 
 
 def _values_and_bars(y: Sequence[Any]) -> tuple[list[float], Floats | None]:

@@ -81,11 +81,13 @@ def votes(study: Study, fits: list[Fitted]) -> Panel:
     """maj1@1 and maj1@100 by setting (Table 6)."""
     models = [m for m in study.models("sft") if (m, "sft") in study.votes]
     series: list[Series] = []
-    for model in models:
+    for place, model in enumerate(models):
         known = [i for i, s in enumerate(SETTINGS) if (model, s) in study.votes]
         both = [study.votes[model, list(SETTINGS)[i]] for i in known]
-        series.append(Series(f"{model}, greedy", known, [single for single, _ in both]))
-        series.append(Series(f"{model}, vote of 100", known, [voted for _, voted in both]))
+        # side by side, or the bars of the models would lie on one another
+        x = [i + 0.6 * ((place + 0.5) / len(models) - 0.5) for i in known]
+        series.append(Series(f"{model}, greedy", x, [single for single, _ in both]))
+        series.append(Series(f"{model}, vote of 100", x, [voted for _, voted in both]))
     label = "maj1@1 and maj1@100 (%), 95 % interval"
     return Panel(_title(study), "", label, series, ticks=list(SETTINGS.values()))
 

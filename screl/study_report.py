@@ -1,4 +1,4 @@
-"""A study as markdown: claims, fits, predictions, figures, scores."""
+"""A study as markdown: claims, scores, limits, paths, cost, fits, predictions, figures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ from screl.claims import CLAIMS
 from screl.cost_report import show_power
 from screl.estimates import Estimate, interval
 from screl.figures import draw
+from screl.limits import limits_list
 from screl.scaling import Fit
 from screl.scaling_fits import Fitted, Prediction, fit_study, predict
 from screl.study import Study
@@ -199,6 +200,8 @@ def report(title: str, studies: Sequence[Study], folder: Path, head: str) -> str
             scores_table(study),
             "Points over SFT; where an interval holds 0 no gain is told:",
             gains_table(study),
+            "## Where the relations end",
+            limits_list(study, of),
             "## Distinct paths",
             paths_table(study),
             "## Cost",

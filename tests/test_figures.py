@@ -129,6 +129,18 @@ def test_series_are_told_apart_in_grey(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert np.diff(lightness).min() > 0
 
 
+def test_many_labels_stand_beside_their_panel(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for n_series, inside in ((6, True), (7, False)):
+        series = [Series(str(i), [1.0, 2.0], [i + 1.0, i + 2.0]) for i in range(n_series)]
+        axes = axes_of(monkeypatch, tmp_path, PANEL._replace(series=series))
+        axes.figure.draw_without_rendering()
+        legend = axes.get_legend()
+        assert legend is not None
+        assert (legend.get_window_extent().x0 < axes.get_window_extent().x1) == inside
+
+
 def test_wide_text_and_odd_characters_do_not_fail(tmp_path: Path) -> None:
     label = "a very long label of a model, its loss and its setting " * 6
     series = [Series(f"{label} β² → {i}", [1.0, 2.0], [1.0, 2.0]) for i in range(3)]

@@ -96,6 +96,9 @@ def test_votes_stand_over_their_settings(made: Study) -> None:
     greedy, voted = panel.series
     assert greedy.x == voted.x == [1, 4]
     assert ([of.value for of in greedy.y], [of.value for of in voted.y]) == ([50, 50], [60, 60])
+    places = [one.x[0] for one in published("votes").series[::2]]  # ICL and SFT, beside each other
+    assert np.round(places).tolist() == [0, 1, 0, 1, 0, 0, 1]
+    assert len(set(places)) == len(places)
     greedy = published("votes").series[0]
     assert [of.value for of in greedy.y] == [11.0, 35.9, 41.7, 49.3, 49.1]
 

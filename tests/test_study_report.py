@@ -10,6 +10,7 @@ import pytest
 from screl import study_report
 from screl.claims import CLAIMS
 from screl.estimates import Estimate, exactly
+from screl.limits import limits_list
 from screl.scaling import LINE, fit
 from screl.scaling_fits import Fitted, Prediction, predict
 from screl.study_report import (
@@ -50,7 +51,8 @@ def test_a_report_has_its_parts_in_order(written: tuple[str, Path]) -> None:
     text, _ = written
     assert text.startswith("# The paper again\n\nWhat follows was published.\n\n## Claims\n\n|")
     assert re.findall("^## (.*)$", text, re.MULTILINE) == [
-        "Claims", "Scores", "Distinct paths", "Cost", "Fits", "Predictions, not measured", "Figures"
+        "Claims", "Scores", "Where the relations end", "Distinct paths", "Cost", "Fits",
+        "Predictions, not measured", "Figures",
     ]  # fmt: skip
     assert text.endswith(")\n\n")
     assert "## Scores\n\nTraining seeds a score: 1.\n\n| model" in text
@@ -58,6 +60,7 @@ def test_a_report_has_its_parts_in_order(written: tuple[str, Path]) -> None:
         claims_table([paper()]),
         scores_table(paper()),
         gains_table(paper()),
+        limits_list(paper(), paper_fits()),
         cost_table(paper()),
         paths_table(paper()),
         fits_table(paper_fits()),
