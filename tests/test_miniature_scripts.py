@@ -65,7 +65,7 @@ def test_every_experiment_was_run(folder: Path) -> None:
     settings |= {"sft", "icl", "sft_matched", "part2-epochs3", "part2-epochs6", "u_small", "u_all"}
     assert scored == {Path(setting, "seed0", "greedy") for setting in settings}
     voted = {path.parent.parent.parent.name for path in runs.rglob("votes/run.json")}
-    assert voted == {"sft", "k3", "u_small", "u_all"}
+    assert voted == {"icl", "sft", "k3", "u_small", "u_all"}
     other = {path.parent.parent.parent.name for path in (runs / "32x1-1M").rglob("greedy/run.json")}
     assert other == {"sft", "icl", "k3"}
     union = json.loads((runs / "unions/u_all.run.json").read_text())["config"]["samples"]

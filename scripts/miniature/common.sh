@@ -6,15 +6,15 @@ source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh" requirements.txt
 : "${RUNS:=runs/miniature}" "${RESULT:=results/miniature.md}"
 # WIDTHxDEPTH-BUDGET: base models, each pre-trained from nothing on as many million tokens; what takes longest
 # comes first, here and below, so that no process ends long after the others
-: "${LADDER:=128x3-9M 96x3-9M 64x3-9M 128x3-3M 96x3-3M 64x3-3M}"
-: "${FRACTIONS_OF:=64x3-9M 96x3-9M 128x3-9M}"  # base models of the experiment on the amount of data
-: "${RFT_OF:=96x3-9M}"                         # base model of the experiment on k
-: "${UNIONS_FOR:=64x3-3M 96x3-9M 128x3-9M}"    # a weak, a middling and the strongest base model
-: "${SMALL:=64x3-3M 64x3-9M 96x3-3M 96x3-9M}"  # whose samples are united in u_small; all: the whole ladder
-: "${N_TRAIN:=512}"                            # training problems, of which 1/32 is two batches
-: "${BATCH:=8}"                                # examples a step: SFT takes 192 steps, the paper's about 175
-: "${N_TEST:=500}"                             # test problems
-: "${N_VOTE:=100}"                             # test problems of maj1@100
+: "${LADDER:=128x3-18M 96x3-18M 64x3-18M 128x3-9M 96x3-9M 64x3-9M}"
+: "${FRACTIONS_OF:=96x3-9M 128x3-9M 128x3-18M}" # base models of the experiment on the amount of data
+: "${RFT_OF:=96x3-9M}"                          # base model of the experiment on k
+: "${UNIONS_FOR:=64x3-18M 96x3-9M 128x3-18M}"   # a weak, a middling and the strongest base model
+: "${SMALL:=64x3-9M 64x3-18M 96x3-9M 128x3-9M}" # whose samples are united in u_small; all: the whole ladder
+: "${N_TRAIN:=512}"                             # training problems, of which 1/32 is two batches
+: "${BATCH:=8}"                                 # examples a step: SFT takes 192 steps, the paper's about 175
+: "${N_TEST:=500}"                              # test problems
+: "${N_VOTE:=100}"                              # test problems of maj1@100
 : "${KS:=100 50 25 12 6 3 1}"
 : "${PARTS:=2 4 8 16 32}" # of the data, 1/2 and so on
 : "${SEEDS:=0 1 2}"        # of training

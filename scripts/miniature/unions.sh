@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # RFT on the pooled samples of several models, for a weak, a middling and a strong base model; and as many
-# samples of test problems by each of their models, for maj1@100 and the number of distinct right paths.
+# samples of test problems by each of their models and by exemplars, for maj1@100 and the number of distinct
+# right paths.
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 
@@ -22,4 +23,6 @@ for base in $UNIONS_FOR; do
         model=$RUNS/$base/$setting/seed0
         echo "draw $model $vote_data $model/votes --n_samples $many"
     done
+    echo "draw $RUNS/$base/base $vote_data $RUNS/$base/icl/seed0/votes --n_samples $many" \
+        "--prompt icl --n_shots $N_SHOTS --shots_path $train_data --shots_seed 0"
 done | side_by_side
