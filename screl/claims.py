@@ -92,8 +92,14 @@ def linear_in_loss(study: Study) -> Evidence:
 
 def icl_gap(study: Study) -> Evidence:
     models = study.models("sft", "icl")
-    gaps = [study.accuracy[model, "sft"] - study.accuracy[model, "icl"] for model in models]
-    return positive("slope of (SFT - ICL) over loss, points a nat", over_loss(study, models, gaps))
+    icl = [study.accuracy[model, "icl"] for model in models]
+    gaps = [study.accuracy[model, "sft"] - of for model, of in zip(models, icl, strict=True)]
+    rule = "slope of (SFT - ICL) over loss, points a nat"
+    evidence = positive(rule, over_loss(study, models, gaps))
+    if not models:
+        return evidence
+    # where exemplars teach nothing, this is about SFT alone
+    return evidence._replace(remark=f"ICL at most {max(of.value for of in icl):.1f} %")
 
 
 def straight_in_doublings(study: Study) -> Evidence:

@@ -29,6 +29,7 @@ def describe_runs(run_jsons: Iterable[Path]) -> str:
         f"steps: {len(infos)}, {hours or 'time not recorded'}",
         f"begun: {dates[0]} to {dates[-1]} UTC" if dates else "begun: not recorded",
         "commit: " + ", ".join(sorted({str(info.get("git_commit")) for info in infos})),
+        f"seeds: {_seeds(infos)}",
         "versions: " + ", ".join(f"{name} {_one(infos, name)}" for name in NAMED),
     ]
     return "\n".join(f"* {fact}" for fact in facts)
@@ -42,6 +43,19 @@ def machine() -> str:
         if line.startswith("model name")
     ]
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+
+
+def _seeds(infos: Iterable[dict[str, Any]]) -> str:
+    """Of every stage that was given one."""
+    of_stage: dict[str, set[int]] = {}
+    for info in infos:
+        seed = info.get("config", {}).get("seed")
+        if seed is not None:
+            stage = info["command"].split()[0].removesuffix(".py")
+            of_stage.setdefault(stage, set()).add(seed)
+    return "; ".join(
+        f"{stage} {', '.join(map(str, sorted(seeds)))}" for stage, seeds in sorted(of_stage.items())
+    )
 
 
 def _one(infos: Iterable[dict[str, Any]], package: str) -> str:

@@ -301,3 +301,9 @@ def test_the_published_study() -> None:
         "rft_raises_votes",
     ]  # fmt: skip
     assert "did not hold" not in verdicts.values()
+
+
+def test_the_gap_to_icl_says_what_icl_can_do() -> None:
+    accuracy = SFT | all_at("icl", 0.2) | {("m12", "icl"): 1.5}
+    assert ASK["icl_gap"].ask(make_study(accuracy)).remark == "ICL at most 1.5 %"
+    assert ASK["icl_gap"].ask(make_study(SFT)).remark == ""
