@@ -202,7 +202,8 @@ def test_every_claim_can_come_out_either_way(
         low, high = evidence.number.interval
         assert low <= value + 1e-9
         assert value - 1e-9 <= high
-        assert evidence.remark == ("R² 1.000" if name == "linear_in_loss" else "")
+        remarks = {"linear_in_loss": "R² 1.000", "icl_gap": "ICL at most 52.0 %"}
+        assert evidence.remark == remarks.get(name, "")
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=list(ASK))
