@@ -77,7 +77,7 @@ class PaperConfig:
 class MiniatureConfig:
     """Options of analyze.py miniature."""
 
-    runs: Path = option("what scripts/miniature has run", Path("runs/miniature"), positional=True)
+    runs: Path = option("what scripts/miniature has run", Path("runs/miniature"))
     output_path: Path = option(
         "the report; figures go to a folder beside it", Path("results/miniature.md")
     )

@@ -46,15 +46,16 @@ def machine() -> str:
 
 
 def _seeds(infos: Iterable[dict[str, Any]]) -> str:
-    """Of every stage that was given one."""
-    of_stage: dict[str, set[int]] = {}
+    """Of every stage that was given one, and of its exemplars ("shots")."""
+    found: dict[str, set[int]] = {}
     for info in infos:
-        seed = info.get("config", {}).get("seed")
-        if seed is not None:
-            stage = info["command"].split()[0].removesuffix(".py")
-            of_stage.setdefault(stage, set()).add(seed)
+        stage = info["command"].split()[0].removesuffix(".py")
+        for key, name in (("seed", stage), ("shots_seed", f"{stage} shots")):
+            seed = info.get("config", {}).get(key)
+            if seed is not None:
+                found.setdefault(name, set()).add(seed)
     return "; ".join(
-        f"{stage} {', '.join(map(str, sorted(seeds)))}" for stage, seeds in sorted(of_stage.items())
+        f"{name} {', '.join(map(str, sorted(seeds)))}" for name, seeds in sorted(found.items())
     )
 
 

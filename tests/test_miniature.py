@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import analyze
 from screl.claims import CLAIMS
 from screl.estimates import Estimate, Resampler
 from screl.files import UserError, file_sha256, write_json
@@ -249,3 +250,11 @@ def test_little_of_it_is_enough_for_claims_and_fits(tree: Tree) -> None:
     }  # fmt: skip
     decided = [claim.text for claim in CLAIMS if claim.ask(study).number is not None]
     assert decided == ["a vote of 100 beats the greedy answer"]
+
+
+def test_the_script_looks_where_the_runs_are_by_itself(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^runs/miniature: nothing was fine-tuned there"):
+        analyze.miniature([])

@@ -28,16 +28,17 @@ def test_runs_are_described_together(tmp_path: Path) -> None:
         run_json(tmp_path, "train-0"),
         run_json(tmp_path, "train-1", config={"seed": 10}, git_commit="def"),
         run_json(tmp_path, "train-2", config={"seed": 2}, started="2026-01-01 23:00:00"),
-        run_json(tmp_path, "sample-0", gpu="NVIDIA X"),
+        run_json(tmp_path, "sample-0", gpu="NVIDIA X", config={"seed": 0, "shots_seed": None}),
+        run_json(tmp_path, "sample-1", config={"seed": 0, "shots_seed": 1}),
         run_json(tmp_path, "collect-0", config={}),  # has no seed
     ]
     machine, *facts = describe_runs(paths).splitlines()
     assert machine.startswith("* machine: ")
     assert machine.endswith(" cores, NVIDIA X")
     assert facts == [
-        "* steps: 5, 1.2 cpu hours",
+        "* steps: 6, 1.5 cpu hours",
         "* begun: 2026-01-01 23:00:00 to 2026-01-02 03:04:05 UTC",
         "* commit: abc, def",
-        "* seeds: sample 0; train 0, 2, 10",
+        "* seeds: sample 0; sample shots 1; train 0, 2, 10",
         "* versions: python 3.11.7, torch 2.13.0, transformers 5.19.0",
     ]

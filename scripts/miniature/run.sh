@@ -15,4 +15,4 @@ for experiment in ladder data_amount rft unions; do
     echo "== $experiment"
     bash "scripts/miniature/$experiment.sh"
 done
-python analyze.py miniature "$RUNS" --output_path "$RESULT"
+python analyze.py miniature --runs "$RUNS" --output_path "$RESULT"
