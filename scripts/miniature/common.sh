@@ -7,9 +7,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh" requirements.txt
 # WIDTHxDEPTH-BUDGET: base models, each pre-trained from nothing on as many million tokens; what takes longest
 # comes first, here and below, so that no process ends long after the others
 : "${LADDER:=128x3-18M 96x3-18M 64x3-18M 128x3-9M 96x3-9M 64x3-9M}"
-: "${FRACTIONS_OF:=96x3-9M 128x3-9M 128x3-18M}" # base models of the experiment on the amount of data
+: "${FRACTIONS_OF:=96x3-9M 128x3-9M 96x3-18M 128x3-18M}" # base models of the experiment on the amount of data
 : "${RFT_OF:=96x3-9M}"                          # base model of the experiment on k
-: "${UNIONS_FOR:=64x3-18M 96x3-9M 128x3-18M}"   # a weak, a middling and the strongest base model
+: "${UNIONS_FOR:=64x3-9M 64x3-18M 96x3-9M 128x3-18M}" # from the weakest to the strongest base model
 : "${SMALL:=64x3-9M 64x3-18M 96x3-9M 128x3-9M}" # whose samples are united in u_small; all: the whole ladder
 : "${N_TRAIN:=512}"                             # training problems, of which 1/32 is two batches
 : "${BATCH:=8}"                                 # examples a step: SFT takes 192 steps, the paper's about 175

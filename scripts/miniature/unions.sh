@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# RFT on the pooled samples of several models, for a weak, a middling and a strong base model; and as many
+# RFT on the pooled samples of several models, for weak and strong base models; and as many
 # samples of test problems by each of their models and by exemplars, for maj1@100 and the number of distinct
 # right paths.
 set -euo pipefail
