@@ -24,21 +24,21 @@ def gains(study: Study, setting: str) -> list[Estimate]:
     ]
 
 
-def against(study: Study, control: str, at_least: int) -> list[Estimate]:
+def against(study: Study, control: str, at_least: int) -> dict[tuple[str, float], Estimate]:
     """RFT less its control, for every model and k that have both."""
-    differences = []
+    differences = {}
     for model in study.losses:
         plain = dict(zip(*study.by_k(model), strict=True))
         other = dict(zip(*study.by_k(model, control), strict=True))
-        shared = sorted(k for k in plain.keys() & other.keys() if k >= at_least)
-        differences += [plain[k] - other[k] for k in shared]
+        for k in sorted(k for k in plain.keys() & other.keys() if k >= at_least):
+            differences[model, k] = plain[k] - other[k]
     return differences
 
 
-def sweeps(study: Study) -> list[Points]:
+def sweeps(study: Study) -> dict[str, Points]:
     """RFT over k of the models with four k or more."""
-    points = [study.by_k(model) for model in study.models("sft")]
-    return [of_model for of_model in points if len(of_model.x) >= 4]
+    points = {model: study.by_k(model) for model in study.models("sft")}
+    return {model: of_model for model, of_model in points.items() if len(of_model.x) >= 4}
 
 
 def per_doubling(points: Points) -> Estimate:
@@ -53,15 +53,26 @@ def per_doubling(points: Points) -> Estimate:
 def over_loss(study: Study, models: Sequence[str], y: Sequence[Estimate]) -> Estimate | None:
     """Slope of y over the models' loss; None of fewer than three models.
 
-    Its draws are those of Student's t with the scatter of the models around the line, which holds
-    both the chance of problems and seeds and what else models differ in.
+    Its draws are those of Student's t. Their error is that of the scatter of the models around the
+    line, or of the chance of problems and seeds alone where this is more: few models may lie on a
+    line by luck.
     """
     from scipy import stats
 
     if len(models) < 3:
         return None
-    line = stats.linregress([study.losses[model] for model in models], [e.value for e in y])
-    quantiles = (np.arange(N_DRAWS) + 0.5) / N_DRAWS
-    return Estimate(
-        float(line.slope), line.slope + line.stderr * stats.t.ppf(quantiles, len(models) - 2)
-    )
+    x = np.array([study.losses[model] for model in models])
+    line = stats.linregress(x, [estimate.value for estimate in y])
+    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    by_chance = float((weights @ np.stack([estimate.draws for estimate in y])).std())
+    quantiles = stats.t.ppf((np.arange(N_DRAWS) + 0.5) / N_DRAWS, len(models) - 2)
+    return Estimate(float(line.slope), line.slope + max(line.stderr, by_chance) * quantiles)
+
+
+def one_decides(study: Study, models: Sequence[str], y: Sequence[Estimate]) -> bool:
+    """Whether the slope of y over loss has another sign without one of the models."""
+    x, values = [study.losses[model] for model in models], [estimate.value for estimate in y]
+    signs = {np.sign(np.polyfit(x, values, 1)[0])}
+    for i in range(len(models)):
+        signs.add(np.sign(np.polyfit(x[:i] + x[i + 1 :], values[:i] + values[i + 1 :], 1)[0]))
+    return len(signs) > 1

@@ -22,6 +22,16 @@ from screl.scoring import RunScore, score_runs
 from screl.study import Key, Study
 from screl.survey import OfProblem, look_at
 
+CAUTIONS = (
+    "Intervals hold the choice of test problems and training seeds, and not what was done once: "
+    "the pre-training of a base model, the samples that RFT data comes from (of the SFT model of "
+    "seed 0), and the random rows of a control.",
+    "Votes, and distinct paths on test problems, are of one training seed and of fewer problems.",
+    "Base models were pre-trained on texts of 256 tokens; a prompt of exemplars is longer.",
+    "Of two numbers of epochs the parts of the data take the better one, on the test problems, as "
+    "in the paper.",
+)
+
 
 def miniature_study(runs: Path) -> Study:
     """The study under ``runs``, which is laid out as scripts/miniature/common.sh says.
@@ -55,10 +65,14 @@ def miniature_study(runs: Path) -> Study:
             for key, scores in greedy.items()
         },
         n_seeds={key: len(scores) for key, scores in greedy.items()},
+        n_vote_problems=_n_voted_on(runs),
+        cautions=CAUTIONS,
     )
     for model in losses:
-        if (runs / model / "samples" / "run.json").exists():
-            study.paths[model] = _paths_by_k(runs / model / "samples")
+        run_json = runs / model / "samples" / "run.json"
+        if run_json.exists():
+            study.paths[model] = _paths_by_k(run_json.parent)
+            study.right[model] = 100 * _share_right(run_json.parent)
     for path in sorted(runs.glob("unions/*.run.json")):
         study.paths[path.name.removesuffix(".run.json")] = _paths_of_union(path)
     for key, (store, *_) in _stores(runs, "votes").items():
@@ -100,6 +114,13 @@ def _stores(runs: Path, name: str) -> dict[Key, list[Path]]:
         setting = path.parent.parent.parent
         found.setdefault((setting.parent.name, setting.name), []).append(path.parent)
     return found
+
+
+def _n_voted_on(runs: Path) -> int:
+    """Problems; 0 without votes."""
+    for store, *_ in _stores(runs, "votes").values():
+        return len(_open(store)[0])
+    return 0
 
 
 def _greedy_scores(stores: Sequence[Path], problems: list[Problem]) -> Floats:
@@ -150,6 +171,12 @@ def count_paths(
     found = [verdict.path if verdict.reason == "valid" else None for verdict in verdicts]
     solution = judge(problem.solution).path
     return [len({solution, *found[:k]} - {None}) for k in ks]
+
+
+def _share_right(store: Path) -> float:
+    """Of all samples, from 0 to 1."""
+    problems, data_path, run = _open(store)
+    return float(_score(problems, data_path, run).scores["mean@1"].mean())
 
 
 def _paths_of_union(path: Path) -> dict[int, Estimate]:

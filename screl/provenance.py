@@ -25,7 +25,7 @@ def describe_runs(run_jsons: Iterable[Path]) -> str:
     hours = ", ".join(f"{spent / 3600:.1f} {device} hours" for device, spent in seconds.items())
     gpus = sorted({info["gpu"] for info in infos if info.get("gpu")})
     facts = [
-        f"machine: {machine()}" + "".join(f", {gpu}" for gpu in gpus),
+        f"machine that wrote this: {machine()}" + "".join(f", {gpu}" for gpu in gpus),
         f"steps: {len(infos)}, {hours or 'time not recorded'}",
         f"begun: {dates[0]} to {dates[-1]} UTC" if dates else "begun: not recorded",
         "commit: " + ", ".join(sorted({str(info.get("git_commit")) for info in infos})),

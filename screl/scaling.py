@@ -121,7 +121,7 @@ class Fit:
             return float(self.law.curve(np.asarray([x]), *parameters)[0])
 
         middle, degrees = value(self.values), self.degrees_of_freedom
-        if degrees == 0:
+        if degrees == 0 or not np.isfinite(self.covariance).all():
             return middle, -np.inf, np.inf
         slope = optimize.approx_fprime(self.values, value)
         scatter = float(((self(self.x) - self.y) ** 2).sum() / degrees)

@@ -20,6 +20,16 @@ N_GSM8K_TRAIN, N_GSM8K_TEST = 7473, 1319
 OUR_NAMES = {"rft": "k100", "rft_u13b": "u_small", "rft_u33b": "u_all"}
 
 
+CAUTIONS = (
+    "Every number is of a single run. Its interval is binomial and takes models as independent; "
+    "what training seeds, sampling and shared problems do to it is not known.",
+    "Losses are of different corpora and tokenizers; the authors warn against a regression on "
+    "them. Seven of them, and GPT-3's accuracies, are read off Figure 2.",
+    "GPT-4's accuracy is 5-shot ICL, which the figure draws on the SFT line.",
+    "Of two numbers of epochs the parts of the data take the better one, on the test problems.",
+)
+
+
 class Points(NamedTuple):
     """Estimates at several x, x rising."""
 
@@ -41,16 +51,20 @@ class Study:
     losses: dict[str, float]
     accuracy: dict[Key, Estimate]
     n_seeds: dict[Key, int]
-    # maj1@1 and maj1@100 on the same problems
+    # maj1@1 and maj1@100 on the same problems, and how many these are
+    n_vote_problems: int = 0
     votes: dict[Key, tuple[Estimate, Estimate]] = field(default_factory=dict)
     # distinct paths a training problem, the solution's too, by the number of samples: of base
     # models, and of u_small and u_all
     paths: dict[str, dict[int, Estimate]] = field(default_factory=dict)
+    # right samples of training problems, percent
+    right: dict[str, float] = field(default_factory=dict)
     # distinct right paths of every test problem among the voting samples, (problems,)
     test_paths: dict[Key, Floats] = field(default_factory=dict)
     # that made a base model; that a setting took beyond it (sft) or beyond SFT (all others)
     pretraining_flops: dict[str, float] = field(default_factory=dict)
     flops: dict[Key, float] = field(default_factory=dict)
+    cautions: tuple[str, ...] = ()  # what a reader must know to read the numbers
 
     def models(self, *settings: str) -> list[str]:
         """Those with an accuracy in all ``settings``; weakest, of the highest loss, first."""
@@ -133,12 +147,18 @@ def paper_study() -> Study:
         losses=losses,
         accuracy=accuracy,
         n_seeds=dict.fromkeys(accuracy, 1),
+        n_vote_problems=N_GSM8K_TEST,
         votes=votes,
         paths=paths,
+        right={
+            row.of["model"]: row.value  # of 100 samples a problem
+            for row in paper.rows("correct_paths", quantity="correct", temperature="0.7")
+        },
         pretraining_flops={
             model: value for (model, stage), value in cost.items() if stage == "pretrain"
         },
         flops=flops,
+        cautions=CAUTIONS,
     )
 
 

@@ -89,7 +89,9 @@ def votes(study: Study, fits: list[Fitted]) -> Panel:
         series.append(Series(f"{model}, greedy", x, [single for single, _ in both]))
         series.append(Series(f"{model}, vote of 100", x, [voted for _, voted in both]))
     label = "maj1@1 and maj1@100 (%), 95 % interval"
-    return Panel(_title(study), "", label, series, ticks=list(SETTINGS.values()))
+    return Panel(
+        _title(study, study.n_vote_problems), "", label, series, ticks=list(SETTINGS.values())
+    )
 
 
 def gains(study: Study, fits: list[Fitted]) -> Panel:
@@ -117,7 +119,12 @@ def test_paths(study: Study, fits: list[Fitted]) -> Panel:
                 share = [100 * float((counts >= value).mean()) for value in values]
                 series.append(Series(f"{model}, {SETTINGS[setting]}", values.tolist(), share))
     label = "test problems with as many or more (%)"
-    return Panel(_title(study), "distinct right paths among 100 samples", label, series)
+    return Panel(
+        _title(study, study.n_vote_problems),
+        "distinct right paths among 100 samples",
+        label,
+        series,
+    )
 
 
 def cost(study: Study, fits: list[Fitted]) -> Panel:
@@ -153,8 +160,9 @@ def _series(label: str, points: Points, fitted: Fitted | None, at_least: int = 2
     return [Series(label, *points, fitted.fit if fitted else None)]
 
 
-def _title(study: Study) -> str:
-    return f"{study.name}: {study.test_set}, {study.n_problems:,} problems"
+def _title(study: Study, n_problems: int | None = None) -> str:
+    n_problems = study.n_problems if n_problems is None else n_problems
+    return f"{study.name}: {study.test_set}, {n_problems:,} problems"
 
 
 def _has_controls(study: Study, model: str) -> bool:

@@ -17,8 +17,8 @@ from screl.study_figures import FIGURES, SETTINGS
 
 OF_COST = (
     "FLOPs as the paper counts them (screl/ledger.py), beyond the model before. RFT's are those of "
-    "sampling too; of a union, in runs made here, with all that the other sampled models needed, "
-    "in the paper's Table 4 with the model's own samples only."
+    "sampling too; of a union, in runs made here, with SFT and sampling of the other models, "
+    "though not their pre-training, in the paper's Table 4 with the model's own samples only."
 )
 
 
@@ -85,18 +85,28 @@ def predictions_list(predictions: Sequence[Prediction]) -> str:
 
 
 def scores_table(study: Study) -> str:
-    """maj1@1, and maj1@100 behind a stroke, of every model and main setting."""
+    """maj1@1 of every model and main setting."""
     settings = [s for s in (*SETTINGS, "sft_matched") if study.models(s)]
-    models = study.models()
     rows = [["model", "loss", *settings]]
-    for model in models:
-        cells = []
-        for setting in settings:
-            single, voted = study.accuracy.get((model, setting)), study.votes.get((model, setting))
-            text = show_estimate(single) if single else "-"
-            cells.append(f"{text} / {show_estimate(voted[1])}" if voted else text)
+    for model in study.models():
+        scores = [study.accuracy.get((model, setting)) for setting in settings]
+        cells = [show_estimate(score) if score else "-" for score in scores]
         rows.append([model, f"{study.losses[model]:.3f}", *cells])
     return markdown_table(rows)
+
+
+def votes_table(study: Study) -> str:
+    """maj1@1, and maj1@100 of the same problems behind a stroke (Table 6)."""
+    settings = [s for s in SETTINGS if any(of == s for _, of in study.votes)]
+    rows = [["model", *settings]]
+    for model in study.models():
+        both = [study.votes.get((model, setting)) for setting in settings]
+        if any(both):
+            rows.append(
+                [model, *(" / ".join(map(show_estimate, of)) if of else "-" for of in both)]
+            )
+    head = f"maj1@1 / maj1@100, of one training seed on {study.n_vote_problems:,} problems:"
+    return f"{head}\n\n{markdown_table(rows)}"
 
 
 def seeds_line(study: Study) -> str:
@@ -193,6 +203,7 @@ def report(title: str, studies: Sequence[Study], folder: Path, head: str) -> str
         [
             f"# {title}",
             head,
+            *_section("Before reading the numbers", "\n".join(f"* {of}" for of in study.cautions)),
             "## Claims",
             claims_table(studies),
             "## Scores",
@@ -200,6 +211,7 @@ def report(title: str, studies: Sequence[Study], folder: Path, head: str) -> str
             scores_table(study),
             "Points over SFT; where an interval holds 0 no gain is told:",
             gains_table(study),
+            *_section("Votes", votes_table(study) if study.votes else ""),
             "## Where the relations end",
             limits_list(study, of),
             "## Distinct paths",
@@ -216,3 +228,8 @@ def report(title: str, studies: Sequence[Study], folder: Path, head: str) -> str
             "",
         ]
     )
+
+
+def _section(title: str, text: str) -> list[str]:
+    """Nothing of an empty text."""
+    return [f"## {title}", text] if text else []

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from screl.contrasts import against, gains, mean, over_loss, per_doubling, sweeps
+from screl.contrasts import against, gains, mean, one_decides, over_loss, per_doubling, sweeps
 from screl.estimates import N_DRAWS
 from screl.study import Points
 from tests.made_study import estimate, make_study, paper
@@ -38,17 +38,21 @@ def test_rft_against_its_control_where_both_are_known() -> None:
             ("m12", "k6"): 70, ("m12", "k6-rows"): 65,
         }
     )  # fmt: skip
-    assert sorted(of.value for of in against(study, "-rows", at_least=6)) == [3, 5]
-    assert sorted(of.value for of in against(study, "-rows", at_least=1)) == [1, 3, 5]
-    assert [of.value for of in against(study, "-tokens", at_least=6)] == [10]
-    assert against(study, "-no_dedup", at_least=1) == []
+
+    def values(control: str, at_least: int) -> dict[tuple[str, float], float]:
+        return {key: of.value for key, of in against(study, control, at_least).items()}
+
+    assert values("-rows", 6) == {("m15", 6): 3, ("m12", 6): 5}
+    assert values("-rows", 1) == {("m15", 3): 1, ("m15", 6): 3, ("m12", 6): 5}
+    assert values("-tokens", 6) == {("m15", 12): 10}
+    assert values("-no_dedup", 1) == {}
 
 
 def test_a_sweep_has_four_k() -> None:
     accuracy = {("m15", "sft"): 40} | {("m15", f"k{k}"): 40 + k for k in (1, 3, 6, 12)}
     three = {("m12", "sft"): 40} | {("m12", f"k{k}"): 40 + k for k in (1, 3, 6)}
-    (points,) = sweeps(make_study(accuracy | three))
-    assert points.x == [1, 3, 6, 12]
+    ((model, points),) = sweeps(make_study(accuracy | three)).items()
+    assert (model, points.x) == ("m15", [1, 3, 6, 12])
     assert len(sweeps(paper())) == 4
 
 
@@ -82,3 +86,25 @@ def test_three_models_have_a_slope_over_loss() -> None:
     found = over_loss(study, ["m20", "m18", "m16"], y)
     assert found is not None
     assert found.value == pytest.approx(-50)
+
+
+def test_a_slope_is_no_surer_than_its_numbers() -> None:
+    models = ["m20", "m18", "m16"]
+    study = make_study(
+        {(m, "sft"): of for m, of in zip(models, (10, 20, 30), strict=True)}, error=2
+    )
+    found = over_loss(study, models, list(study.accuracy.values())[::-1])  # weakest first
+    assert found is not None
+    # on a line by luck; the slope is (first - last) / 0.4, of errors 2 each
+    reach = stats.t.ppf(0.975, 1) * 8**0.5 / 0.4
+    assert np.ptp(found.interval) == pytest.approx(2 * reach, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("y", "expected"), [((10, 12, 13, 15), False), ((30, 12, 13, 15), True), ((1, 2, 2, 1), True)]
+)
+def test_whether_one_model_decides(y: tuple[float, ...], expected: bool) -> None:
+    models = ["m20", "m18", "m16", "m12"]
+    study = make_study({(m, "sft"): of for m, of in zip(models, y, strict=True)})
+    estimates = [study.accuracy[m, "sft"] for m in models]
+    assert one_decides(study, models, estimates) == expected

@@ -128,6 +128,7 @@ def test_paths_of_the_first_k_samples_and_the_solution(tree: Tree) -> None:
     paths = miniature_study(tree.runs).paths
     # of the first problem 1, 2 and 3 paths, of the second its solution's alone
     assert values(paths["strong"]) == {1: 1, 3: 1.5, 6: 2}
+    assert miniature_study(tree.runs).right == {"strong": pytest.approx(100 * 4 / 12)}
     assert (paths["strong"][1].draws == 1).all()
     assert paths["strong"][6].draws.max() == 3  # where only the first problem was drawn
     assert paths.keys() == {"strong", "u_small"}
@@ -143,6 +144,7 @@ def test_votes_beside_the_greedy_answers_to_the_same_problems(tree: Tree) -> Non
     study = miniature_study(tree.runs)
     found = {key: (single.value, voted.value) for key, (single, voted) in study.votes.items()}
     assert found == {("strong", "sft"): (100, 50), ("strong", "k3"): (100, 100)}
+    assert study.n_vote_problems == 2
     assert study.test_paths["strong", "sft"].tolist() == [1, 1]
     assert study.test_paths["strong", "k3"].tolist() == [3, 1]  # false equations are no path
 

@@ -33,7 +33,7 @@ def test_runs_are_described_together(tmp_path: Path) -> None:
         run_json(tmp_path, "collect-0", config={}),  # has no seed
     ]
     machine, *facts = describe_runs(paths).splitlines()
-    assert machine.startswith("* machine: ")
+    assert machine.startswith("* machine that wrote this: ")
     assert machine.endswith(" cores, NVIDIA X")
     assert facts == [
         "* steps: 6, 1.5 cpu hours",

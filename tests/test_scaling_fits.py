@@ -117,24 +117,49 @@ def test_predictions_of_the_published_study() -> None:
     assert value == pytest.approx(line.intercept + 1.66 * line.slope)
     assert (value - low, high - value) == pytest.approx((reach, reach), rel=0.01)
     assert unit == "%"
-    fitted = find(paper_fits(), "distinct paths found over k", "LLaMA-33B")
-    assert fitted is not None
-    c, beta = fitted.fit.values
+    growing = find(paper_fits(), "distinct paths found over k", "LLaMA-33B")
+    limited = find(paper_fits(), "distinct paths found over k, to a limit", "LLaMA-33B")
+    assert growing is not None
+    assert limited is not None
+    c, beta = growing.fit.values
+    limit, half = limited.fit.values
     _, value, low, high, unit = found["LLaMA-33B: distinct paths with k=200"]
-    assert value == pytest.approx(1 + c * 200**beta)
-    assert (low, high) == pytest.approx(tuple(1 + np.array(fitted.fit.predict(200)[1:])))
+    assert value == pytest.approx(1 + (c * 200**beta + limit * 200 / (half + 200)) / 2)
+    assert (low, high) == (1 + limited.fit.predict(200)[1], 1 + growing.fit.predict(200)[2])
     assert unit == "a problem"
     assert found["LLaMA-7B: RFT with k=200"].unit == "%"
 
 
-def test_paths_are_predicted_by_the_law_that_foresees_better() -> None:
+def test_predicted_paths_hold_both_laws() -> None:
     ks = np.array([1, 3, 6, 12, 25, 50, 100])
-    for law, found in ((0, 0.1 * ks**0.7), (1, 4 * ks / (30 + ks))):
+    for found, truth in ((0.1 * ks**0.7, 0.1 * 200**0.7), (4 * ks / (30 + ks), 4 * 200 / 230)):
         paths = {int(k): exactly(1 + y) for k, y in zip(ks, found, strict=True)}
         study = make_study({("m15", "sft"): 60}, paths={"m15": paths})
         (prediction,) = predict(study, fit_study(study))
-        expected = (1 + 0.1 * 200**0.7, 1 + 4 * 200 / 230)[law]
-        assert prediction.value == pytest.approx(expected)
+        assert prediction.low - 1e-6 < 1 + truth < prediction.high + 1e-6
+        assert prediction.high - prediction.low > 0.5
+
+
+def test_the_published_paths_of_the_largest_k_are_foreseen() -> None:
+    for of_k in paper().paths.values():
+        if 50 not in of_k:
+            continue  # unions
+        shown = {k: of for k, of in of_k.items() if k <= 50}
+        study = make_study({("m15", "sft"): 50}, paths={"m15": shown})
+        (prediction,) = predict(study, fit_study(study))
+        assert prediction.what == "m15: distinct paths with k=100"
+        assert prediction.low < of_k[100].value < prediction.high
+
+
+def test_accuracies_are_predicted_within_their_bounds() -> None:
+    steep = {(f"m{loss}", "sft"): of for loss, of in ((20, 1), (19, 50), (11, 51), (10, 99))}
+    (prediction, *_) = predict(study := make_study(steep), fit_study(study))
+    assert (prediction.low, prediction.high) == (0, 100)
+
+
+def test_equal_numbers_have_no_law() -> None:
+    study = make_study({(f"m{loss}", "icl"): 0 for loss in (20, 16, 12)}, error=1)
+    assert fit_study(study) == []
 
 
 def study_of_laws(per_doubling_of_paths: float, error: float = 0.0) -> Study:
@@ -174,6 +199,14 @@ def test_solutions_are_worth_no_end_of_paths_that_may_bring_nothing() -> None:
     worth = worth_of_solutions(study, fit_study(study), "m15")
     assert worth is not None
     assert 0 < worth.low < worth.value < worth.high == np.inf
+
+
+def test_solutions_that_may_bring_nothing_are_not_worth_less_than_nothing() -> None:
+    study = study_of_laws(per_doubling_of_paths=2, error=0.1)
+    study.accuracy["m15", "part2-epochs3"] = estimate(20)
+    worth = worth_of_solutions(study, fit_study(study), "m15")
+    assert worth is not None
+    assert worth.low == 0
 
 
 def test_without_both_laws_nothing_is_known_of_their_ratio() -> None:

@@ -29,7 +29,7 @@ def made() -> Study:
     accuracy |= {("m15", f"k{k}{c}"): 52 for k in (1, 100) for c in ("-rows", "-tokens")}
     votes = {(("m15"), s): (estimate(50), estimate(60)) for s in ("sft", "u_all")}
     paths = {("m15", "sft"): np.array([0.0, 0, 1, 2]), ("m15", "u_small"): np.array([0.0, 1, 3, 3])}
-    return make_study(accuracy, votes=votes, test_paths=paths)
+    return make_study(accuracy, votes=votes, test_paths=paths, n_vote_problems=4)
 
 
 def test_the_published_figures_have_their_points() -> None:
@@ -78,7 +78,8 @@ def test_every_axis_says_what_it_counts(name: str, made: Study) -> None:
         panel = FIGURES[name](study, fits)
         assert re.search(Y_UNITS, panel.y_label)
         assert panel.ticks or re.search(X_UNITS, panel.x_label)
-        assert f"{study.name}: {study.test_set}, {study.n_problems:,} problems" == panel.title
+        n = study.n_vote_problems if name in ("votes", "test_paths") else study.n_problems
+        assert f"{study.name}: {study.test_set}, {n:,} problems" == panel.title
         has_bars = {hasattr(y, "interval") for one in panel.series for y in one.y}
         assert has_bars <= {"95 % interval" in panel.y_label}
 

@@ -26,6 +26,7 @@ from screl.study_report import (
     scores_table,
     seeds_line,
     show_estimate,
+    votes_table,
 )
 from tests.made_study import estimate, make_study, paper, paper_fits
 
@@ -49,16 +50,18 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pat
 
 def test_a_report_has_its_parts_in_order(written: tuple[str, Path]) -> None:
     text, _ = written
-    assert text.startswith("# The paper again\n\nWhat follows was published.\n\n## Claims\n\n|")
+    assert text.startswith("# The paper again\n\nWhat follows was published.\n\n## Before reading")
+    assert f"\n\n* {paper().cautions[0]}\n* {paper().cautions[1]}\n" in text
     assert re.findall("^## (.*)$", text, re.MULTILINE) == [
-        "Claims", "Scores", "Where the relations end", "Distinct paths", "Cost", "Fits",
-        "Predictions, not measured", "Figures",
+        "Before reading the numbers", "Claims", "Scores", "Votes", "Where the relations end",
+        "Distinct paths", "Cost", "Fits", "Predictions, not measured", "Figures",
     ]  # fmt: skip
     assert text.endswith(")\n\n")
     assert "## Scores\n\nTraining seeds a score: 1.\n\n| model" in text
     for part in (
         claims_table([paper()]),
         scores_table(paper()),
+        votes_table(paper()),
         gains_table(paper()),
         limits_list(paper(), paper_fits()),
         cost_table(paper()),
@@ -111,8 +114,8 @@ def test_claims_of_two_studies_with_the_number_of_each() -> None:
     head, first, *_ = rows_of(claims_table([paper(), make_study(line)]))
     assert head[2:] == ["paper", "made"]
     assert first[0] == "SFT accuracy is linear in pre-training loss (3.1)"
-    assert first[2] == "**held**: -88.2 [-96.1, -80.2], R² 0.984"
-    assert first[3] == "**held**: -50.0 [-50.0, -50.0], R² 1.000"
+    assert first[2] == "**held**: -88.2 [-96.1, -80.2], R² 0.984, of 12 models"
+    assert first[3] == "**held**: -50.0 [-50.7, -49.3], R² 1.000, of 4 models"
     rows = {row[0].split(" (")[0]: row for row in rows_of(claims_table([make_study({}), paper()]))}
     rft = rows["RFT beats SFT"]
     assert rft[1:3] == ["RFT k100 - SFT, mean over models", "**not decidable here**, not measured"]
@@ -154,18 +157,25 @@ def test_predictions_are_a_list() -> None:
     )
 
 
-def test_scores_of_what_is_known_with_votes_behind_a_stroke() -> None:
+def test_scores_of_what_is_known_and_votes_behind_a_stroke() -> None:
     accuracy = {
         ("m12", "sft"): 60,
         ("m15", "sft"): 40,
         ("m15", "sft_matched"): 41,
         ("m15", "k3"): 9,
     }
-    votes = {("m15", "sft"): (exactly(0), exactly(50))}
-    rows = rows_of(scores_table(make_study(accuracy, error=0, votes=votes)))
-    assert rows == [
+    votes = {("m15", "sft"): (exactly(30), exactly(50)), ("m12", "icl"): (exactly(5), exactly(9))}
+    study = make_study(accuracy, error=0, votes=votes, n_vote_problems=1200)
+    head, table = votes_table(study).split("\n\n")
+    assert head == "maj1@1 / maj1@100, of one training seed on 1,200 problems:"
+    assert rows_of(table) == [
+        ["model", "icl", "sft"],
+        ["m15", "-", "30.0 [30.0, 30.0] / 50.0 [50.0, 50.0]"],
+        ["m12", "5.0 [5.0, 5.0] / 9.0 [9.0, 9.0]", "-"],
+    ]
+    assert rows_of(scores_table(study)) == [
         ["model", "loss", "sft", "sft_matched"],
-        ["m15", "1.500", "40.0 [40.0, 40.0] / 50.0 [50.0, 50.0]", "41.0 [41.0, 41.0]"],
+        ["m15", "1.500", "40.0 [40.0, 40.0]", "41.0 [41.0, 41.0]"],
         ["m12", "1.200", "60.0 [60.0, 60.0]", "-"],
     ]
 
