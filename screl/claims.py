@@ -173,7 +173,7 @@ def strong_models_find_fewer(study: Study) -> Evidence:
     rule = "slope of distinct paths a problem at k=100 over loss, paths a nat"
     evidence = slope(rule, study, models, found)
     right = [study.right[model] for model in models if model in study.right]
-    if not right:
+    if not right or evidence.number is None:
         return evidence
     # the paper's explanation is that they have learned the training problems by heart
     shares = f"{min(right):.1f} to {max(right):.1f} % of samples right"

@@ -17,12 +17,14 @@ ROOM = 6  # labels that fit into a panel; more stand beside it
 
 
 class Series(NamedTuple):
-    """Points of one label; a bar of 95 % where y is an Estimate; the fitted curve, if any."""
+    """Points of one label; a bar of 95 % where y is an Estimate; the fitted curve, if any, or a
+    line from point to point."""
 
     label: str
     x: Sequence[float]
     y: Sequence[Estimate] | Sequence[float]
     curve: Fit | None = None
+    joined: bool = True
 
 
 class Panel(NamedTuple):
@@ -72,7 +74,7 @@ def _draw_panel(axes: Any, panel: Panel, colours: Any) -> None:
         y, bars = _values_and_bars(series.y)
         axes.errorbar(
             series.x, y, yerr=bars, capsize=2, markersize=5,
-            linestyle="none" if series.curve else line, linewidth=1, **style,
+            linestyle="none" if series.curve or not series.joined else line, linewidth=1, **style,
         )  # fmt: skip
         if series.curve:
             x = _between(series.x, bool(panel.log_x))

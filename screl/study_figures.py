@@ -135,7 +135,8 @@ def cost(study: Study, fits: list[Fitted]) -> Panel:
         more = [study.accuracy[m, setting] - study.accuracy[m, before] for m in models]
         if models:
             label = f"{SETTINGS[setting]} over {SETTINGS[before]}"
-            series.append(Series(label, [study.flops[m, setting] for m in models], more))
+            flops = [study.flops[m, setting] for m in models]
+            series.append(Series(label, flops, more, joined=False))
     label = "FLOPs beyond the model before"
     return Panel(_title(study), label, "points gained, 95 % interval", series, log_x=10)
 

@@ -70,9 +70,9 @@ def measurable(accuracy: Estimate) -> bool:
 
 def of(models: Collection[str], evidence: Evidence) -> Evidence:
     """With how many models it is about, or which one, in its remark."""
-    about = f"of {next(iter(models)) if len(models) == 1 else f'{len(models)} models'}"
-    if not models:
+    if evidence.number is None:
         return evidence
+    about = f"of {next(iter(models)) if len(models) == 1 else f'{len(models)} models'}"
     return evidence._replace(remark=f"{evidence.remark}, {about}" if evidence.remark else about)
 
 

@@ -212,6 +212,7 @@ def test_every_claim_can_come_out_either_way(
 def test_what_is_not_measured_is_not_decided(claim: Claim) -> None:
     evidence = claim.ask(make_study({("m16", "icl"): 10}))
     assert (evidence.number, evidence.verdict) == (None, "not decidable here")
+    assert evidence.remark == ""
     assert evidence.rule == claim.ask(CASES[claim.ask.__name__][0](1, 0)).rule
 
 
@@ -352,6 +353,12 @@ def test_one_model_does_not_turn_a_slope() -> None:
     gains |= {f"m{i}": 6 + 0.1 * i for i in range(21, 90)}  # 69 further models: it is decided
     accuracy = {(m, "sft"): 50.0 for m in gains} | {(m, "k100"): 50 + of for m, of in gains.items()}
     assert ASK["more_for_weak"].ask(make_study(accuracy, error=0)).verdict == "held"
+
+
+def test_a_slope_of_two_models_is_not_measured() -> None:
+    study = make_study({(m, s): 50 for m in ("m20", "m12") for s in ("sft", "u_all")})
+    evidence = ASK["unions_for_weak"].ask(study)
+    assert (evidence.number, evidence.remark) == (None, "")
 
 
 def test_paths_stand_beside_the_share_of_right_samples() -> None:

@@ -97,6 +97,15 @@ def test_points_and_bars_are_where_the_numbers_are(
     assert not plain.lines[2]  # nothing is known of its uncertainty
 
 
+def test_points_that_have_no_order_are_not_joined(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    series = [PLAIN, PLAIN._replace(joined=False)]
+    axes = axes_of(monkeypatch, tmp_path, PANEL._replace(series=series))
+    styles = [container.lines[0].get_linestyle() for container in axes.containers]
+    assert styles == ["-", "None"]
+
+
 def test_a_value_outside_its_interval_has_a_bar_on_one_side(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
