@@ -1,9 +1,10 @@
 """The paper's claims, each with the number that decides it, for any study.
 
-The rules were written with the paper's numbers at hand, before the runs of scripts/miniature; after
-SFT's scores there and before RFT's, cases were added in which nothing is decided. A mean is over
-the models of the study, its interval over other problems and training seeds; that of a slope over
-loss is over other models. screl/verdicts.py says what the verdicts mean.
+The rules were written with the paper's numbers at hand, before the runs of scripts/miniature; when
+SFT's scores there, the numbers of paths and one score of RFT were known, cases were added in which
+nothing is decided. A mean is over the models of the study, its interval over other problems and
+training seeds; that of a slope over loss is over other models. screl/verdicts.py says what the
+verdicts mean.
 """
 
 from collections.abc import Callable
