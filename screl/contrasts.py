@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from screl.estimates import N_DRAWS, Estimate
+from screl.metrics import Floats
 from screl.study import Points, Study
 
 
@@ -44,10 +45,15 @@ def sweeps(study: Study) -> dict[str, Points]:
 def per_doubling(points: Points) -> Estimate:
     """Slope of the least-squares line through the points over log2 x."""
     x = np.log2(points.x)
-    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    weights = _slope_weights(x)
     values = np.array([estimate.value for estimate in points.y])
     draws = np.stack([estimate.draws for estimate in points.y])
     return Estimate(float(weights @ values), weights @ draws)
+
+
+def _slope_weights(x: Floats) -> Floats:
+    """What every y counts in the slope of the least-squares line over x."""
+    return np.asarray((x - x.mean()) / ((x - x.mean()) ** 2).sum())
 
 
 def over_loss(study: Study, models: Sequence[str], y: Sequence[Estimate]) -> Estimate | None:
@@ -63,7 +69,7 @@ def over_loss(study: Study, models: Sequence[str], y: Sequence[Estimate]) -> Est
         return None
     x = np.array([study.losses[model] for model in models])
     line = stats.linregress(x, [estimate.value for estimate in y])
-    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    weights = _slope_weights(x)
     by_chance = float((weights @ np.stack([estimate.draws for estimate in y])).std())
     quantiles = stats.t.ppf((np.arange(N_DRAWS) + 0.5) / N_DRAWS, len(models) - 2)
     return Estimate(float(line.slope), line.slope + max(line.stderr, by_chance) * quantiles)
