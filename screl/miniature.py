@@ -1,6 +1,6 @@
 """What ``scripts/miniature`` has run, as a Study; what is not there yet is left out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def miniature_study(runs: Path) -> Study:
         name="miniature",
         test_set="generated problems",
         n_problems=len(problems),
-        n_rows=int(read_json_object(solutions[0])["results"]["n_rows"]),
+        n_rows=int(_result(solutions[0], "number of rows", lambda of: of["n_rows"], "its folder")),
         losses=losses,
         accuracy={
             key: resamplers[is_part[key]].accuracy(scores, " ".join(key))
@@ -82,14 +82,19 @@ def miniature_study(runs: Path) -> Study:
     return study
 
 
-def _pretraining_loss(run_json: Path) -> float:
+def _result(run_json: Path, what: str, read: Callable[[Any], float], delete: str) -> float:
+    """What ``read`` finds in the results; UserError if they are not those of such a step."""
     try:
-        return float(read_json_object(run_json)["results"]["loss"]["value"])
-    except (KeyError, TypeError, ValueError):
+        return float(read(read_json_object(run_json)["results"]))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
         raise UserError(
-            f"{run_json}: has no loss of pre-training; delete its folder and run "
-            "scripts/miniature/run.sh again"
+            f"{run_json}: has no {what}; delete {delete} and run scripts/miniature/run.sh again"
         ) from None
+
+
+def _pretraining_loss(run_json: Path) -> float:
+    what = "loss of pre-training"
+    return _result(run_json, what, lambda results: results["loss"]["value"], "its folder")
 
 
 def _add_flops(study: Study, runs: Path) -> None:
@@ -180,10 +185,15 @@ def _share_right(store: Path) -> float:
 
 
 def _paths_of_union(path: Path) -> dict[int, Estimate]:
-    results: Any = read_json_object(path)["results"]
-    n_samples = sum(run["funnel"]["n_sampled"] for run in results["runs"] if run["name"] != "all")
-    per_problem = results["n_rows"] / results["n_problems"]
-    return {n_samples // results["n_problems"]: exactly(per_problem)}
+    def rows(results: Any) -> float:
+        return float(results["n_rows"] / results["n_problems"])
+
+    def samples(results: Any) -> float:
+        sampled = [run["funnel"]["n_sampled"] for run in results["runs"] if run["name"] != "all"]
+        return float(sum(sampled) // results["n_problems"])
+
+    k = int(_result(path, "number of samples", samples, "it"))
+    return {k: exactly(_result(path, "number of rows", rows, "it"))}
 
 
 def _add_votes(

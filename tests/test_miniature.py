@@ -180,6 +180,14 @@ def test_a_base_model_without_its_loss_is_named(tree: Tree, content: str) -> Non
         miniature_study(tree.runs)
 
 
+@pytest.mark.parametrize("content", ["{}", '{"results": 1}', '{"results": {"n_problems": 0}}'])
+@pytest.mark.parametrize("place", ["unions/u_small.run.json", "strong/sft/seed0/run.json"])
+def test_a_step_without_its_numbers_is_named(tree: Tree, place: str, content: str) -> None:
+    (tree.runs / place).write_text(content)
+    with pytest.raises(UserError, match=rf"{place}: has no number of \w+; delete it"):
+        miniature_study(tree.runs)
+
+
 @pytest.mark.parametrize(
     "missing",
     ["strong/samples/run.json", "unions", "strong/sft/seed0/votes", "strong/icl", "strong/k3"],
