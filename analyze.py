@@ -13,31 +13,19 @@ train.py has made; its accuracy is that of the greedy samples in RUN/greedy.
 """
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-from screl.claims import CLAIMS
-from screl.config import option, parse_config, run_main
-from screl.cost_account import Account, make_account
-from screl.cost_report import cost_report, to_json
-from screl.files import beside, refuse_to_overwrite, write_atomic, write_json
-from screl.inputs import refuse_repeats
-from screl.miniature import miniature_study
-from screl.provenance import describe_runs
-from screl.run_cost import PROCESSORS, Cost, Stopwatch, cost_to_json
-from screl.run_info import write_run_info
-from screl.study import Study, paper_study
-from screl.study_report import report
-
-
-@dataclass(frozen=True)
-class CostConfig:
-    """Options of analyze.py cost."""
-
-    runs: tuple[Path, ...] = option("folders of models that train.py has made", positional=True)
-    output_path: Path | None = option(
-        "write the numbers as JSON, and its .run.json beside it", None
-    )
+from screl.analysis.claims import CLAIMS
+from screl.analysis.config import CostConfig, MiniatureConfig, PaperConfig
+from screl.analysis.cost import Account, accounts_to_json, cost_report, make_account
+from screl.analysis.miniature import miniature_study
+from screl.analysis.report import study_report
+from screl.analysis.study import Study, paper_study
+from screl.core.config import parse_config, run_main
+from screl.core.cost import PROCESSORS, Cost, Stopwatch, cost_to_json
+from screl.core.io import refuse_to_overwrite, sibling, write_atomic, write_json
+from screl.core.run_info import describe_runs, write_run_info
+from screl.samples.reader import refuse_repeats
 
 
 def cost(argv: list[str]) -> None:
@@ -47,11 +35,11 @@ def cost(argv: list[str]) -> None:
     refuse_repeats(config.runs)
     accounts = [make_account(run) for run in config.runs]
     if config.output_path:
-        run_json = beside(config.output_path, ".run.json")
+        run_json = sibling(config.output_path, ".run.json")
         refuse_to_overwrite([config.output_path, run_json], files_read(accounts))
     print(cost_report(accounts))
     if config.output_path:
-        write_json(config.output_path, to_json(accounts))
+        write_json(config.output_path, accounts_to_json(accounts))
         spent = Cost(0.0, 0, stopwatch.time_of(PROCESSORS))
         write_run_info(run_json, config, stopwatch.started, {"cost": cost_to_json(spent)})
 
@@ -60,27 +48,10 @@ def files_read(accounts: list[Account]) -> list[Path]:
     """What the stages have written, and every run.json that tells of it."""
     stages = [stage.path for account in accounts for stage in account.stages]
     return [
-        path for stage in stages for path in (stage, stage / "run.json", beside(stage, ".run.json"))
+        path
+        for stage in stages
+        for path in (stage, stage / "run.json", sibling(stage, ".run.json"))
     ]
-
-
-@dataclass(frozen=True)
-class PaperConfig:
-    """Options of analyze.py paper."""
-
-    output_path: Path = option(
-        "the report; figures go to a folder beside it", Path("results/paper.md")
-    )
-
-
-@dataclass(frozen=True)
-class MiniatureConfig:
-    """Options of analyze.py miniature."""
-
-    runs: Path = option("what scripts/miniature has run", Path("runs/miniature"))
-    output_path: Path = option(
-        "the report; figures go to a folder beside it", Path("results/miniature.md")
-    )
 
 
 def paper(argv: list[str]) -> None:
@@ -102,7 +73,7 @@ def miniature(argv: list[str]) -> None:
 def write_report(path: Path, title: str, studies: list[Study], head: str) -> None:
     """The report and its figures; says what was decided."""
     folder = path.with_suffix("")
-    text = report(title, studies, folder, head)
+    text = study_report(title, studies, folder, head)
     write_atomic(path, [text])
     print(f"{path}: written, figures in {folder}")
     for claim in CLAIMS:

@@ -14,63 +14,43 @@ and rft.state.jsonl, by which the same command goes on when there are more sampl
 """
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from screl.answers import Fidelity, gold_answers
-from screl.completions import Run, map_problems, read_completions
-from screl.config import option, parse_config, run_main, show_config
-from screl.equations import equation_path
-from screl.fidelity_report import compare_problem, comparison_report, explain, merge
-from screl.files import UserError, beside, refuse_to_overwrite, write_atomic
-from screl.filter_state import SavedState, read_state, save_state
-from screl.funnel import report_runs, report_tables, shared_paths, to_json
-from screl.inputs import open_and_tell, refuse_repeats
-from screl.problems import Problem, load_problems
-from screl.process_checks import ProcessCheck
-from screl.rejection import ProblemState, Rules
-from screl.rft_data import filter_problems, source_rows, training_rows
-from screl.run_cost import PROCESSORS, Cost, Stopwatch, add_session, cost_to_json, read_cost
-from screl.run_info import write_run_info
-from screl.sample_index import NOTHING
-from screl.selection import Keep
-
-KEEP: dict[str, Keep] = {"none": "distinct", "rows": "random_rows", "tokens": "random_tokens"}
-
-
-@dataclass(frozen=True)
-class CollectConfig:
-    """Options of collect_rejection_sampling.py."""
-
-    data_path: Path = option('the problems sampled: JSONL of {"query", "response"}')
-    samples: tuple[Path, ...] = option("sample stores, or folders or files as published, or JSONL")
-    output_path: Path | None = option("the RFT data; not for --compare and --explain", None)
-    fidelity: Fidelity = option("strict: exact numbers; paper: as the published code", "strict")
-    k: int | None = option("use the first k samples per problem of every run; else all", None)
-    process_checks: tuple[ProcessCheck, ...] = option(
-        "also reject right answers with: unused_result, last_equation_not_answer, "
-        "unexplained_number",
-        (),
-    )
-    no_dedup: bool = option("keep every right sample, not one per path", False)
-    control: Literal["none", "rows", "tokens"] = option(
-        "keep random right samples instead, as many rows, or tokens, a problem as would be kept",
-        "none",
-    )
-    seed: int = option("of --control", 0)
-    compare: bool = option("print what paper and strict treat differently; write nothing", False)
-    explain: str | None = option("print what becomes of every sample of this problem_id", None)
-    allow_partial: bool = option("use what is there of an unfinished run", False)
-    n_workers: int | None = option("processes; not given: one a processor", None)
-    dry_run: bool = option("print the resolved config and what would be read, then stop", False)
+from screl.core.config import parse_config, run_main, show_config
+from screl.core.cost import PROCESSORS, Cost, Stopwatch, add_session, cost_to_json, read_cost
+from screl.core.io import UserError, sibling, write_atomic
+from screl.core.problems import Problem, load_problems
+from screl.core.run_info import write_run_info
+from screl.grading.answers import gold_answers
+from screl.grading.equations import equation_path
+from screl.rejection.config import CollectConfig, check_options, rules_of
+from screl.rejection.filter import (
+    ProblemState,
+    filter_problems,
+    source_rows,
+    training_rows,
+)
+from screl.rejection.filter_state import SavedState, read_filter_state, save_filter_state
+from screl.rejection.report import (
+    compare_problem,
+    comparison_report,
+    explain,
+    funnel_to_json,
+    merge,
+    report_runs,
+    report_tables,
+    shared_paths,
+)
+from screl.samples.line_index import NOTHING
+from screl.samples.reader import Run, map_problems, open_and_tell, read_completions
 
 
 def main() -> None:
     """Load, select, write, print the funnel."""
     config = parse_config(CollectConfig, doc=__doc__)
     stopwatch = Stopwatch()
-    check(config)
+    check_options(config)
     if config.dry_run:
         print(show_config(config))
     problems = load_problems(config.data_path)
@@ -85,26 +65,6 @@ def main() -> None:
         compare(config, problems, open_all(config, problems))
     elif config.output_path is not None:  # as check() made sure
         collect(config, config.output_path, problems, stopwatch)
-
-
-def check(config: CollectConfig) -> None:
-    """UserError for options that contradict each other, and for outputs that are inputs."""
-    refuse_repeats(config.samples)
-    if config.no_dedup and config.control != "none":
-        raise UserError("--no_dedup keeps every right sample; leave out --control or --no_dedup")
-    if config.output_path is None:
-        if config.explain is None and not config.compare:
-            raise UserError("where to? give --output_path RFT.jsonl")
-        return
-    endings = (".run.json", ".sources.jsonl", ".state.jsonl")
-    outputs = [config.output_path, *(beside(config.output_path, ending) for ending in endings)]
-    refuse_to_overwrite(outputs, [config.data_path, *config.samples])
-
-
-def rules_of(config: CollectConfig) -> Rules:
-    """How samples are judged and chosen."""
-    keep = "all" if config.no_dedup else KEEP[config.control]
-    return Rules(config.fidelity, config.process_checks, keep, config.seed)
 
 
 def open_all(
@@ -125,10 +85,10 @@ def collect(
 ) -> None:
     """Filter, write the RFT data and what lies beside it, print the funnel."""
     rules = rules_of(config)
-    state_path = beside(output, ".state.jsonl")
+    state_path = sibling(output, ".state.jsonl")
     saved = None
     if rules.keep == "distinct":  # what the others keep depends on all samples at once
-        saved = read_state(state_path, rules, config.data_path)
+        saved = read_filter_state(state_path, rules, config.data_path)
     runs = open_all(config, problems, saved)
     if saved and not saved.is_continued_by(runs, config.fidelity):
         saved, runs = None, open_all(config, problems)
@@ -139,9 +99,9 @@ def collect(
     states = filter_problems(problems, runs, rules, known, config.n_workers)
     write_atomic(output, training_rows(problems, states))
     names = [run.name for run in runs]
-    write_atomic(beside(output, ".sources.jsonl"), source_rows(problems, states, names))
+    write_atomic(sibling(output, ".sources.jsonl"), source_rows(problems, states, names))
     if rules.keep == "distinct":
-        save_state(state_path, states, rules, config.data_path, runs, saved)
+        save_filter_state(state_path, states, rules, config.data_path, runs, saved)
     report(config, output, problems, runs, states, stopwatch, goes_on=saved is not None)
 
 
@@ -165,10 +125,10 @@ def report(
         "n_problems_without_path": n_kept.count(0),
         "n_rows": len(problems) + sum(n_kept),
     }
-    results = counts | {"runs": [to_json(of_run) for of_run in reports]}
+    results = counts | {"runs": [funnel_to_json(of_run) for of_run in reports]}
     if len(runs) > 1:
         results["shared_paths"] = shared_paths(names, states)
-    run_json, time = beside(output, ".run.json"), stopwatch.time_of(PROCESSORS)
+    run_json, time = sibling(output, ".run.json"), stopwatch.time_of(PROCESSORS)
     if goes_on:
         before = read_cost(run_json)
         time = add_session(before.time if before else None, time)

@@ -12,74 +12,33 @@ is a 95 % bootstrap interval over problems. Every later SAMPLES is compared with
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
-from screl.answers import Fidelity
-from screl.ballots import Grader, Rules
-from screl.breakdowns import check_key
-from screl.completions import Run
-from screl.config import option, parse_config, run_main, show_config
-from screl.files import (
-    UserError,
-    beside,
-    refuse_to_overwrite,
-    write_atomic,
-    write_json,
-)
-from screl.inputs import exit_with_usage, find_data_path, open_and_tell, refuse_repeats
-from screl.mistakes import mistake_lines
-from screl.problems import Problem, load_problems
-from screl.run_cost import PROCESSORS, Cost, Stopwatch, cost_to_json
-from screl.run_info import write_run_info
-from screl.score_report import (
+from screl.core.config import parse_config, run_main, show_config
+from screl.core.cost import PROCESSORS, Cost, Stopwatch, cost_to_json
+from screl.core.io import UserError, refuse_to_overwrite, sibling, write_atomic, write_json
+from screl.core.problems import Problem, load_problems
+from screl.core.run_info import write_run_info
+from screl.samples.reader import Run, find_data_path, open_and_tell, refuse_repeats
+from screl.scoring.breakdown import check_key, mistake_lines
+from screl.scoring.config import EvalConfig, check_options
+from screl.scoring.report import (
     Entries,
     breakdown_report,
     changes,
     difference_report,
+    mistake_table,
     partial_warning,
     score_report,
     seed_report,
 )
-from screl.score_tables import mistake_table
-from screl.scoring import RunScore, score_runs, to_json
-from screl.store_list import store_table
+from screl.scoring.runs import store_table
+from screl.scoring.score import RunScore, ScoreRules, score_runs, score_to_json
 
 NO_RUNS = "no samples under ./runs yet; make some: bash scripts/quickstart.sh (or sample.py)"
-
-
-@dataclass(frozen=True)
-class EvalConfig:
-    """Options of eval.py."""
-
-    samples: tuple[Path, ...] = option(
-        "sample stores, or folders or files in the published layout; none: list ./runs",
-        (),
-        positional=True,
-    )
-    data_path: Path | None = option(
-        'problems: JSONL of {"query", "response"}; not given: each store\'s own', None
-    )
-    fidelity: Fidelity = option("strict: exact numbers; paper: as the published code", "strict")
-    grader: Grader = option(
-        "number: '#### n'; math_verify: formulas, as in MATH, by Math-Verify", "number"
-    )
-    graders: bool = option("instead of scores: what six graders make of the same texts", False)
-    seeds: bool = option("SAMPLES are seeds of one recipe: their mean, spread, interval", False)
-    baseline: tuple[Path, ...] = option("with --seeds: the seeds of a recipe to compare with", ())
-    breakdown: tuple[str, ...] = option(
-        "scores by steps (of the solution), length, cut_off, or a key of the data's rows", ()
-    )
-    output_path: Path | None = option("write metrics.json, and its .run.json beside it", None)
-    changes_path: Path | None = option(
-        "write the problems that changed from the first SAMPLES to each later one, JSONL", None
-    )
-    errors_path: Path | None = option("write every wrong completion and its kind, JSONL", None)
-    allow_partial: bool = option("score what is there of an unfinished run", False)
-    dry_run: bool = option("print the resolved config and what would be scored, then stop", False)
 
 
 class Opened(NamedTuple):
@@ -99,7 +58,7 @@ def main() -> None:
     if config.dry_run:
         print(show_config(config))
     if not config.samples:
-        print(store_table(Path("runs"), Rules(config.fidelity, config.grader)) or NO_RUNS)
+        print(store_table(Path("runs"), ScoreRules(config.fidelity, config.grader)) or NO_RUNS)
         return
     opened = open_all(config)
     if config.dry_run:
@@ -108,28 +67,8 @@ def main() -> None:
     if config.output_path:
         write_json(config.output_path, entries)
         cost = cost_to_json(Cost(0.0, 0, stopwatch.time_of(PROCESSORS)))
-        run_json = beside(config.output_path, ".run.json")
+        run_json = sibling(config.output_path, ".run.json")
         write_run_info(run_json, config, stopwatch.started, shares | {"cost": cost})
-
-
-def check_options(config: EvalConfig) -> None:
-    """Exit with status 2 for options that do not go together."""
-    wrong = None
-    beside = [config.seeds, config.breakdown, config.changes_path, config.errors_path]
-    if not config.samples and (any(beside) or config.output_path or config.graders):
-        wrong = "give SAMPLES; without any, eval.py only lists what is under ./runs"
-    elif config.graders and any(beside):
-        wrong = "--graders shows its panel only; give what else you want in another command"
-    elif config.seeds and len(config.samples) < 2:
-        wrong = "--seeds needs two or more SAMPLES: one seed has no spread"
-    elif config.baseline and not config.seeds:
-        wrong = "--baseline goes with --seeds; else give the first run to compare with as SAMPLES"
-    elif len(config.baseline) == 1:
-        wrong = "--baseline needs two or more seeds: one has no spread"
-    elif config.changes_path and (config.seeds or len(config.samples) < 2):
-        wrong = "--changes_path needs two or more SAMPLES, without --seeds"
-    if wrong:
-        exit_with_usage(wrong)
 
 
 def open_all(config: EvalConfig) -> list[Opened]:
@@ -139,7 +78,7 @@ def open_all(config: EvalConfig) -> list[Opened]:
     refuse_repeats(paths)
     outputs = [config.output_path, config.changes_path, config.errors_path]
     if config.output_path:
-        outputs.append(beside(config.output_path, ".run.json"))
+        outputs.append(sibling(config.output_path, ".run.json"))
     refuse_to_overwrite([path for path in outputs if path], [*data_paths, *paths])
     problems = {data_path: load_problems(data_path) for data_path in set(data_paths)}
     for by in config.breakdown:
@@ -164,11 +103,11 @@ def score(config: EvalConfig, opened: list[Opened]) -> tuple[Entries, dict[str, 
 
     Returns the entries of metrics.json, and the shares that go to run.json.
     """
-    rules = Rules(config.fidelity, config.grader)
+    rules = ScoreRules(config.fidelity, config.grader)
     scores = [score_runs(of.runs, of.problems, of.data_path, rules) for of in opened]
     for warning in filter(None, map(partial_warning, scores)):
         print(warning, file=sys.stderr)
-    entries = [to_json(score) for score in scores]
+    entries = [score_to_json(score) for score in scores]
     print(score_report(scores, with_curves=not config.seeds))
     n_seeds = len(config.samples)
     if config.seeds:
@@ -185,7 +124,7 @@ def score(config: EvalConfig, opened: list[Opened]) -> tuple[Entries, dict[str, 
     return entries, {score.run: shares_of(score) for score in scores}
 
 
-def write_errors(path: Path, opened: list[Opened], rules: Rules) -> str:
+def write_errors(path: Path, opened: list[Opened], rules: ScoreRules) -> str:
     """Write every wrong completion to ``path``; a table of how many of which kind there are."""
     counts: list[Counter[str]] = [Counter() for _ in opened]
 
@@ -199,7 +138,7 @@ def write_errors(path: Path, opened: list[Opened], rules: Rules) -> str:
 
 def grade(opened: list[Opened]) -> tuple[Entries, dict[str, Any]]:
     """Print what every grader makes of every run; the entries of metrics.json, and nothing else."""
-    from screl.grader_report import grade_run, grader_entry, grader_report
+    from screl.scoring.grader_panel import grade_run, grader_entry, grader_report
 
     entries: Entries = []
     for _, data_path, problems, runs in opened:

@@ -10,73 +10,27 @@ checkpoint when the same command is given again; a finished one is left as it is
 """
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from screl.config import option, parse_config, run_main, show_config
-from screl.files import UserError, locked, write_json
-from screl.problems import Problem, load_problems
-from screl.processes import end_processes, is_main_process, say, start_processes, world_size
-from screl.run_cost import Cost, Stopwatch, cost_to_json
-from screl.run_info import PeakWatch, write_run_info
-from screl.training_start import check, is_finished, processes_planned, run_identity
+from screl.core.config import parse_config, run_main, show_config
+from screl.core.cost import Cost, Stopwatch, cost_to_json
+from screl.core.io import UserError, locked, write_json
+from screl.core.problems import Problem, load_problems
+from screl.core.run_info import PeakWatch, write_run_info
+from screl.training.checkpoint import is_finished, run_identity
+from screl.training.config import DoctorConfig, TrainConfig, check_options, processes_planned
+from screl.training.processes import (
+    end_processes,
+    is_main_process,
+    say,
+    start_processes,
+    world_size,
+)
 
 IN_USE = (
     "another train.py writes there; wait for its end, or end all its processes (workers can "
     "outlive a torchrun that was killed)"
 )
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Options of train.py."""
-
-    model_name_or_path: str = option("base model: a local folder or a hub id")
-    data_path: Path = option('training rows: JSONL of {"query", "response"}')
-    output_dir: Path = option("where the checkpoint, run.json and train_log.jsonl go")
-    num_train_epochs: float = option("passes over the data", 3.0)
-    learning_rate: float = option("peak learning rate", 2e-5)
-    lr_scheduler_type: Literal["cosine", "linear", "constant_with_warmup"] = option(
-        "decay of the learning rate", "cosine"
-    )
-    warmup_ratio: float = option("share of the steps for warm-up", 0.03)
-    weight_decay: float = option("AdamW weight decay", 0.0)
-    max_grad_norm: float = option("gradients are clipped to this norm; 0: not", 1.0)
-    global_batch_size: int = option("examples per optimizer step, over all processes", 128)
-    micro_batch_tokens: int = option("tokens a process runs at once, without padding", 4096)
-    max_length: int = option("rows of more tokens than this are left out and named", 512)
-    loss_norm: Literal["token_mean", "paper"] = option(
-        "mean over all response tokens of a step, or mean over groups of the mean of each group",
-        "token_mean",
-    )
-    loss_group_size: int = option("examples of a group of --loss_norm paper", 4)
-    precision: Literal["bf16", "fp32"] = option(
-        "arithmetic (fp32 is TF32 on a GPU); master weights and optimizer are float32", "bf16"
-    )
-    sharding: Literal["none", "ddp", "fsdp", "zero2", "zero3", "zero3_offload"] = option(
-        "what processes divide among them; of one process fsdp is none", "fsdp"
-    )
-    gradient_checkpointing: bool = option("recompute activations to save memory", False)
-    save_steps: int = option("write a checkpoint to resume from every so many steps; 0: none", 100)
-    save_total_limit: int = option("checkpoints to resume from that are kept", 1)
-    save_precision: Literal["bf16", "fp32"] = option("of the weights saved in the end", "fp32")
-    world_size: int | None = option("processes to plan for with --dry_run; else as launched", None)
-    gpu_memory_gib: float | None = option(
-        "memory of a GPU to plan for; else that of this machine's, or 80", None
-    )
-    gpu_tflops: float | None = option(
-        "bf16 peak of a GPU to plan for; else that of this machine's, or 312 (A100)", None
-    )
-    seed: int = option("seed of the data order", 42)
-    dry_run: bool = option("print the resolved config and the first row, then stop", False)
-
-
-@dataclass(frozen=True)
-class DoctorConfig:
-    """The one option of train.py --doctor."""
-
-    doctor: str = option("model to examine: a local folder or a hub id")
 
 
 def main() -> None:
@@ -86,7 +40,7 @@ def main() -> None:
         return
     config = parse_config(TrainConfig, doc=__doc__)
     stopwatch = Stopwatch()
-    check(config)
+    check_options(config)
     problems = load_problems(config.data_path)
     identity = run_identity(config)
     if config.dry_run:
@@ -105,12 +59,12 @@ def main() -> None:
 
 def rehearse(config: TrainConfig, problems: list[Problem], identity: dict[str, Any]) -> None:
     """Print the config, the first row and what the run would need; UserError if it will not fit."""
-    from screl import rehearsal
-    from screl.modeling import load_shape
-    from screl.remedies import refuse_misfit
-    from screl.run_info import gpu
-    from screl.sft_data import describe_example
-    from screl.training_data import prepare
+    from screl.core.run_info import gpu
+    from screl.models.loading import load_shape
+    from screl.models.tokenizer import describe_example
+    from screl.training import plan
+    from screl.training.data import prepare
+    from screl.training.fitting import refuse_misfit
 
     print(show_config(config))
     tokenizer, data = prepare(config, problems, identity, processes_planned(config))
@@ -120,7 +74,7 @@ def rehearse(config: TrainConfig, problems: list[Problem], identity: dict[str, A
     own_memory, own_tflops = gpu()
     memory_gib = config.gpu_memory_gib or own_memory
     tflops = config.gpu_tflops or own_tflops
-    print(rehearsal.rehearse(config, shape, data, n_processes, memory_gib, tflops))
+    print(plan.describe_plan(config, shape, data, n_processes, memory_gib, tflops))
     refuse_misfit(config, shape, data, n_processes, memory_gib)
 
 
@@ -128,13 +82,18 @@ def train(
     config: TrainConfig, problems: list[Problem], identity: dict[str, Any], stopwatch: Stopwatch
 ) -> None:
     """Tokenize, fine-tune and save."""
-    from screl.checkpoints import bytes_to_write, check_disk, full_disk_explained, remove_old
-    from screl.final_checkpoint import save_and_verify
-    from screl.ledger import training_flops
-    from screl.model_shape import n_weights
-    from screl.modeling import load_shape
-    from screl.training import fine_tune, make_engine, predict
-    from screl.training_data import prepare
+    from screl.core.cost import training_flops
+    from screl.core.shape import n_weights
+    from screl.models.loading import load_shape
+    from screl.training.checkpoint import (
+        bytes_to_write,
+        check_disk,
+        full_disk_explained,
+        remove_old,
+    )
+    from screl.training.data import prepare
+    from screl.training.export import save_and_verify
+    from screl.training.loop import build_engine, fine_tune, predicted_peak
 
     tokenizer, data = prepare(config, problems, identity, world_size())
     shape, n_steps = load_shape(config.model_name_or_path), len(data.steps)
@@ -145,11 +104,11 @@ def train(
     if device.type == "cuda":
         warn_of_misfit(config, data)
     watch = PeakWatch()
-    engine = make_engine(config, tokenizer, device)
+    engine = build_engine(config, tokenizer, device)
     if is_main_process():
         write_json(config.output_dir / "training.json", identity)
     log = fine_tune(config, engine, data, stopwatch)
-    measured, predicted = watch.end(), predict(config, data, device)
+    measured, predicted = watch.end(), predicted_peak(config, data, device)
     say(f"peak memory {measured / 2**20:,.0f} MiB, {predicted / 2**20:,.0f} predicted")
     counts = data.counts() | {
         "n_processes": world_size(),
@@ -171,9 +130,9 @@ def train(
 
 def warn_of_misfit(config: TrainConfig, data: Any) -> None:
     """Say what --dry_run would refuse: the prediction may be wrong, and the run will show it."""
-    from screl.modeling import load_shape
-    from screl.remedies import refuse_misfit
-    from screl.run_info import gpu
+    from screl.core.run_info import gpu
+    from screl.models.loading import load_shape
+    from screl.training.fitting import refuse_misfit
 
     try:
         refuse_misfit(
@@ -199,7 +158,7 @@ def finish(config: TrainConfig, stopwatch: Stopwatch, log: Any, counts: dict[str
 
 def consult_doctor(name: str) -> None:
     """Print what the doctor finds; exit status 1 if something does not fit together."""
-    from screl.doctor import examine
+    from screl.models.doctor import examine
 
     report, mismatches = examine(name)
     print(report)

@@ -24,7 +24,7 @@ from measure import ROOT, report, words
 
 sys.path.insert(0, str(ROOT))
 
-from screl.prompts import build_prompt
+from screl.core.alpaca import build_prompt
 
 N_PROBLEMS = 7473  # GSM8K's training problems
 N_MORE = 20  # samples a problem in the incremental run

@@ -22,8 +22,8 @@ from measure import ROOT, report, words
 
 sys.path.insert(0, str(ROOT))
 
-from screl.files import write_json
-from screl.store import Sample, SampleWriter
+from screl.core.io import write_json
+from screl.samples.store import Sample, SampleWriter
 
 N_PROBLEMS = 1319  # GSM8K's test problems
 

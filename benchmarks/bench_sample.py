@@ -35,14 +35,19 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
 os.environ["TQDM_DISABLE"] = "1"
 
-from sample import SampleConfig
-from screl import sampling
-from screl.crews import Group, Processes, core_groups, device_groups, visible_gpus
-from screl.problems import Problem, load_problems
-from screl.requests import Drawn, Request
-from screl.run_info import peak_memory_mib
-from screl.store import Sample
-from screl.worker import Answer, Engine, exchange, make_engine
+from screl.core.problems import Problem, load_problems
+from screl.core.run_info import peak_memory_mib
+from screl.samples.store import Sample
+from screl.sampling import run as sampling
+from screl.sampling.config import SampleConfig
+from screl.sampling.engine import Drawn, Engine, ExchangeResult, Request, exchange, make_engine
+from screl.sampling.workers import (
+    DeviceGroup,
+    ProcessPool,
+    core_groups,
+    device_groups,
+    visible_gpus,
+)
 
 DATA = ROOT / "data/mini/train.jsonl"
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
@@ -86,7 +91,7 @@ def compare_with_bare_vllm(arguments: argparse.Namespace) -> None:
         return
     from vllm import LLM
 
-    from screl.engine_vllm import VLLMEngine, engine_settings
+    from screl.sampling.vllm import VLLMEngine, engine_settings
 
     config = make_config(arguments, "vllm")
     problems, prompts = load_prompts(arguments, config)
@@ -143,8 +148,9 @@ class Published:
     def __init__(self, config: SampleConfig, problems: Sequence[Problem], precision: str) -> None:
         import torch
 
-        from screl.modeling import load_model, load_tokenizer, pad_id
-        from screl.prompts import build_prompt
+        from screl.core.alpaca import build_prompt
+        from screl.models.loading import load_model
+        from screl.models.tokenizer import load_tokenizer, pad_id
 
         name = config.model_name_or_path
         self._config, self._tokenizer = config, load_tokenizer(name)
@@ -185,8 +191,8 @@ def compare_workers(arguments: argparse.Namespace) -> None:
     problems, prompts = load_prompts(arguments, config)
     spec = sampling.make_spec(config, config.engine, prompts)
 
-    def rate(groups: Sequence[Group]) -> float:
-        crew = Processes(spec, groups, on_gpus)
+    def rate(groups: Sequence[DeviceGroup]) -> float:
+        crew = ProcessPool(spec, groups, on_gpus)
         return in_new_store(config, problems, prompts, crew).tokens_per_second or 0.0
 
     def rate_apart() -> float:
@@ -237,7 +243,7 @@ class Ready:
     def ask(self, requests: list[Request], enough: int) -> None:
         self._asked = requests, enough
 
-    def answer(self) -> Answer:
+    def answer(self) -> ExchangeResult:
         return exchange(self._engine, *self._asked)
 
     def stop(self) -> None:
@@ -250,8 +256,8 @@ class Instant(Ready):
     def __init__(self) -> None:
         pass
 
-    def answer(self) -> Answer:
-        return Answer(
+    def answer(self) -> ExchangeResult:
+        return ExchangeResult(
             [
                 Drawn(Sample(request.problem_id, i, TEXT, 100, "stop"), None)
                 for request in self._asked[0]

@@ -44,11 +44,11 @@ from measure import ROOT
 
 sys.path.insert(0, str(ROOT))
 
-from screl.model_shape import read_shape
-from screl.problems import Problem, load_problems
-from screl.prompts import build_prompt
-from screl.run_info import BF16_TFLOPS, peak_gpu_memory_mib, peak_memory_mib
-from train import TrainConfig
+from screl.core.alpaca import build_prompt
+from screl.core.problems import Problem, load_problems
+from screl.core.run_info import BF16_TFLOPS, peak_gpu_memory_mib, peak_memory_mib
+from screl.core.shape import read_shape
+from screl.training.config import TrainConfig
 
 BATCH_SIZE = 128
 PUBLISHED_MICRO_BATCH_SIZE = 4
@@ -159,8 +159,7 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def choose_rows(model: str, problems: list[Problem], n_rows: int) -> list[tuple[int, int, int]]:
     """(row, tokens, targets) of ``n_rows`` rows drawn from those of at most 512 tokens."""
-    from screl.modeling import load_tokenizer
-    from screl.sft_data import tokenize_example
+    from screl.models.tokenizer import load_tokenizer, tokenize_example
 
     tokenizer, chosen = load_tokenizer(model), []
     for row in Random(0).sample(range(len(problems)), len(problems)):
@@ -184,11 +183,10 @@ def faster_precision(job: Job) -> Job:
 
 def train_as_train_py(job: Job) -> Measured:
     """This project's way."""
-    from screl.modeling import load_tokenizer
-    from screl.processes import end_processes, start_processes
-    from screl.sft_data import tokenize_example
-    from screl.training import make_engine, run_step
-    from screl.training_data import TrainingData
+    from screl.models.tokenizer import load_tokenizer, tokenize_example
+    from screl.training.data import TrainingData
+    from screl.training.loop import build_engine, run_step
+    from screl.training.processes import end_processes, start_processes
 
     config = TrainConfig(
         job.model, Path("unused"), Path("unused"),
@@ -199,7 +197,7 @@ def train_as_train_py(job: Job) -> Measured:
     ids = [problem.problem_id for problem in job.problems]
     steps = [range(WARM_UP_ROWS), *in_groups(range(len(examples)), job.batch_size)]
     data = TrainingData(examples, ids, steps)
-    engine = make_engine(config, tokenizer, start_processes())
+    engine = build_engine(config, tokenizer, start_processes())
     log: Any = SimpleNamespace(entries=[])
     run_step(config, engine, data, 0, config.learning_rate, log)
     started = now()
@@ -215,7 +213,8 @@ def train_as_published(job: Job) -> Measured:
     import torch
     from torch.nn.utils import clip_grad_norm_
 
-    from screl.modeling import load_model, load_tokenizer
+    from screl.models.loading import load_model
+    from screl.models.tokenizer import load_tokenizer
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = load_tokenizer(job.model)
@@ -248,7 +247,7 @@ def collate(tokenizer: Any, problems: Sequence[Problem]) -> dict[str, Any]:
     """(rows, longest) ids, mask and labels of a micro-batch, padded on the right."""
     import torch
 
-    from screl.modeling import pad_id
+    from screl.models.tokenizer import pad_id
 
     rows, labels = [], []
     for problem in problems:
@@ -275,8 +274,8 @@ def train_with_trl(job: Job) -> Measured:
     from transformers.utils import is_flash_attn_2_available
     from trl import SFTTrainer
 
-    from screl.modeling import load_model, load_tokenizer
-    from screl.sft_data import tokenize_example
+    from screl.models.loading import load_model
+    from screl.models.tokenizer import load_tokenizer, tokenize_example
 
     logging.disable(logging.WARNING)  # accelerate loads DeepSpeed, which misses a GPU on stdout
 

@@ -19,11 +19,10 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from screl.config import run_main
-from screl.files import UserError, read_jsonl
-from screl.grader_panel import grade_completions
-from screl.graders import GRADERS, Verdict
-from screl.table import format_table
+from screl.core.config import run_main
+from screl.core.io import UserError, format_table, read_jsonl
+from screl.grading.graders import GRADERS, GraderVerdict
+from screl.scoring.grader_panel import grade_completions
 
 N_PROBLEMS = 1_319
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
@@ -36,7 +35,7 @@ class Graded(NamedTuple):
     name: str  # model and line of the file
     completion: str
     is_right: bool
-    verdicts: dict[str, Verdict]
+    verdicts: dict[str, GraderVerdict]
 
 
 def main() -> None:

@@ -17,12 +17,11 @@ from check_openai_solutions import MODELS, with_hashes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from screl.config import run_main
-from screl.equations import check_equation, find_equations
-from screl.files import read_jsonl
-from screl.problems import load_problems
-from screl.process_checks import ProcessCheck, failed_checks
-from screl.table import format_table
+from screl.core.config import run_main
+from screl.core.io import format_table, read_jsonl
+from screl.core.problems import load_problems
+from screl.grading.equations import check_equation, find_equations
+from screl.grading.process_checks import ProcessCheck, failed_checks
 
 CHECKS: tuple[ProcessCheck, ...] = get_args(ProcessCheck)
 Texts = Sequence[tuple[str, str]]  # question and text

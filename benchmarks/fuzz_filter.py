@@ -31,10 +31,10 @@ from typing import Any, get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from screl.answers import Fidelity, extract_answer
-from screl.arithmetic import NotArithmeticError, python_value
-from screl.equations import check_equation, equation_path, find_equations
-from screl.process_checks import ProcessCheck, failed_checks
+from screl.grading.answers import Fidelity, extract_answer
+from screl.grading.arithmetic import NotArithmeticError, python_value
+from screl.grading.equations import check_equation, equation_path, find_equations
+from screl.grading.process_checks import ProcessCheck, failed_checks
 
 MAX_MEAN_SECONDS = 1e-3
 MAX_SECONDS = 50e-3

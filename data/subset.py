@@ -13,8 +13,8 @@ from random import Random
 # A script's sys.path starts at its own folder, data/; the package lies one folder up.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from screl.config import option, parse_config, run_main
-from screl.files import UserError, read_jsonl, refuse_to_overwrite, write_atomic
+from screl.core.config import option, parse_config, run_main
+from screl.core.io import UserError, read_jsonl, refuse_to_overwrite, write_atomic
 
 
 @dataclass(frozen=True)

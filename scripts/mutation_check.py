@@ -3,7 +3,7 @@
     python scripts/mutation_check.py [MODULE ...]     # default: answers selection rejection votes
 
 The faults are those of scripts/mutants.py. Each is tried in a temporary copy of the source, with
-tests/test_MODULE.py and hypothesis seeded. Prints how many mutants there were, how many a test
+its tests (TESTS) and hypothesis seeded. Prints how many mutants there were, how many a test
 killed, and every survivor; exits with 1 if one is not in EQUIVALENT. Each has a process of its own,
 forked after the slow imports, and limits to its time and memory: needs Linux.
 """
@@ -27,7 +27,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from scripts.mutants import mutants
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ("answers", "selection", "rejection", "votes")
+MODULES = (
+    "grading/answers",
+    "grading/verdict",
+    "rejection/selection",
+    "rejection/filter",
+    "scoring/votes",
+)
 CPU_SECONDS = 60  # ten times what the tests of a module take; a mutant may loop for ever,
 MEMORY_BYTES = 8 << 30  # and fill the memory with it
 
@@ -62,6 +68,12 @@ EQUIVALENT = {
 }
 
 
+def tests_of(module: str) -> str:
+    """Return the file that holds the tests of ``module``, such as scoring/votes."""
+    folder, name = module.split("/")
+    return f"tests/{folder}/test_{name}.py"
+
+
 def is_green(copied: Path, module: str) -> bool:
     """Whether the tests of ``module`` pass in the copy, in a process of their own."""
     child = os.fork()
@@ -76,7 +88,7 @@ def is_green(copied: Path, module: str) -> bool:
         os.dup2(log, 2)
         os.chdir(copied)
         options = "-x -q -p no:cacheprovider -p no:xdist --assert=plain --hypothesis-seed=0"
-        status = pytest.main([*options.split(), f"tests/test_{module}.py"])
+        status = pytest.main([*options.split(), tests_of(module)])
     finally:
         os._exit(status)
 
@@ -87,7 +99,7 @@ def check(module: str, copied: Path) -> int:
     source = path.read_text(encoding="utf-8")
     if not is_green(copied, module):
         sys.exit(
-            f"tests/test_{module}.py is red before any change:\n{(copied / 'log.txt').read_text()}"
+            f"{tests_of(module)} is red before any change:\n{(copied / 'log.txt').read_text()}"
         )
     start, tried = time.monotonic(), mutants(source)
     survivors = []
@@ -115,8 +127,8 @@ def main() -> int:
     )
     modules = parser.parse_args().modules or MODULES
     for module in modules:
-        if not (ROOT / f"tests/test_{module}.py").is_file():
-            parser.error(f"there is no tests/test_{module}.py; name a module of screl, as in votes")
+        if not (ROOT / tests_of(module)).is_file():
+            parser.error(f"there is no {tests_of(module)}; name a module, as in scoring/votes")
     sys.dont_write_bytecode = True  # two mutants of one second and one size look the same to .pyc
     hypothesis.settings.register_profile(
         "mutants",

@@ -14,16 +14,13 @@ import numpy as np
 # A script's sys.path starts at its own folder, scripts/; the package lies one folder up.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from screl.ballots import Rules
-from screl.comparison import paired_difference
-from screl.completions import open_runs
-from screl.config import run_main
-from screl.files import read_json
-from screl.metrics import Floats, mean_and_error
-from screl.problems import load_problems
-from screl.score_tables import show
-from screl.scoring import score_runs
-from screl.table import format_table
+from screl.core.config import run_main
+from screl.core.io import format_table, read_json
+from screl.core.problems import load_problems
+from screl.samples.reader import open_runs
+from screl.scoring.report import show_metric
+from screl.scoring.score import ScoreRules, score_runs
+from screl.scoring.statistics import Floats, mean_and_error, paired_difference
 
 TEST = Path("data/mini/test.jsonl")
 HEADER = [
@@ -49,7 +46,7 @@ def scores_of(stores: list[Path], metric: str) -> Floats | None:
         return None
     problems = load_problems(TEST)
     scores = [
-        score_runs(open_runs(store, problems, "test"), problems, TEST, Rules()).scores[metric]
+        score_runs(open_runs(store, problems, "test"), problems, TEST, ScoreRules()).scores[metric]
         for store in stores
     ]
     return np.stack(scores)
@@ -60,7 +57,7 @@ def show_mean(scores: Floats | None) -> str:
     if scores is None:
         return "-"
     (value,), (error,) = mean_and_error(scores.mean(axis=0)[:, None])
-    return show(value, error, scores.shape[1])
+    return show_metric(value, error, scores.shape[1])
 
 
 def show_difference(scores: Floats, baseline: Floats) -> str:

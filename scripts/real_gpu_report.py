@@ -2,7 +2,7 @@
 
 Every number is read from what the run left: sample stores, run.json files, the filter's funnel.
 Only seeds of which both parts are done count. Scores are in percent, ± a standard error: over
-problems, and with several seeds over problems and seeds (screl/seeds.py).
+problems, and with several seeds over problems and seeds (screl/scoring/statistics.py).
 """
 
 import sys
@@ -17,18 +17,14 @@ import numpy as np
 # A script's sys.path starts at its own folder, scripts/; the package lies one folder up.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from screl.ballots import Rules
-from screl.comparison import compare
-from screl.completions import open_runs
-from screl.config import run_main
-from screl.files import UserError, read_json_object, write_atomic
-from screl.metrics import Floats
-from screl.problems import Problem, load_problems
-from screl.run_info import git_commit
-from screl.score_tables import show, show_interval, show_mean
-from screl.scoring import score_runs
-from screl.seeds import difference_over_seeds, mean_over_seeds
-from screl.table import format_table
+from screl.core.config import run_main
+from screl.core.io import UserError, format_table, read_json_object, write_atomic
+from screl.core.problems import Problem, load_problems
+from screl.core.run_info import git_commit
+from screl.samples.reader import open_runs
+from screl.scoring.report import show_interval, show_mean, show_metric
+from screl.scoring.score import ScoreRules, score_runs
+from screl.scoring.statistics import Floats, compare, difference_over_seeds, mean_over_seeds
 
 Info = dict[str, Any]  # a run.json
 # What cost time, by where its run.json lies in a seed's folder, in the order of running.
@@ -70,7 +66,7 @@ class Results:
     def scores_of(self, store: Path) -> dict[str, Floats]:
         """By metric, (problems,)."""
         data = self.root / "test.jsonl"
-        return score_runs(open_runs(store, self.test, "test"), self.test, data, Rules()).scores
+        return score_runs(open_runs(store, self.test, "test"), self.test, data, ScoreRules()).scores
 
 
 def show_scores(scores: Floats) -> str:
@@ -78,7 +74,7 @@ def show_scores(scores: Floats) -> str:
     if len(scores) == 1:
         return show_mean(scores[0])
     mean = mean_over_seeds(scores)
-    return show(mean.value, mean.standard_error, scores.shape[1])
+    return show_metric(mean.value, mean.standard_error, scores.shape[1])
 
 
 def show_difference(first: Floats, second: Floats) -> str:

@@ -5,9 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from screl.manifest import open_store
-from screl.run_cost import Cost, DeviceTime, cost_to_json
-from screl.store import Sample, SampleWriter
+from screl.core.cost import Cost, DeviceTime, cost_to_json
+from screl.samples.store import Sample, SampleWriter, open_store
 from tests.conftest import write_lines
 
 N_PROBLEMS = 40  # of the tests that are answered

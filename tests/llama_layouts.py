@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pro
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.convert_slow_tokenizer import SentencePieceExtractor
 
-from screl.problems import load_problems
+from screl.core.problems import load_problems
 from tests.conftest import MINI_MODEL
 
 N_PIECES = 448

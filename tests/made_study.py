@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from screl.estimates import N_DRAWS, Estimate
-from screl.scaling_fits import Fitted, fit_study
-from screl.study import Key, Study, paper_study
+from screl.analysis.estimates import N_DRAWS, Estimate
+from screl.analysis.fits import Fitted, fit_study
+from screl.analysis.study import Key, Study, paper_study
 
 
 def estimate(value: float, error: float = 0.1, name: str = "") -> Estimate:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from data import get_model
-from screl.files import UserError, file_sha256, read_json
+from screl.core.io import UserError, file_sha256, read_json
 from tests.conftest import MINI_MODEL
 
 WHEEL = os.environ.get("SCREL_SMOLLM2_WHEEL")

@@ -19,10 +19,10 @@ from data.mini.pretraining_text import (
     told_problem,
     train_tokenizer,
 )
-from screl.answers import extract_answer
-from screl.equations import equation_path, has_valid_equations
-from screl.problems import Problem, load_problems
-from screl.prompts import build_prompt
+from screl.core.alpaca import build_prompt
+from screl.core.problems import Problem, load_problems
+from screl.grading.answers import extract_answer
+from screl.grading.equations import equation_path, has_valid_equations
 from tests.conftest import MINI_MODEL, ROOT
 
 MINI = ROOT / "data/mini"

@@ -12,8 +12,8 @@ import collect_rejection_sampling
 import eval as eval_script
 import sample
 import train
-from screl.equations import equation_path
-from screl.problems import load_problems
+from screl.core.problems import load_problems
+from screl.grading.equations import equation_path
 from tests.conftest import MINI_MODEL, ROOT, run_script, write_lines
 
 

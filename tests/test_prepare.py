@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from data import prepare
-from screl.files import UserError
+from screl.core.io import UserError
 
 ROOT = Path(__file__).parents[1]
 GSM8K = ROOT.parent / "shared" / "gsm8k"

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from data.mini import pretrain
-from screl.files import UserError
+from screl.core.io import UserError
 
 TINY = ["--hidden_size", "32", "--num_hidden_layers", "1", "--vocab_size", "400"]
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 import scripts.quickstart_table as table
-from screl.manifest import open_store
-from screl.store import Sample, SampleWriter
+from screl.samples.store import Sample, SampleWriter, open_store
 from tests.conftest import write_lines
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from screl.problems import load_problems
+from screl.core.problems import load_problems
 from scripts.real_gpu_report import Results, cost_rows, kept_rows, score_rows
 from tests.conftest import MINI_MODEL, ROOT, write_lines
 from tests.test_quickstart_table import make_store

@@ -18,8 +18,8 @@ import torch.distributed as dist
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import train
-from screl import training
-from screl.processes import is_main_process, rank, sum_over_processes
+from screl.training import loop as training
+from screl.training.processes import is_main_process, rank, sum_over_processes
 
 real_gradients = training.add_gradients
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # run as a script: make `import data.mini`, `import screl` work
 
 from data.mini.kinds import KINDS, PEOPLE, THINGS, Kind, Numbers  # noqa: E402
-from screl.files import write_atomic  # noqa: E402
+from screl.core.io import write_atomic  # noqa: E402
 
 N_TRAIN, N_TEST = 1000, 1000
 OPERATIONS = {

@@ -26,11 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # run as a script: make `import data.mini`, `import screl` work
 
 from data.mini.pretraining_text import documents, train_tokenizer  # noqa: E402
-from screl.config import option, parse_config, plain_config, run_main  # noqa: E402
-from screl.files import UserError, locked, read_json_object  # noqa: E402
-from screl.ledger import training_flops  # noqa: E402
-from screl.model_shape import read_shape  # noqa: E402
-from screl.run_cost import (  # noqa: E402
+from screl.core.config import option, parse_config, plain_config, run_main  # noqa: E402
+from screl.core.cost import (  # noqa: E402
     PROCESSORS,
     Cost,
     Devices,
@@ -38,8 +35,11 @@ from screl.run_cost import (  # noqa: E402
     Stopwatch,
     add_session,
     cost_to_json,
+    training_flops,
 )
-from screl.run_info import refuse_another_run, write_run_info  # noqa: E402
+from screl.core.io import UserError, locked, read_json_object  # noqa: E402
+from screl.core.run_info import refuse_another_run, write_run_info  # noqa: E402
+from screl.core.shape import read_shape  # noqa: E402
 
 SEQUENCE_LENGTH = 256
 BATCH_SIZE = 16

@@ -1,0 +1,1 @@
+"""The papers' numbers, fits, claims, figures, reports and costs."""

@@ -1,0 +1,1 @@
+"""What every stage uses: files, command lines, problems, run.json, costs."""

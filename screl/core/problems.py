@@ -1,0 +1,71 @@
+"""Problems and training data: JSONL rows ``{"query", "response"}``, optionally ``problem_id``.
+
+The keys of GSM8K (``question``, ``answer``) and of MATH (``problem``, ``solution``) on the hub are
+understood too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from screl.core.io import UserError, read_jsonl
+
+ProblemId = int | str
+
+QUESTION_KEYS = ("query", "question", "problem")
+SOLUTION_KEYS = ("response", "answer", "solution")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One row: ``question`` is its ``query`` on disk, ``solution`` its ``response``.
+
+    ``extra`` holds its other keys (``level``, ``type``), by which scores can be broken down.
+    """
+
+    problem_id: ProblemId
+    question: str
+    solution: str
+    line: int
+    extra: dict[str, Any] = field(default_factory=dict, hash=False)
+
+
+def load_problems(path: Path) -> list[Problem]:
+    """The rows of a JSONL file in their order; ids are ``problem_id`` or the 0-based row number.
+
+    Raises UserError, with file and line, for a missing key, an empty question or an id given twice.
+    """
+    problems: list[Problem] = []
+    line_of_id: dict[ProblemId, int] = {}
+    for number, row in read_jsonl(path):
+        question_key = _find_key(row, QUESTION_KEYS, path, number)
+        solution_key = _find_key(row, SOLUTION_KEYS, path, number)
+        question, solution = row[question_key], row[solution_key]
+        if not question.strip():
+            raise UserError(
+                f"{path}:{number}: the {question_key} is empty; mend or delete this line"
+            )
+        problem_id = row.get("problem_id", len(problems))
+        if not isinstance(problem_id, int | str):
+            raise UserError(f"{path}:{number}: problem_id must be a number or a text")
+        if problem_id in line_of_id:
+            raise UserError(
+                f"{path}:{number}: problem_id {problem_id!r} is already on line "
+                f"{line_of_id[problem_id]}; ids must be unique"
+            )
+        line_of_id[problem_id] = number
+        own = (question_key, solution_key, "problem_id")
+        extra = {key: value for key, value in row.items() if key not in own}
+        problems.append(Problem(problem_id, question, solution, number, extra))
+    return problems
+
+
+def _find_key(row: dict[str, Any], keys: Sequence[str], path: Path, number: int) -> str:
+    for key in keys:
+        if isinstance(row.get(key), str):
+            return key
+    raise UserError(
+        f"{path}:{number}: no text under {keys[0]!r} (found keys: {', '.join(row)}); "
+        'every line must be {"query": ..., "response": ...}'
+    )

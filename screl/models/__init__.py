@@ -1,0 +1,1 @@
+"""Models: loading, tokenizer rules, prompts, and the doctor that checks a model folder."""

@@ -1,0 +1,1 @@
+"""Which right completions become training data."""

@@ -1,0 +1,62 @@
+"""Options."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from screl.core.config import option
+from screl.core.io import UserError, refuse_to_overwrite, sibling
+from screl.grading.answers import Fidelity
+from screl.grading.process_checks import ProcessCheck
+from screl.rejection.filter import FilterRules
+from screl.rejection.selection import Keep
+from screl.samples.reader import refuse_repeats
+
+KEEP: dict[str, Keep] = {"none": "distinct", "rows": "random_rows", "tokens": "random_tokens"}
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """Options of collect_rejection_sampling.py."""
+
+    data_path: Path = option('the problems sampled: JSONL of {"query", "response"}')
+    samples: tuple[Path, ...] = option("sample stores, or folders or files as published, or JSONL")
+    output_path: Path | None = option("the RFT data; not for --compare and --explain", None)
+    fidelity: Fidelity = option("strict: exact numbers; paper: as the published code", "strict")
+    k: int | None = option("use the first k samples per problem of every run; else all", None)
+    process_checks: tuple[ProcessCheck, ...] = option(
+        "also reject right answers with: unused_result, last_equation_not_answer, "
+        "unexplained_number",
+        (),
+    )
+    no_dedup: bool = option("keep every right sample, not one per path", False)
+    control: Literal["none", "rows", "tokens"] = option(
+        "keep random right samples instead, as many rows, or tokens, a problem as would be kept",
+        "none",
+    )
+    seed: int = option("of --control", 0)
+    compare: bool = option("print what paper and strict treat differently; write nothing", False)
+    explain: str | None = option("print what becomes of every sample of this problem_id", None)
+    allow_partial: bool = option("use what is there of an unfinished run", False)
+    n_workers: int | None = option("processes; not given: one a processor", None)
+    dry_run: bool = option("print the resolved config and what would be read, then stop", False)
+
+
+def check_options(config: CollectConfig) -> None:
+    """UserError for options that contradict each other, and for outputs that are inputs."""
+    refuse_repeats(config.samples)
+    if config.no_dedup and config.control != "none":
+        raise UserError("--no_dedup keeps every right sample; leave out --control or --no_dedup")
+    if config.output_path is None:
+        if config.explain is None and not config.compare:
+            raise UserError("where to? give --output_path RFT.jsonl")
+        return
+    endings = (".run.json", ".sources.jsonl", ".state.jsonl")
+    outputs = [config.output_path, *(sibling(config.output_path, ending) for ending in endings)]
+    refuse_to_overwrite(outputs, [config.data_path, *config.samples])
+
+
+def rules_of(config: CollectConfig) -> FilterRules:
+    """How samples are judged and chosen."""
+    keep = "all" if config.no_dedup else KEEP[config.control]
+    return FilterRules(config.fidelity, config.process_checks, keep, config.seed)

@@ -1,0 +1,1 @@
+"""The sample store, and readers of the published layout and of JSONL, joined to problems."""

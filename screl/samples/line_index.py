@@ -1,0 +1,219 @@
+"""Where on disk each sample is, so that samples are read problem by problem, in little memory.
+
+Samples lie in files by seed, or in the order in which workers finished; the filter and the scorer
+need all samples of one problem together. An index of line positions (16 bytes a sample) is made
+once, and blocks of problems are read by it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from screl.core.io import UserError, open_for_reading
+from screl.core.problems import Problem
+
+MISSING = -1
+RANGE_BYTES = 2**24  # read at a time when lines are looked for
+WHITE_SPACE = np.frombuffer(b" \t\n\r\x0b\x0c", np.uint8)  # as bytes.strip takes it
+
+
+class Lines(NamedTuple):
+    """Where lines begin in a file and how long they are, line ends included: two int64 arrays."""
+
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+
+class Known(NamedTuple):
+    """What was read of a run before: the first ``n_samples`` of every problem, and of each of its
+    files, in their order, how many bytes. There is nothing else in them."""
+
+    n_samples: int
+    n_bytes: dict[Path, int]
+
+
+NOTHING = Known(0, {})
+
+
+class Samples(NamedTuple):
+    """Four int64 arrays, an element a sample: whose it is, its number, and where its line is."""
+
+    positions: NDArray[np.int64]  # of the problem among the problems
+    sample_ids: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleIndex:
+    """For sample j of problem i its file, ``files[file_no[i, j]]``, and its line's place there.
+
+    ``file_no`` is MISSING where there is no such sample. All arrays: (n_problems, n_samples).
+    """
+
+    files: tuple[Path, ...]
+    file_no: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int32]
+
+    @property
+    def n_samples(self) -> int:
+        """Columns: the most samples that a problem may have."""
+        return self.file_no.shape[1]
+
+    def n_missing(self, first: int = 0) -> int:
+        """How many samples of the whole grid, from number ``first`` on, are not there."""
+        return int(np.count_nonzero(self.file_no[:, first:] == MISSING))
+
+    def first_missing(self, first: int = 0) -> tuple[int, int]:
+        """Position of the problem and sample_id of the first of them."""
+        position, sample_id = np.argwhere(self.file_no[:, first:] == MISSING)[0]
+        return int(position), first + int(sample_id)
+
+    def origin(self, position: int, sample_id: int) -> tuple[Path, int]:
+        """File of a sample and the byte at which its line begins."""
+        path = self.files[self.file_no[position, sample_id]]
+        return path, int(self.starts[position, sample_id])
+
+    def first(self, n_samples: int) -> "SampleIndex":
+        """The first ``n_samples`` columns."""
+        n = n_samples
+        return SampleIndex(self.files, self.file_no[:, :n], self.starts[:, :n], self.lengths[:, :n])
+
+    def without_first(self, n_samples: int) -> "SampleIndex":
+        """The same, as if the first ``n_samples`` of every problem were not there."""
+        file_no = self.file_no.copy()
+        file_no[:, :n_samples] = MISSING
+        return SampleIndex(self.files, file_no, self.starts, self.lengths)
+
+
+def concatenate(parts: Sequence[Samples]) -> Samples:
+    """One after the other."""
+    none = np.zeros(0, np.int64)
+    return Samples(*(np.concatenate([none, *(part[i] for part in parts)]) for i in range(4)))
+
+
+def make_index(
+    files: Sequence[Path], found: Iterable[Samples], problems: Sequence[Problem], n_samples: int
+) -> SampleIndex:
+    """The index of what is ``found`` in each of ``files``, with ids below ``n_samples``.
+
+    Raises UserError, with file and line, if a sample is there twice.
+    """
+    shape = (len(problems), n_samples)
+    file_no = np.full(shape, MISSING, np.int32)
+    starts, lengths = np.zeros(shape, np.int64), np.zeros(shape, np.int32)
+    for number, (path, samples) in enumerate(zip(files, found, strict=True)):
+        wanted = (samples.sample_ids >= 0) & (samples.sample_ids < n_samples)
+        kept = Samples(*(column[wanted] for column in samples))
+        cells = kept.positions * n_samples + kept.sample_ids
+        twice = np.flatnonzero(file_no.ravel()[cells] != MISSING)
+        if not len(twice) and not np.diff(np.sort(cells)).all():
+            _, first = np.unique(cells, return_index=True)
+            twice = np.setdiff1d(np.arange(len(cells)), first)
+        if len(twice):
+            at = twice[0]
+            raise UserError(
+                f"{place(path, int(kept.starts[at]))}: problem "
+                f"{problems[kept.positions[at]].problem_id!r} has sample {kept.sample_ids[at]} "
+                "twice; delete one of the two lines"
+            )
+        file_no.ravel()[cells] = number
+        starts.ravel()[cells] = kept.starts
+        lengths.ravel()[cells] = kept.lengths
+    return SampleIndex(tuple(files), file_no, starts, lengths)
+
+
+def read_lines(index: SampleIndex, begin: int, end: int) -> list[list[bytes | None]]:
+    """For each problem of positions ``begin`` to ``end`` the line of each sample, None if missing.
+
+    Samples that lie side by side in a file are read at once.
+    """
+    file_no = index.file_no[begin:end].ravel()
+    starts, lengths = index.starts[begin:end].ravel(), index.lengths[begin:end].ravel()
+    ends = starts + lengths
+    lines: list[bytes | None] = [None] * len(file_no)
+    there = np.flatnonzero(file_no != MISSING)
+    there = there[np.lexsort((starts[there], file_no[there]))]
+    for cells in np.split(there, np.flatnonzero(np.diff(file_no[there])) + 1):
+        if not len(cells):  # of no samples at all
+            break
+        is_apart = starts[cells[1:]] > ends[cells[:-1]]
+        with open_for_reading(index.files[file_no[cells[0]]]) as file:
+            for group in np.split(cells, np.flatnonzero(is_apart) + 1):
+                first = int(starts[group[0]])
+                file.seek(first)
+                data = file.read(int(ends[group[-1]]) - first)
+                offsets, sizes = (starts[group] - first).tolist(), lengths[group].tolist()
+                last = -1
+                for cell, offset, size in zip(group.tolist(), offsets, sizes, strict=True):
+                    if offset != last:  # one line may hold many samples
+                        line, last = data[offset : offset + size], offset
+                    lines[cell] = line
+    n = index.n_samples
+    return [lines[i * n : (i + 1) * n] for i in range(end - begin)]
+
+
+def byte_ranges(path: Path, first: int = 0) -> list[tuple[int, int]]:
+    """Ranges of RANGE_BYTES of a file from byte ``first`` on, to be looked through side by side."""
+    size = path.stat().st_size
+    return [(begin, min(begin + RANGE_BYTES, size)) for begin in range(first, size, RANGE_BYTES)]
+
+
+def lines_in_range(path: Path, begin: int, end: int) -> tuple[bytes, int]:
+    """The lines that begin in bytes ``begin`` to ``end`` of a file, and where the first begins.
+
+    The last line of the file may lack its line end.
+    """
+    with open_for_reading(path) as file:
+        if begin > 0:  # skip the rest of a line that began before
+            file.seek(begin - 1)
+            file.readline()
+        first = file.tell()
+        data = file.read(max(0, end - first))
+        if data and not data.endswith(b"\n"):
+            data += file.readline()
+        return data, first
+
+
+def find_lines(data: bytes, offset: int = 0, whole_only: bool = False) -> Lines:
+    """The lines in ``data`` that are not blank, positions counted from ``offset`` on.
+
+    ``whole_only``: without a last line that lacks its line end, as a kill leaves it.
+    """
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
+    if not whole_only and not data.endswith(b"\n") and data:
+        ends = np.append(ends, len(data))
+    starts = np.concatenate(([0], ends[:-1])) if len(ends) else ends
+    # Few lines begin with white space, so few are looked at.
+    is_blank = np.isin(np.frombuffer(data, np.uint8)[starts], WHITE_SPACE)
+    for i in np.flatnonzero(is_blank):
+        is_blank[i] = not data[starts[i] : ends[i]].strip()
+    return Lines(starts[~is_blank] + offset, (ends - starts)[~is_blank])
+
+
+def find_all_lines(path: Path) -> Lines:
+    """The lines of a whole file that are not blank, read in little memory."""
+    parts = [find_lines(*lines_in_range(path, *limits)) for limits in byte_ranges(path)]
+    none = np.zeros(0, np.int64)
+    return Lines(
+        np.concatenate([none, *(part.starts for part in parts)]),
+        np.concatenate([none, *(part.lengths for part in parts)]),
+    )
+
+
+def place(path: Path, offset: int) -> str:
+    """``file:line`` of the line that begins at byte ``offset``, for messages."""
+    n_before = sum(data.count(b"\n") for data in _chunks(path, offset))
+    return f"{path}:{n_before + 1}"
+
+
+def _chunks(path: Path, n_bytes: int) -> Iterator[bytes]:
+    with open_for_reading(path) as file:
+        while n_bytes > 0 and (data := file.read(min(RANGE_BYTES, n_bytes))):
+            n_bytes -= len(data)
+            yield data

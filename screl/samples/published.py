@@ -1,0 +1,271 @@
+"""Read samples in the layout of the published code: ``raw_generation_*.json``.
+
+One file is one sample of every problem, or of a shard of them; each line is
+``[[prompt, completion]]`` or ``{"gen": [completion]}``. Line i should belong to problem i. The
+published code assumes it; here the prompt must hold the problem's question.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from screl.core.alpaca import build_prompt, without_spaces
+from screl.core.io import UserError, open_for_reading
+from screl.core.parallel import parallel_map
+from screl.core.problems import Problem
+from screl.samples.line_index import (
+    NOTHING,
+    Known,
+    Lines,
+    SampleIndex,
+    Samples,
+    concatenate,
+    find_all_lines,
+    make_index,
+    place,
+)
+
+Split = Literal["train", "test"]
+
+SAMPLED = r"raw_generation_(?P<temperature>[0-9.]+)"
+# For every kind the file names in the order in which the published code looks for them.
+SAMPLED_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": (
+        rf"{SAMPLED}_(?P<seed>[0-9]+)\.json",
+        rf"{SAMPLED}sampled_on_train_seed_(?P<seed>[0-9]+)_shard_(?P<shard>[0-9]+)\.json",
+    ),
+    "test": (
+        rf"{SAMPLED}_(?P<seed>[0-9]+)_test\.json",
+        rf"{SAMPLED}sampled_on_test_seed_(?P<seed>[0-9]+)_shard_(?P<shard>[0-9]+)\.json",
+    ),
+}
+GREEDY_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": (),  # the filter takes sampled ones only
+    "test": (
+        r"raw_generation_greedy\.json",
+        r"raw_generation_greedy_shard_(?P<shard>[0-9]+)\.json",
+        r"raw_generation_greedy_on_test_shard_(?P<shard>[0-9]+)\.json",
+    ),
+}
+# A prompt cut on the left (the published code keeps 256 tokens) is told by what is left of it.
+MIN_PROMPT_TAIL = 200
+# The last batch is filled up: with eight GPUs, 64 prompts each, by fewer lines than that.
+MAX_SURPLUS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedRun:
+    """Where the samples of one run are: for each sample its files, the shards in their order."""
+
+    greedy: bool
+    files: list[list[Path]]
+
+
+def find_published(path: Path, split: Split) -> list[PublishedRun]:
+    """The sampled and the greedy run of ``split`` in a folder; for a file, a run of that file.
+
+    Samples are in the numeric order of their seeds. Raises UserError if there is none, and if the
+    folder holds samples of two temperatures.
+    """
+    if path.is_file():
+        is_greedy = path.name.startswith("raw_generation_greedy")
+        return [PublishedRun(greedy=is_greedy, files=[[path]])]
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; check the path")
+    runs = [
+        PublishedRun(greedy, files)
+        for greedy, names in ((False, SAMPLED_NAMES), (True, GREEDY_NAMES))
+        if (files := _find_files(path, names[split]))
+    ]
+    if not runs:
+        raise UserError(
+            f"{path}: neither a sample store (manifest.json) nor a folder of published "
+            f"raw_generation_*.json files of the {split} problems; give the folder that has them"
+        )
+    return runs
+
+
+def index_published(
+    run: PublishedRun,
+    problems: Sequence[Problem],
+    allow_partial: bool,
+    n_workers: int | None,
+    known: Known = NOTHING,
+) -> SampleIndex:
+    """Where the samples of ``run`` are; sample_id is the place of the sample's seed.
+
+    Raises UserError for a sample with too few or too many lines, unless ``allow_partial``: then
+    lines are joined to problems by their question, and a prompt of no problem is an error. Lines
+    after the last problem's that repeat earlier ones (the published samplers fill their last batch
+    up) are left out. What is ``known`` is not looked for.
+    """
+    files = [path for of_sample in run.files for path in of_sample]
+    new = [path for path in files if path not in known.n_bytes]
+    lines = parallel_map(find_all_lines, new, (), n_workers)
+    rest = list(enumerate(run.files))[known.n_samples :]
+    found = _join(rest, lines, ProblemFinder(problems), allow_partial)
+    nothing = [concatenate([])] * len(known.n_bytes)
+    return make_index(files, chain(nothing, found), problems, len(run.files))
+
+
+def _join(
+    files: Sequence[tuple[int, list[Path]]],
+    lines: Iterator[Lines],
+    finder: "ProblemFinder",
+    allow_partial: bool,
+) -> Iterator[Samples]:
+    """Yield the samples of each file, given its ``lines``; ``files``: by sample_id."""
+    n_problems = len(finder.problems)
+    for sample_id, of_sample in files:
+        shards = [(path, next(lines)) for path in of_sample]
+        n_lines = sum(len(of_shard.starts) for _, of_shard in shards)
+        if n_lines < n_problems and not allow_partial:
+            raise UserError(
+                f"{', '.join(map(str, of_sample))}: {n_lines} lines for {n_problems} problems; "
+                "give the problems it was sampled for, or complete it, or pass --allow_partial"
+            )
+        n_before = 0
+        for path, (starts, lengths) in shards:
+            if allow_partial:
+                positions = finder.find_all(path, Lines(starts, lengths), n_before)
+                positions[max(0, n_problems - n_before) :] = n_problems  # the surplus
+            else:
+                positions = np.arange(n_before, n_before + len(starts))
+                _check_surplus(path, Lines(starts, lengths), n_problems - n_before, finder)
+            n_before += len(starts)
+            keep = positions < n_problems
+            sample_ids = np.full(int(keep.sum()), sample_id)
+            yield Samples(positions[keep], sample_ids, starts[keep], lengths[keep])
+
+
+def parse_published(line: bytes) -> tuple[str | None, str]:
+    """Prompt (None if the line has none) and completion; ValueError if the line is malformed."""
+    row = orjson.loads(line)
+    # with match this takes three times as long, and it is done for every sample
+    pair = row[0] if type(row) is list and len(row) == 1 else None
+    if type(pair) is list and len(pair) == 2 and type(pair[0]) is str and type(pair[1]) is str:
+        return pair[0], pair[1]
+    texts = row.get("gen") if type(row) is dict else None
+    if type(texts) is list and len(texts) == 1 and type(texts[0]) is str:
+        return None, texts[0]
+    raise ValueError("neither of the two forms")
+
+
+def malformed(where: str) -> UserError:
+    """The error for a line that parse_published does not read."""
+    return UserError(
+        f"{where}: expected [[prompt, completion]] or "
+        '{"gen": [completion]}; mend this line or make the file again'
+    )
+
+
+def is_prompt_of(prompt: str, problem: Problem) -> bool:
+    """Whether ``prompt`` holds the problem's question, or is the end of its prompt.
+
+    White space is not compared: decoding changes it.
+    """
+    squeezed = without_spaces(prompt)
+    if without_spaces(problem.question) in squeezed:
+        return True
+    whole = without_spaces(build_prompt(problem.question))
+    return len(squeezed) >= MIN_PROMPT_TAIL and whole.endswith(squeezed)
+
+
+class ProblemFinder:
+    """Tells which problem a prompt is about."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = problems
+        self._prompts = [without_spaces(build_prompt(problem.question)) for problem in problems]
+        # the first of problems with the same question, as a search from the start would find
+        self._position_of = {prompt: i for i, prompt in reversed(list(enumerate(self._prompts)))}
+
+    def find_all(self, path: Path, lines: Lines, start: int) -> NDArray[np.int64]:
+        """The position of the problem of each line; looked for from ``start`` on first."""
+        positions = np.zeros(len(lines.starts), np.int64)
+        for i, (offset, prompt) in enumerate(_read_prompts(path, lines)):
+            if prompt is None:
+                raise UserError(
+                    f"{place(path, offset)}: without a prompt the line cannot be joined to a "
+                    "problem; complete the file and leave out --allow_partial"
+                )
+            found = self.find(prompt, start)
+            if found is None:
+                raise UserError(
+                    f"{place(path, offset)}: the prompt holds the question of no "
+                    "problem; give the problems it was sampled for as --data_path"
+                )
+            positions[i] = found
+            start = found + 1
+        return positions
+
+    def find(self, prompt: str, start: int) -> int | None:
+        """The position of the problem that ``prompt`` is about; None if it is about none."""
+        n, squeezed = len(self.problems), without_spaces(prompt)
+        if start < n and self._prompts[start] == squeezed:
+            return start
+        exact = self._position_of.get(squeezed)  # not by part: a question may be part of another
+        if exact is not None:
+            return exact
+        order = chain(range(start, n), range(min(start, n)))
+        return next((i for i in order if is_prompt_of(prompt, self.problems[i])), None)
+
+
+def _find_files(folder: Path, patterns: Sequence[str]) -> list[list[Path]]:
+    """The files of the first pattern that has any: a list per seed, with its shards in order."""
+    for pattern in patterns:
+        found: dict[int, list[tuple[int, Path]]] = {}
+        temperatures = set()
+        for path in folder.iterdir():
+            if match := re.fullmatch(pattern, path.name):
+                parts = match.groupdict()
+                shard = int(parts.get("shard", 0))
+                of_seed = found.setdefault(int(parts.get("seed", 0)), [])
+                if shard in [other for other, _ in of_seed]:
+                    raise UserError(f"{path}: another file has the same seed; take out one of them")
+                of_seed.append((shard, path))
+                temperatures.add(parts.get("temperature"))
+        if len(temperatures) > 1:
+            raise UserError(
+                f"{folder}: samples of temperatures {' and '.join(sorted(map(str, temperatures)))}"
+                "; move those of one to a folder of their own"
+            )
+        if found:
+            return [[path for _, path in sorted(found[seed])] for seed in sorted(found)]
+    return []
+
+
+def _check_surplus(path: Path, lines: Lines, n_wanted: int, finder: ProblemFinder) -> None:
+    """UserError unless the lines after the first ``n_wanted`` are about known problems."""
+    n_wanted, n_problems = max(0, n_wanted), len(finder.problems)
+    surplus = Lines(lines.starts[n_wanted:], lines.lengths[n_wanted:])
+    if len(surplus.starts) > MAX_SURPLUS:
+        raise UserError(
+            f"{path}: {len(surplus.starts)} lines more than the {n_problems} problems; give the "
+            "problems it was sampled for, or a file of one sample each"
+        )
+    for offset, prompt in _read_prompts(path, surplus):
+        if prompt is None or finder.find(prompt, 0) is None:
+            raise UserError(
+                f"{place(path, offset)}: more lines than the {n_problems} problems, "
+                "and this one repeats none of them; give the problems it was sampled for"
+            )
+
+
+def _read_prompts(path: Path, lines: Lines) -> Iterator[tuple[int, str | None]]:
+    """Offset and prompt of each of ``lines``."""
+    with open_for_reading(path) as file:
+        for start, length in zip(lines.starts.tolist(), lines.lengths.tolist(), strict=True):
+            file.seek(start)
+            try:
+                prompt, _ = parse_published(file.read(length))
+            except ValueError:
+                raise malformed(place(path, start)) from None
+            yield start, prompt

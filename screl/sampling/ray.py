@@ -1,0 +1,136 @@
+"""Workers on the machines of a Ray cluster; they come and go with the machines."""
+
+import math
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from screl.core.cost import Devices
+from screl.core.io import UserError
+from screl.sampling.engine import EngineHost, EngineSpec, ExchangeResult, Request
+from screl.sampling.scheduler import WorkerLostError
+
+SECONDS_TO_WAIT = 1.0  # for an answer, before looking whether machines have come or gone
+SECONDS_TO_TELL = 120.0  # without any worker, until that is told
+
+
+class RayPool:
+    """A worker for each group of GPUs in the cluster; without any GPU, for each CPU of Ray's."""
+
+    def __init__(self, spec: EngineSpec, address: str, n_workers: int | None) -> None:
+        """``address`` as in ray.init: "auto" for the cluster that this machine is part of.
+        ``n_workers``: at most so many; None: as many as there is room for."""
+        import ray
+
+        self._spec, self._most = spec, n_workers
+        try:
+            ray.init(
+                address=address,
+                # the machines of the cluster need the libraries, but no copy of this project
+                runtime_env={"py_modules": [str(Path(__file__).parents[1])]},
+                log_to_driver=False,
+                logging_level="WARNING",
+            )
+        except (ConnectionError, ValueError) as error:
+            raise UserError(
+                f"--address {address}: no Ray cluster there ({describe_line(error)}); start one "
+                "with ray start --head"
+            ) from None
+        self._resource = "GPU" if ray.cluster_resources().get("GPU") else "CPU"
+        if self._resource == "CPU":
+            print("no GPU in the cluster: sampling on its CPUs", file=sys.stderr)
+        self._starting: list[RayWorker] = []
+        self._most_present = 0
+        self._tell_at = time.monotonic() + SECONDS_TO_TELL
+
+    def hire(self, n_present: int, batch_size: int) -> list["RayWorker"]:
+        """Those whose start has come to an end, a bad one too: when asked, they will tell. Where a
+        machine has room, more are begun."""
+        import ray
+
+        for _ in range(self._n_places() - n_present - len(self._starting)):
+            spec = replace(self._spec, batch_size=batch_size)
+            self._starting.append(RayWorker(spec, self._resource))
+        ended = [w for w in self._starting if ray.wait([w.reference], timeout=0)[0]]
+        self._starting = [worker for worker in self._starting if worker not in ended]
+        self._most_present = max(self._most_present, n_present + len(ended))
+        if n_present or ended:
+            self._tell_at = time.monotonic() + SECONDS_TO_TELL
+        elif time.monotonic() > self._tell_at:
+            self._tell_at = math.inf
+            size = self._spec.tensor_parallel_size
+            print(
+                f"still waiting for a machine with {size} free {self._resource}(s) and for its "
+                "engine to start; ray status shows what is free",
+                file=sys.stderr,
+            )
+        return ended
+
+    def wait(self, workers: list["RayWorker"]) -> list["RayWorker"]:
+        """Those that have answered or died, when there is one."""
+        import ray
+
+        references = [worker.reference for worker in [*workers, *self._starting]]
+        if not references:
+            time.sleep(SECONDS_TO_WAIT)
+            return []
+        ready, _ = ray.wait(references, timeout=SECONDS_TO_WAIT)
+        return [worker for worker in workers if worker.reference in ready]
+
+    def devices(self) -> Devices:
+        """Those of the most workers that there were at once."""
+        if self._resource == "GPU":
+            return Devices("gpu", self._most_present * self._spec.tensor_parallel_size)
+        return Devices("cpu", self._most_present)
+
+    def _n_places(self) -> int:
+        import ray
+
+        size = self._spec.tensor_parallel_size if self._resource == "GPU" else 1
+        resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        places = sum(int(of_node.get(self._resource, 0)) // size for of_node in resources)
+        return places if self._most is None else min(places, self._most)
+
+
+class RayWorker:
+    """An engine in a Ray actor. ``reference``: of what it was last asked for."""
+
+    def __init__(self, spec: EngineSpec, resource: str) -> None:
+        import ray
+
+        share: dict[str, Any] = {"num_cpus": 1}
+        if resource == "GPU":
+            share["num_gpus"] = spec.tensor_parallel_size
+        self._actor = ray.remote(**share)(EngineHost).remote(spec)
+        self.reference = self._actor.start.remote()
+
+    def ask(self, requests: list[Request], enough: int) -> None:
+        """Send the request."""
+        self.reference = self._actor.exchange.remote(requests, enough)
+
+    def answer(self) -> ExchangeResult:
+        """Fetch what came of it."""
+        import ray
+
+        try:
+            answer: ExchangeResult = ray.get(self.reference)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
+            raise WorkerLostError(describe_line(error.cause or error)) from None
+        except ray.exceptions.RayError as error:
+            raise WorkerLostError(describe_line(error)) from None
+        return answer
+
+    def stop(self) -> None:
+        """End the actor; what it held is free again."""
+        import ray
+
+        ray.kill(self._actor)
+
+
+def describe_line(error: Exception) -> str:
+    """The first line of an error that has many."""
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else repr(error)

@@ -1,0 +1,240 @@
+"""Sampling with transformers: slots that are refilled as soon as a completion in them has ended.
+
+A prompt is run once for all its samples. Every completion draws from a random stream of its own,
+keyed by its seed, so which samples happen to run side by side changes nothing beyond
+floating-point noise.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import Cache
+
+from screl.models.loading import Model
+from screl.models.tokenizer import Tokenizer, eos_ids, pad_id
+from screl.sampling.engine import Drawn, Request, SamplingParams, StopRule, sample_seed
+from screl.sampling.slot_cache import ATTENTION, SlotCache
+
+PREFILL_TOKENS = 4096  # of prompts that are run at once, padding included
+
+
+def random_stream(seed: int, length: int) -> np.ndarray:
+    """``length`` float32 numbers in [0, 1), a function of the seed alone; a longer stream begins
+    with the shorter one.
+    """
+    return np.random.Generator(np.random.Philox(key=seed)).random(length, np.float32)
+
+
+def choose_tokens(
+    logits: torch.Tensor, random: torch.Tensor, params: SamplingParams
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The next token of each row and its log-probability, of (rows, vocabulary) logits and (rows,)
+    numbers in [0, 1).
+
+    Temperature, then top-k, then top-p, as transformers orders them; then the inverse of the
+    cumulative distribution.
+    """
+    if params.greedy:
+        tokens = logits.argmax(dim=-1)
+        return tokens, torch.zeros_like(tokens, dtype=torch.float32)
+    logits = logits.float() / params.temperature
+    order = None
+    if params.top_k or params.top_p < 1.0:
+        n_kept = min(params.top_k or logits.shape[1], logits.shape[1])
+        logits, order = logits.topk(n_kept, dim=-1)
+    probabilities = logits.softmax(dim=-1)
+    cumulative = probabilities.cumsum(dim=-1)
+    total = cumulative[:, -1:]
+    if params.top_p < 1.0:  # up to and including the token with which top_p is reached
+        total = cumulative.gather(1, (cumulative < params.top_p * total).sum(1, keepdim=True))
+    # below the total, or a number that rounds to 1 would draw a token of probability 0
+    target = torch.minimum(random[:, None] * total, total.nextafter(torch.zeros_like(total)))
+    place = torch.searchsorted(cumulative, target, right=True)
+    log_probabilities = (probabilities.gather(1, place) / total).log().squeeze(1)
+    return (place if order is None else order.gather(1, place)).squeeze(1), log_probabilities
+
+
+class _Row:
+    """One completion in the making."""
+
+    def __init__(self, request: Request, sample_id: int) -> None:
+        self.request, self.sample_id = request, sample_id
+        self.token_ids: list[int] = []
+
+    @property
+    def n_cached(self) -> int:
+        """Tokens of it that the model has run: all but the last one written."""
+        return len(self.request.prompt_ids) + len(self.token_ids) - 1
+
+
+class _Prompts(NamedTuple):
+    """What the model made of some prompts: states for a cache, (prompts, vocabulary) logits behind
+    the last token, and how many tokens each has and the longest."""
+
+    states: Cache
+    logits: torch.Tensor
+    lengths: torch.Tensor
+    longest: int
+
+
+class HFEngine:
+    """A model, up to ``n_slots`` completions that it is writing, and requests that wait.
+
+    ``add`` requests, then ``step`` as long as ``n_unfinished`` is not 0.
+    """
+
+    def __init__(
+        self, model: Model, tokenizer: Tokenizer, params: SamplingParams, n_slots: int
+    ) -> None:
+        model.eval()
+        model.set_attn_implementation(ATTENTION)
+        self._model, self._tokenizer, self._params = model, tokenizer, params
+        self._endings = StopRule(
+            tokenizer, eos_ids(model.generation_config, tokenizer), params.stop
+        )
+        self._waiting: deque[Request] = deque()
+        # samples whose prompt has been run, with its number in self._prompts, and no slot yet
+        self._ready: deque[tuple[int, _Row]] = deque()
+        self._prompts: _Prompts | None = None
+        self._rows: list[_Row] = []  # row i of what follows
+        self._cache = SlotCache(model, n_slots)
+        # of each row: the token to be run next, how many are written, the sum of their
+        # log-probabilities, and the random numbers that choose them
+        self._tokens = torch.zeros(n_slots, dtype=torch.long, device=model.device)
+        self._n_written = torch.zeros_like(self._tokens)
+        self._log_probabilities = torch.zeros(n_slots, device=model.device)
+        self._random = torch.zeros(n_slots, params.max_new_tokens, device=model.device)
+
+    def add(self, request: Request) -> None:
+        """Take a request."""
+        self._waiting.append(request)
+
+    @property
+    def n_unfinished(self) -> int:
+        """Samples that are wanted and not yet given."""
+        n_waiting = sum(len(request.sample_ids) for request in self._waiting)
+        return len(self._rows) + len(self._ready) + n_waiting
+
+    @torch.inference_mode()
+    def step(self) -> list[Drawn]:
+        """Fill free rows, write one token in each, return the samples that have ended."""
+        drawn: list[Drawn] = []
+        while (self._ready or self._waiting) and len(self._rows) < len(self._tokens):
+            if not self._ready:
+                self._prompts = self._prefill(self._next_requests())
+            logits = self._begin()
+            drawn += self._write(logits, len(self._rows) - len(logits))
+        if self._rows:
+            drawn += self._write(self._decode(), 0)
+        return drawn
+
+    def _next_requests(self) -> list[Request]:
+        """As many as can be run at once, at least one, and no more than there are slots: with fewer
+        of these, less memory is needed. Their samples are ready when they have been run."""
+        requests: list[Request] = []
+        longest = 0
+        while self._waiting and len(requests) < len(self._tokens):
+            longest = max(longest, len(self._waiting[0].prompt_ids))
+            if requests and longest * (len(requests) + 1) > PREFILL_TOKENS:
+                break
+            request = self._waiting.popleft()
+            self._ready.extend((len(requests), _Row(request, i)) for i in request.sample_ids)
+            requests.append(request)
+        return requests
+
+    def _prefill(self, requests: Sequence[Request]) -> _Prompts:
+        """Run the prompts, padded on the right, where causal attention needs no mask for it."""
+        device = self._model.device
+        ids = [request.prompt_ids for request in requests]
+        longest, pad = max(map(len, ids)), pad_id(self._tokenizer)
+        padded = torch.tensor([row + [pad] * (longest - len(row)) for row in ids], device=device)
+        lengths = torch.tensor([len(row) for row in ids], device=device)
+        last, of_prompt = (lengths - 1).unique(return_inverse=True)
+        output = self._model(
+            input_ids=padded,
+            position_ids=torch.arange(longest, device=device)[None],
+            past_key_values=DynamicCache(config=self._model.config),
+            use_cache=True,
+            logits_to_keep=last,
+        )
+        logits = output.logits[torch.arange(len(ids), device=device), of_prompt]
+        return _Prompts(output.past_key_values, logits, lengths, longest)
+
+    def _begin(self) -> torch.Tensor:
+        """Lay samples that are ready behind the rows in use; their (rows, vocabulary) logits."""
+        prompts = self._prompts
+        assert prompts is not None
+        n_new = min(len(self._ready), len(self._tokens) - len(self._rows))
+        numbers, new = zip(*(self._ready.popleft() for _ in range(n_new)), strict=True)
+        which = torch.tensor(numbers, device=self._model.device)
+        at = slice(len(self._rows), len(self._rows) + n_new)
+        self._rows += new
+        self._cache.reserve(prompts.longest + self._params.max_new_tokens)
+        self._cache.fill(at, prompts.states, which)
+        self._cache.lengths[at] = prompts.lengths[which]
+        self._n_written[at] = 0
+        self._log_probabilities[at] = 0.0
+        streams = [self._stream(row) for row in new]
+        self._random[at] = torch.from_numpy(np.stack(streams)).to(self._random.device)
+        if not self._ready:
+            self._prompts = None  # nothing needs its memory any more
+        return prompts.logits[which]
+
+    def _stream(self, row: _Row) -> np.ndarray:
+        seed = sample_seed(self._params.seed, row.request.problem_id, row.sample_id)
+        return random_stream(seed, self._params.max_new_tokens)
+
+    def _decode(self) -> torch.Tensor:
+        """Run the newest token of every row; (rows, vocabulary) logits."""
+        n_rows = len(self._rows)
+        lengths = self._cache.lengths[:n_rows]
+        self._cache.width = 1 + max(row.n_cached for row in self._rows)
+        seen = torch.arange(self._cache.width, device=lengths.device) <= lengths[:, None]
+        logits = self._model(
+            input_ids=self._tokens[:n_rows, None],
+            attention_mask=seen[:, None, None],
+            position_ids=lengths[:, None],
+            past_key_values=self._cache,
+            use_cache=True,
+        ).logits[:, -1]
+        lengths += 1
+        return logits
+
+    def _write(self, logits: torch.Tensor, first: int) -> list[Drawn]:
+        """Choose a token for every row from ``first`` on; the samples that end with it leave."""
+        at = slice(first, len(self._rows))
+        random = self._random[at].gather(1, self._n_written[at, None]).squeeze(1)
+        tokens, log_probabilities = choose_tokens(logits, random, self._params)
+        self._tokens[at] = tokens
+        self._n_written[at] += 1
+        self._log_probabilities[at] += log_probabilities
+        ended = []
+        for i, token in enumerate(tokens.tolist(), start=first):  # waits for the device, once
+            row = self._rows[i]
+            row.token_ids.append(token)
+            is_full = len(row.token_ids) == self._params.max_new_tokens
+            if is_full or self._endings.is_reached(row.request, row.token_ids):
+                ended.append(i)
+        return self._leave(ended) if ended else []
+
+    def _leave(self, ended: list[int]) -> list[Drawn]:
+        """Take out rows; the last ones move into the gaps, so that those in use stay in front."""
+        sums = self._log_probabilities[ended].tolist()
+        drawn = []
+        for i, total in zip(ended, sums, strict=True):
+            row = self._rows[i]
+            drawn.append(self._endings.to_drawn(row.request, row.sample_id, row.token_ids, total))
+        for i in reversed(ended):
+            last = self._rows.pop()
+            if i < len(self._rows):
+                self._rows[i] = last
+                self._cache.move(len(self._rows), i, last.n_cached)
+                for state in (
+                    self._tokens, self._n_written, self._log_probabilities, self._random
+                ):  # fmt: skip
+                    state[i] = state[len(self._rows)]
+        return drawn

@@ -1,0 +1,1 @@
+"""maj@k and pass@k with intervals, comparisons, breakdowns, tables."""

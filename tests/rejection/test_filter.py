@@ -1,0 +1,221 @@
+"""What becomes of a problem's samples, reason by reason."""
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from screl.core.problems import Problem
+from screl.grading import verdict as rejection
+from screl.grading.answers import Fidelity
+from screl.grading.equations import equation_path
+from screl.grading.verdict import Verdict, make_judge
+from screl.rejection.filter import Fate, FilterRules, ProblemState, fates, filter_problem, new_state
+from screl.rejection.selection import Keep, select_at_random
+from screl.samples.reader import Completion
+
+PROBLEM = Problem("p", "How many are 1 and 2?", "Together <<1+2=3>>3.\n#### 3", 1)
+CASES: list[tuple[str, Fate, Fate]] = [  # text, under strict, under paper
+    ("no answer <<2+1=3>>", "no_answer", "no_answer"),
+    ("wrong <<2+2=4>>\n#### 4", "wrong_answer", "wrong_answer"),
+    ("bad arithmetic <<2+2=3>>\n#### 3", "false_equation", "false_equation"),
+    ("no equation <<two+1=3>>\n#### 3", "unparsed_equation", "unparsed_equation"),
+    ("both <<two+1=3>> <<2+2=3>>\n#### 3", "unparsed_equation", "unparsed_equation"),
+    ("solution's path <<1+2=3>>\n#### 3", "solution_path", "kept"),
+    ("new path, longest of its kind <<2+1=3>>\n#### 3", "kept", "kept"),
+    ("new path again <<2+1=3>>\n#### 3", "repeated_path", "repeated_path"),
+    ("in dollars <<4-1=3>>\n#### $3", "kept", "no_answer"),
+    ("chain <<4-1=3=5>>\n#### 3", "false_equation", "kept"),
+    ("as number <<4-1.00=3>>\n#### 3.0", "kept", "kept"),
+]
+
+
+def completions(texts: list[str], first: int = 0) -> list[Completion]:
+    return [Completion(first + i, text, len(text), i % 3 == 0) for i, text in enumerate(texts)]
+
+
+def kept_texts(texts: list[str], rules: FilterRules) -> list[str]:
+    state = filter_problem(PROBLEM, [completions(texts)], rules)
+    return [candidate.text for candidate in state.kept]
+
+
+@pytest.mark.parametrize("fidelity", ["strict", "paper"])
+def test_every_reason(fidelity: Fidelity) -> None:
+    texts = [text for text, *_ in CASES]
+    expected = [case[1] if fidelity == "strict" else case[2] for case in CASES]
+    assert fates(PROBLEM, [completions(texts)], FilterRules(fidelity)) == [expected]
+    state = filter_problem(PROBLEM, [completions(texts)], FilterRules(fidelity))
+    assert [c.text for c in state.kept] == sorted(
+        (text for text, fate in zip(texts, expected, strict=True) if fate == "kept"),
+        key=lambda text: equation_path(text) if fidelity == "strict" else texts.index(text),
+    )
+
+
+def test_counts() -> None:
+    texts = [text for text, *_ in CASES]
+    (counts,) = filter_problem(PROBLEM, [completions(texts)], FilterRules("strict")).counts
+    n_characters = sum(map(len, texts))
+    assert +counts == Counter(
+        {
+            "sampled": 11,
+            "no_answer": 1,
+            "wrong_answer": 1,
+            "unparsed_equation": 2,
+            "false_equation": 2,
+            "valid": 5,
+            "characters": n_characters,
+            "tokens": n_characters,
+            "tokens_known": 11,
+            "cut_off": 4,
+        }
+    )
+
+
+def test_tokens_are_counted_where_they_are_known() -> None:
+    run = [Completion(0, "a\n#### 4", 7, None), Completion(1, "bc\n#### 4", None, None)]
+    (counts,) = filter_problem(PROBLEM, [run], FilterRules("strict")).counts
+    assert (counts["tokens"], counts["tokens_known"], counts["characters"]) == (7, 1, 17)
+
+
+def test_only_a_valid_text_has_a_path() -> None:
+    judge = make_judge(PROBLEM, "strict")
+    assert judge("<<2+1=3>>") == Verdict("no_answer", "", ())
+    assert judge("<<2+2=3>>\n#### 3") == Verdict("false_equation", "", ())
+    assert judge("<<2+1=3>>\n#### 3") == Verdict("valid", "2+1=3", ())
+
+
+def test_the_same_text_or_equations_are_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    extract, judge_equations = rejection.extract_answer, rejection.judge_equations
+    monkeypatch.setattr(
+        rejection, "extract_answer", lambda text, f: calls.append(text) or extract(text, f)
+    )
+    monkeypatch.setattr(
+        rejection, "judge_equations", lambda eqs, f: calls.append(eqs) or judge_equations(eqs, f)
+    )
+    texts = ["a <<2+1=3>>\n#### 3", "b <<2+1=3>>\n#### 3"]
+    judge = make_judge(PROBLEM, "strict")
+    assert len({judge(text) for text in texts * 2}) == 1
+    assert calls == [PROBLEM.solution, texts[0], ("2+1=3",), texts[1]]
+
+
+def test_first_seen_is_kept_by_run() -> None:
+    a = completions(["x <<2+1=3>>\n#### 3", "<<4-1=3>>\n#### 3", "y <<2+1=3>>\n#### 3"])
+    b = completions(["z\n#### 4", "<<2+1=3>>\n#### 3"])
+    state = filter_problem(PROBLEM, [a, b], FilterRules("paper"))
+    assert state.first_seen == {"2+1=3": {0: 0, 1: 1}, "4-1=3": {0: 1}}
+
+
+texts = st.lists(
+    st.builds(
+        lambda head, path, answer: f"{head} <<{path}>>\n#### {answer}",
+        st.text("ab", max_size=3),
+        st.sampled_from(["1+2=3", "$2+1=$3", "2+1=3", "3=3", "2+2=3", "a=3", "3=3=3"]),
+        st.sampled_from(["3", "3.0", "$3", "4", "x"]),
+    ),
+    max_size=12,
+)
+
+
+@given(texts, texts, st.randoms(use_true_random=False))
+def test_strict_keeps_the_same_texts_whatever_the_order(
+    a: list[str], b: list[str], rng: random.Random
+) -> None:
+    def keep(*runs: list[str]) -> list[str]:
+        state = filter_problem(PROBLEM, [completions(run) for run in runs], FilterRules("strict"))
+        return [candidate.text for candidate in state.kept]
+
+    shuffled = rng.sample(a + b, len(a) + len(b))
+    assert keep(a, b) == keep(b, a) == keep(shuffled, [])
+
+
+@given(texts, st.integers(0, 12), st.sampled_from(["strict", "paper"]))
+def test_going_on_gives_the_result_of_filtering_all(
+    everything: list[str], cut: int, fidelity: Fidelity
+) -> None:
+    rules = FilterRules(fidelity)
+    first = filter_problem(PROBLEM, [completions(everything[:cut])], rules)
+    rest = completions(everything[cut:], first=len(everything[:cut]))
+    both = filter_problem(PROBLEM, [rest], rules, {"p": first})
+    whole = filter_problem(PROBLEM, [completions(everything)], rules)
+    assert both.kept == whole.kept
+    assert both.first_seen == whole.first_seen
+    for key in ("sampled", "valid", "wrong_answer", "characters", "tokens"):
+        assert both.counts[0][key] == whole.counts[0][key]
+
+
+@given(texts, st.sampled_from(["strict", "paper"]))
+def test_fates_and_filter_agree(all_texts: list[str], fidelity: Fidelity) -> None:
+    rules = FilterRules(fidelity)
+    state = filter_problem(PROBLEM, [completions(all_texts)], rules)
+    (of_run,) = fates(PROBLEM, [completions(all_texts)], rules)
+    assert Counter(of_run)["kept"] == len(state.kept)
+    valid = [fate for fate in of_run if fate in ("kept", "repeated_path", "solution_path")]
+    assert len(valid) == state.counts[0]["valid"]
+
+
+def test_the_equation_path_of_strict_has_no_dollars_and_units() -> None:
+    texts = ["a <<$2+$1=$3>>\n#### 3", "bb <<2+1=3>>\n#### 3", "c <<2 cats+1 cat=3 cats>>\n#### 3"]
+    assert len(kept_texts(texts, FilterRules("strict"))) == 1
+    # in Python neither dollars nor units are arithmetic
+    assert kept_texts(texts, FilterRules("paper")) == texts[1:2]
+
+
+def test_a_completion_without_equations_is_valid_and_has_the_empty_path() -> None:
+    texts = ["first\n#### 3", "second\n#### 3", "<<2+1=3>>\n#### 3"]
+    state = filter_problem(PROBLEM, [completions(texts)], FilterRules("paper"))
+    assert [candidate.path for candidate in state.kept] == ["", "2+1=3"]
+
+
+def test_process_checks_reject_and_are_counted() -> None:
+    texts = ["<<2+1=3>> <<3*5=15>>\n#### 3", "<<2+1=3>>\n#### 3"]
+    rules = FilterRules("strict", process_checks=("unused_result", "last_equation_not_answer"))
+    state = filter_problem(PROBLEM, [completions(texts)], rules)
+    assert [candidate.text for candidate in state.kept] == texts[1:]
+    counts = state.counts[0]
+    assert (counts["process_check"], counts["valid"]) == (1, 1)
+    assert counts["last_equation_not_answer"] == 1
+    assert kept_texts(texts, FilterRules("strict")) == texts[::-1]
+
+
+def test_process_checks_look_at_valid_texts_only() -> None:
+    judge = make_judge(PROBLEM, "strict", ("unused_result",))
+    assert judge("<<2+1=3>> <<3*5=15>>\n#### 3") == Verdict("process_check", "", ["unused_result"])
+    assert judge("<<2+1=3>> <<3*5=16>>\n#### 3") == Verdict("false_equation")
+
+
+def test_all_right_samples_can_be_kept_and_more_of_them() -> None:
+    texts = [f"{'x' * i} <<2+1=3>>\n#### 3" for i in range(9)] + ["<<4-1=3>>\n#### 3", "no"]
+    rules = FilterRules("paper", keep="all")
+    known = filter_problem(PROBLEM, [completions(texts)], rules)
+    assert [candidate.text for candidate in known.kept] == texts[:-1]
+    more = completions(["<<3=3>>\n#### 3"], first=len(texts))
+    state = filter_problem(PROBLEM, [more], rules, {"p": known})
+    assert [candidate.text for candidate in state.kept] == [*texts[:-1], more[0].text]
+
+
+@pytest.mark.parametrize("keep", ["random_rows", "random_tokens"])
+def test_the_controls_are_drawn_by_seed_and_problem(keep: Keep) -> None:
+    texts = [f"{'x' * i} <<{path}=3>>\n#### 3" for i in range(9) for path in ("2+1", "4-1")]
+    run = completions([*texts, "no"])
+    everything = filter_problem(PROBLEM, [run], FilterRules("strict", keep="all")).kept
+    chosen = filter_problem(PROBLEM, [run], FilterRules("strict")).kept
+    for seed in range(3):
+        kept = filter_problem(PROBLEM, [run], FilterRules("strict", keep=keep, seed=seed)).kept
+        assert kept == select_at_random(everything, chosen, keep, f"{seed} p")
+    assert FilterRules("strict") == FilterRules(
+        "strict", process_checks=(), keep="distinct", seed=0
+    )
+
+
+def test_no_samples() -> None:
+    assert filter_problem(PROBLEM, [[], []], FilterRules("strict")).kept == []
+    assert new_state(2) == ProblemState([Counter(), Counter()])
+
+
+def test_what_a_control_leaves_out_was_not_drawn() -> None:
+    texts = [f"<<{i}+0={i}>> <<1+2=3>>\n#### 3" for i in range(6)] * 2
+    (of_run,) = fates(PROBLEM, [completions(texts)], FilterRules("strict", keep="random_rows"))
+    assert sorted(of_run) == ["kept"] * 6 + ["not_drawn"] * 6

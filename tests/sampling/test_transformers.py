@@ -1,0 +1,333 @@
+"""Sampling: right under padding, cached or not, and the same whatever shares the batch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, TopKLogitsWarper, TopPLogitsWarper
+
+from screl.models.loading import load_model
+from screl.models.tokenizer import decode_completion, load_tokenizer, prompt_ids
+from screl.sampling import transformers as engine_hf
+from screl.sampling.engine import Drawn, Request, SamplingParams, sample_seed
+from screl.sampling.transformers import HFEngine, choose_tokens, random_stream
+
+GREEDY = SamplingParams(True, 1.0, 1.0, 0, 12, 0)
+SAMPLED = SamplingParams(False, 1.5, 1.0, 0, 12, 3)
+QUESTIONS = ["2 pens", "Ada has 5 pens and 12 cups of 2.5 kg", "7", "How many are there in all?"]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path):
+    """The tiny model with weights so large that position and context decide the next token."""
+    model = load_model(str(tiny_model), torch.float32)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" not in name:
+                weight *= 8
+    return model
+
+
+@contextmanager
+def eos_bias(model, tokenizer, bias: float) -> Iterator[None]:
+    """Make the end of the completion likelier."""
+    biases = torch.zeros(model.config.vocab_size)
+    biases[tokenizer.eos_token_id] = bias
+    hook = model.lm_head.register_forward_hook(lambda *parts: parts[2] + biases)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path):
+    return load_tokenizer(str(tiny_model))
+
+
+def requests(tokenizer, n_samples: int) -> list[Request]:
+    return [
+        Request(i, prompt_ids(tokenizer, question), range(n_samples))
+        for i, question in enumerate(QUESTIONS)
+    ]
+
+
+def draw(model, tokenizer, wanted: list[Request], params: SamplingParams, n: int) -> list[Drawn]:
+    """Everything, in the order in which it ends, with ``n`` at once."""
+    engine = HFEngine(model, tokenizer, params, n)
+    for request in wanted:
+        engine.add(request)
+    drawn: list[Drawn] = []
+    while engine.n_unfinished:
+        drawn += engine.step()
+        assert len(drawn) + engine.n_unfinished == sum(len(r.sample_ids) for r in wanted)
+    return drawn
+
+
+def run(model, tokenizer, wanted: list[Request], params: SamplingParams, n: int) -> dict:
+    made = [one.sample for one in draw(model, tokenizer, wanted, params, n)]
+    assert len({(m.problem_id, m.sample_id) for m in made}) == len(made)
+    return {(m.problem_id, m.sample_id): m for m in made}
+
+
+def reference(
+    model, tokenizer, request: Request, sample_id: int, params: SamplingParams
+) -> tuple[str, float]:
+    """One sample the slow way, no batch, no padding, no cache, transformers' own attention: its
+    text and log-probability."""
+    stream = random_stream(sample_seed(params.seed, request.problem_id, sample_id), 12)
+    ids, log_probability = list(request.prompt_ids), 0.0
+    model.set_attn_implementation("eager")
+    for number in stream:
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([ids])).logits[:, -1]
+        token = choose_tokens(logits, torch.tensor([number]), params)[0].item()
+        log_probability += (logits / params.temperature).log_softmax(-1)[0, token].item()
+        if token == tokenizer.eos_token_id:
+            break
+        ids.append(token)
+    text = tokenizer.decode(ids[len(request.prompt_ids) :], skip_special_tokens=True)
+    return text, log_probability
+
+
+@pytest.mark.parametrize("params", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_batched_padded_and_cached_equals_the_slow_way(model, tokenizer, params) -> None:
+    wanted = requests(tokenizer, 1 if params.greedy else 3)
+    made = run(model, tokenizer, wanted, params, 64)
+    for request in wanted:
+        for sample_id in request.sample_ids:
+            expected = reference(model, tokenizer, request, sample_id, params)
+            assert made[request.problem_id, sample_id].completion == expected[0]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_the_batch_size_changes_nothing(model, tokenizer, batch_size: int) -> None:
+    wanted = requests(tokenizer, 5)
+    made = run(model, tokenizer, wanted, SAMPLED, batch_size)
+    assert made == run(model, tokenizer, wanted, SAMPLED, 64)
+
+
+def test_one_sample_made_alone_is_the_same(model, tokenizer) -> None:
+    everything = run(model, tokenizer, requests(tokenizer, 5), SAMPLED, 64)
+    alone = Request(2, prompt_ids(tokenizer, QUESTIONS[2]), range(4, 5))
+    assert run(model, tokenizer, [alone], SAMPLED, 1) == {(2, 4): everything[2, 4]}
+
+
+def test_samples_of_a_problem_differ(model, tokenizer) -> None:
+    made = run(model, tokenizer, requests(tokenizer, 5), SAMPLED, 64)
+    assert len({made[0, j].completion for j in range(5)}) == 5
+
+
+@pytest.mark.parametrize("n_slots", [1, 7, 64])
+def test_samples_that_end_at_different_times_equal_the_slow_way(
+    tiny_model, tokenizer, n_slots: int
+) -> None:
+    """Others move into the gaps, and new ones begin beside those that are half written."""
+    model = load_model(str(tiny_model), torch.float32)  # almost uniform over its 768 tokens
+    wanted = requests(tokenizer, 12)
+    with eos_bias(model, tokenizer, 5.0):
+        made = run(model, tokenizer, wanted, SAMPLED, n_slots)
+        for request in wanted:
+            for j in request.sample_ids:
+                expected = reference(model, tokenizer, request, j, SAMPLED)
+                assert made[request.problem_id, j].completion == expected[0]
+    assert len({sample.n_tokens for sample in made.values()}) > 5
+
+
+@contextmanager
+def prompts_run(model) -> Iterator[list[tuple[int, int]]]:
+    """The shapes, (prompts, longest), of what is run at once; steps of one token are left out."""
+    shapes: list[tuple[int, int]] = []
+    hook = model.model.register_forward_pre_hook(
+        lambda *parts: shapes.append(tuple(parts[2]["input_ids"].shape)), with_kwargs=True
+    )
+    try:
+        yield shapes
+    finally:
+        hook.remove()
+        shapes[:] = [shape for shape in shapes if shape[1] > 1]
+
+
+def test_a_prompt_is_run_once_for_all_its_samples(model, tokenizer) -> None:
+    """However few of them there is room for at a time."""
+    wanted = requests(tokenizer, 6)
+    with prompts_run(model) as shapes:
+        run(model, tokenizer, wanted, SAMPLED, len(wanted))
+    assert shapes == [(len(wanted), max(len(request.prompt_ids) for request in wanted))]
+
+
+@pytest.mark.parametrize("n_slots", [1, 3])
+def test_no_more_prompts_are_run_at_once_than_there_are_slots(
+    model, tokenizer, n_slots: int
+) -> None:
+    """So that halving the batch, when memory runs out, halves this too."""
+    with prompts_run(model) as shapes:
+        run(model, tokenizer, requests(tokenizer, 2), SAMPLED, n_slots)
+    assert max(n_prompts for n_prompts, _ in shapes) == n_slots
+    assert sum(n_prompts for n_prompts, _ in shapes) == len(QUESTIONS)
+
+
+def test_eos_ends_and_the_limit_cuts(model, tokenizer) -> None:
+    with eos_bias(model, tokenizer, 1e9):
+        made = run(model, tokenizer, requests(tokenizer, 1), GREEDY, 64)
+    assert {(m.completion, m.n_tokens, m.finish_reason) for m in made.values()} == {("", 1, "stop")}
+    made = run(model, tokenizer, requests(tokenizer, 1), GREEDY, 64)
+    assert {(m.n_tokens, m.finish_reason) for m in made.values()} == {(12, "length")}
+
+
+@pytest.mark.parametrize("n_slots", [1, 3, 64])
+def test_a_stop_string_ends_a_sample_where_it_first_comes(
+    tiny_model, tokenizer, n_slots: int
+) -> None:
+    """It is the same sample as without it, up to there, for any batch: found in the whole texts."""
+    model = load_model(str(tiny_model), torch.float32)  # almost uniform over its 768 tokens
+    wanted = [replace(request, watched=True) for request in requests(tokenizer, 12)]
+    with eos_bias(model, tokenizer, 3.0):
+        whole = draw(model, tokenizer, wanted, SAMPLED, 64)
+        written = {(s.problem_id, s.sample_id): watch.token_ids for s, watch in whole if watch}
+        tokens = [tokenizer.decode([i]) for i in written[0, 0]]
+        # some come often; some are the end of a token of sample 0 and the beginning of the next
+        divided = [a[-2:] + b[:2] for a, b in pairwise(tokens[:5])]
+        for stop in ("e", "m", *divided):
+            made = draw(model, tokenizer, wanted, replace(SAMPLED, stop=stop), n_slots)
+            assert len(made) == len(whole)
+            lengths = set()
+            for sample, watch in made:
+                prompt = wanted[int(sample.problem_id)].prompt_ids
+                ids = written[sample.problem_id, sample.sample_id]
+                n, text = first_with(tokenizer, prompt, list(ids), stop)
+                assert watch is not None
+                assert watch.token_ids == ids[:n]
+                assert (sample.completion, sample.n_tokens) == (text, n)
+                ended = stop in tokenizer.decode(ids[:n]) or ids[n - 1] == tokenizer.eos_token_id
+                assert sample.finish_reason == ("stop" if ended else "length")
+                lengths.add(n)
+            assert len(lengths) >= 5
+    n_of = [first_with(tokenizer, wanted[0].prompt_ids, list(written[0, 0]), s)[0] for s in divided]
+    assert n_of == [2, 3, 4, 5]
+
+
+def first_with(tokenizer, prompt: list[int], ids: list[int], stop: str) -> tuple[int, str]:
+    """How many tokens it takes until ``stop`` is in the text, all if it never is; what is before
+    it, without white space at the ends."""
+    for n in range(1, len(ids) + 1):
+        text = decode_completion(tokenizer, prompt, ids[:n])
+        if stop in text:
+            break
+    return n, text.split(stop)[0].strip()
+
+
+def test_a_pad_token_that_is_eos_or_missing_changes_nothing(model, tokenizer, tiny_model) -> None:
+    expected = run(model, tokenizer, requests(tokenizer, 2), SAMPLED, 64)
+    other = load_tokenizer(str(tiny_model))
+    other.pad_token = None
+    assert run(model, other, requests(other, 2), SAMPLED, 64) == expected
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (5, 1.0), (0, 0.6), (7, 0.5), (1, 1.0)])
+def test_tokens_are_drawn_from_the_distribution_that_transformers_defines(
+    top_k: int, top_p: float
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(1, 20, generator=generator)
+    n = 20_000
+    params = SamplingParams(False, 0.8, top_p, top_k, 1, 0)
+    numbers = (torch.arange(n) + 0.5) / n  # a grid: no sampling error
+    drawn, log_probabilities = choose_tokens(logits.expand(n, -1), numbers, params)
+    warped = logits / 0.8
+    if top_k:
+        warped = TopKLogitsWarper(top_k)(None, warped)
+    if top_p < 1:
+        warped = TopPLogitsWarper(top_p)(None, warped)
+    frequencies = torch.bincount(drawn, minlength=20) / n
+    assert torch.allclose(frequencies, warped.softmax(-1)[0], atol=2e-4)
+    assert torch.allclose(log_probabilities, warped.log_softmax(-1)[0, drawn], atol=1e-5)
+
+
+def test_random_numbers_at_the_edges_give_a_token(model) -> None:
+    logits = torch.full((2, 8), -1e9)
+    logits[:, 3] = 0
+    numbers = torch.tensor([0.0, 1.0])  # 1.0: the worst that rounding can do
+    assert choose_tokens(logits, numbers, SAMPLED)[0].tolist() == [3, 3]
+
+
+def test_streams_are_uniform_independent_and_keyed() -> None:
+    seeds = [sample_seed(0, problem, j) for problem in (0, "0", 1) for j in range(4)]
+    assert len(set(seeds)) == 12
+    assert sample_seed(0, 5, 7) == sample_seed(0, 5, 0) + 7 < 2**64
+    streams = np.stack([random_stream(seed, 500) for seed in range(200)])
+    assert np.array_equal(random_stream(9, 20), random_stream(9, 50)[:20])
+    assert abs(streams.mean() - 0.5) < 0.005
+    assert abs(np.corrcoef(streams[:-1].ravel(), streams[1:].ravel())[0, 1]) < 0.01
+
+
+def test_the_space_in_front_of_the_first_word_is_kept(tokenizer) -> None:
+    prompt = prompt_ids(tokenizer, "are there?")
+    ids = tokenizer(" pens and", add_special_tokens=False).input_ids
+    assert decode_completion(tokenizer, prompt, ids) == " pens and"
+
+
+def test_a_watched_sample_comes_with_its_probability(model, tokenizer) -> None:
+    wanted = [replace(request, watched=i < 2) for i, request in enumerate(requests(tokenizer, 3))]
+    with eos_bias(model, tokenizer, 12.0):
+        for sample, watch in draw(model, tokenizer, wanted, SAMPLED, 5):
+            request = wanted[int(sample.problem_id)]
+            text, expected = reference(model, tokenizer, request, sample.sample_id, SAMPLED)
+            assert sample.completion == text
+            assert (watch is not None) == request.watched
+            if watch:
+                assert watch.log_probability == pytest.approx(expected, abs=1e-3)
+                assert len(watch.token_ids) == sample.n_tokens
+                ended = watch.token_ids[-1] == tokenizer.eos_token_id
+                assert sample.finish_reason == ("stop" if ended else "length")
+
+
+def test_no_slot_is_free_while_samples_wait(tiny_model, tokenizer) -> None:
+    """A batch never waits for its longest member."""
+    model = load_model(str(tiny_model), torch.float32)
+    engine = HFEngine(model, tokenizer, SAMPLED, 6)
+    for request in requests(tokenizer, 12):
+        engine.add(request)
+    n_run = []
+    hook = model.model.register_forward_pre_hook(
+        lambda _, __, given: n_run.append(given["input_ids"].shape), with_kwargs=True
+    )
+    with eos_bias(model, tokenizer, 5.0):
+        while engine.n_unfinished > 6:
+            n_run.clear()
+            engine.step()
+            assert n_run[-1] == (6, 1)  # prompts are run before; then all six slots
+    hook.remove()
+
+
+def test_prompts_too_many_for_one_run_take_several(
+    model, tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run(model, tokenizer, requests(tokenizer, 3), SAMPLED, 64)
+    monkeypatch.setattr(engine_hf, "PREFILL_TOKENS", 12)
+    assert run(model, tokenizer, requests(tokenizer, 3), SAMPLED, 64) == expected
+
+
+@pytest.mark.parametrize("n_key_heads", [1, 2, 4])
+def test_heads_that_share_keys(tokenizer, n_key_heads: int) -> None:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=n_key_heads,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" not in name:
+                weight *= 4
+    wanted = requests(tokenizer, 2)
+    made = run(model, tokenizer, wanted, SAMPLED, 3)
+    for request in wanted:
+        for j in request.sample_ids:
+            expected = reference(model, tokenizer, request, j, SAMPLED)
+            assert made[request.problem_id, j].completion == expected[0]

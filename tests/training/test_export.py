@@ -1,0 +1,180 @@
+"""A saved checkpoint is what was trained, or it is not put in its place."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import LlamaForCausalLM
+
+from screl.core.alpaca import build_prompt
+from screl.core.io import UserError
+from screl.models.loading import load_model
+from screl.models.tokenizer import load_tokenizer, prompt_ids
+from screl.training import export as final_checkpoint
+from screl.training.export import greedy_tokens, save_and_verify
+from screl.training.model import ATTENTION, PackedLM
+
+
+class Engine:
+    """What save_and_verify needs of an engine: a model that is not divided."""
+
+    def __init__(self, folder: Path) -> None:
+        self.packed = PackedLM(load_model(str(folder), torch.float32, ATTENTION))
+        self.device = torch.device("cpu")
+
+    def weights(self):
+        return ((name, weight.detach()) for name, weight in self.packed.model.named_parameters())
+
+
+@pytest.fixture
+def engine(tiny_model: Path) -> Engine:
+    return Engine(tiny_model)
+
+
+@pytest.fixture
+def tokenizer(tiny_model: Path):
+    return load_tokenizer(str(tiny_model))
+
+
+def test_a_good_one_is_put_in_its_place(engine: Engine, tokenizer, tmp_path: Path) -> None:
+    save_and_verify(engine, tokenizer, tmp_path, "fp32", "fp32")
+    assert not (tmp_path / "saving").exists()
+    assert load_model(str(tmp_path), "auto").dtype == torch.float32
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1  # all as readable
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, change) -> None:
+    """Let ``change(folder)`` happen to what is saved, before it is read again."""
+    real = LlamaForCausalLM.save_pretrained
+
+    def save(model, folder, **settings):
+        real(model, folder, **settings)
+        change(Path(folder))
+
+    monkeypatch.setattr(LlamaForCausalLM, "save_pretrained", save)
+
+
+def change_weights(change):
+    def in_file(folder: Path) -> None:
+        weights = load_file(folder / "model.safetensors")
+        change(weights)
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return in_file
+
+
+def empty_all(weights: dict[str, torch.Tensor]) -> None:
+    """What bad ZeRO-3 saves hold: every name, and nothing behind it."""
+    for name in weights:
+        weights[name] = torch.zeros(0)
+
+
+def lose_one(weights: dict[str, torch.Tensor]) -> None:
+    del weights["model.layers.1.mlp.up_proj.weight"]
+
+
+def zero_one(weights: dict[str, torch.Tensor]) -> None:
+    weights["model.layers.1.mlp.up_proj.weight"].zero_()
+
+
+def in_other_precision(weights: dict[str, torch.Tensor]) -> None:
+    for name, weight in weights.items():
+        weights[name] = weight.bfloat16()
+
+
+def negate_one(weights: dict[str, torch.Tensor]) -> None:
+    """A norm does not see it; the completion does."""
+    weights["lm_head.weight"] *= -1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (empty_all, r"cannot be loaded"),
+        (lose_one, r"1 weights are missing"),
+        (zero_one, r"up_proj\.weight has norm 0\.0, trained"),
+        (in_other_precision, r"is torch\.(bfloat16|float32)"),
+        (negate_one, r"its greedy completion"),
+    ],
+)
+def test_a_bad_save_is_caught_and_nothing_is_put_in_place(
+    engine: Engine, tokenizer, tmp_path: Path, change, message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if change is in_other_precision:
+        settings = {"dtype": "bfloat16"}
+        real = type(engine.packed.model.config).save_pretrained
+
+        def as_bf16(config, folder, **kwargs):
+            real(config, folder, **kwargs)
+            path = Path(folder) / "config.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+        monkeypatch.setattr(type(engine.packed.model.config), "save_pretrained", as_bf16)
+    spoil(monkeypatch, change_weights(change))
+    with pytest.raises(UserError, match=message):
+        save_and_verify(engine, tokenizer, tmp_path, "fp32", "fp32")
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_another_arithmetic_is_no_other_model(
+    engine: Engine, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where two tokens are about as probable, another device may choose the other."""
+    real = final_checkpoint.greedy_tokens
+
+    def choose_second(packed: PackedLM, prompt: list[int], device: torch.device) -> list[int]:
+        first = real(packed, prompt, device)
+        with torch.no_grad():
+            head = packed.model.get_output_embeddings().weight
+            second = (first[0] + 1) % len(head)
+            head[second] = head[first[0]] * (1 - share)
+        return [second]
+
+    monkeypatch.setattr(final_checkpoint, "greedy_tokens", choose_second)
+    monkeypatch.setattr(final_checkpoint, "gather", lambda engine, dtype: kept)
+    kept = dict(engine.weights())  # in the memory of the model: choose_second changes both
+    share = 1 / 300
+    save_and_verify(engine, tokenizer, tmp_path, "fp32", "fp32")
+    share = 1 / 200
+    with pytest.raises(UserError, match="greedy completion"):
+        save_and_verify(engine, tokenizer, tmp_path, "fp32", "fp32")
+
+
+def test_special_tokens_that_disagree_are_caught(
+    engine: Engine, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(folder: Path) -> None:
+        path = folder / "generation_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token_id": 77}))
+
+    spoil(monkeypatch, change)
+    with pytest.raises(UserError, match="pad_token_id is 77 in GenerationConfig"):
+        save_and_verify(engine, tokenizer, tmp_path, "fp32", "fp32")
+
+
+def test_a_tokenizer_that_reads_otherwise_after_saving_is_caught(
+    engine: Engine, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = type(tokenizer).save_pretrained
+
+    def without_bos(self, folder, **settings):
+        real(self, folder, **settings)
+        path = Path(folder) / "tokenizer.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"post_processor": None}))
+
+    monkeypatch.setattr(type(tokenizer), "save_pretrained", without_bos)
+    with pytest.raises(UserError, match="its tokenizer reads a prompt in another way"):
+        save_and_verify(engine, tokenizer, tmp_path, "fp32", "fp32")
+
+
+def test_the_greedy_completion_is_that_of_transformers(engine: Engine, tokenizer) -> None:
+    prompt = prompt_ids(tokenizer, build_prompt("How many?"))
+    ours = greedy_tokens(engine.packed, prompt, engine.device)
+    model = load_model(tokenizer.name_or_path, torch.float32)
+    theirs = model.generate(
+        torch.tensor([prompt]), max_new_tokens=16, do_sample=False, eos_token_id=-1, pad_token_id=0
+    )
+    assert ours == theirs[0, len(prompt) :].tolist()

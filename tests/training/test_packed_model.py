@@ -1,0 +1,221 @@
+"""Packed examples: the losses and gradients of padded ones, and nobody sees a neighbour."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from screl.core.io import UserError
+from screl.models.tokenizer import Example
+from screl.training.model import (
+    ATTENTION,
+    Batch,
+    PackedLM,
+    bf16_attention,
+    exact_attention,
+    flash_attention,
+    pack,
+    packed_attention,
+)
+
+
+def make_model(**changes: int) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        **{"vocab_size": 96, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+           "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128,
+           "attn_implementation": "eager"} | changes
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight *= 5  # attention that matters
+    return model
+
+
+def make_examples(*shapes: tuple[int, int], seed: int = 1) -> list[Example]:
+    random = np.random.default_rng(seed)
+    return [Example(random.integers(3, 96, n).astype(np.int32), k) for n, k in shapes]
+
+
+EXAMPLES = make_examples((30, 10), (50, 20), (7, 3), (20, 19))
+
+
+def padded_losses(model: LlamaForCausalLM, examples: list[Example]) -> torch.Tensor:
+    """A plain reference: right-padded, masked, by transformers' eager attention."""
+    longest = max(map(len, examples))
+    ids = torch.zeros(len(examples), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, example in enumerate(examples):
+        ids[row, : len(example)] = torch.from_numpy(example.input_ids.astype(np.int64))
+        mask[row, : len(example)] = 1
+    logits = model(input_ids=ids, attention_mask=mask).logits
+    return torch.cat(
+        [
+            functional.cross_entropy(
+                logits[row, example.n_prompt - 1 : len(example) - 1],
+                ids[row, example.n_prompt : len(example)],
+                reduction="none",
+            )
+            for row, example in enumerate(examples)
+        ]
+    )
+
+
+def packed(model: LlamaForCausalLM) -> PackedLM:
+    copy = LlamaForCausalLM._from_config(deepcopy(model.config), attn_implementation=ATTENTION)
+    copy.load_state_dict(model.state_dict())
+    return PackedLM(copy)
+
+
+def losses(ours: PackedLM, examples: list[Example]) -> torch.Tensor:
+    """Of every target, by the same forward pass."""
+    batch = pack(examples)
+    return functional.cross_entropy(ours(batch, logits=True), batch.targets, reduction="none")
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("n_key_heads", [1, 2, 4])
+def test_losses_and_gradients_are_those_of_padded_examples(
+    n_key_heads: int, checkpointing: bool
+) -> None:
+    model = make_model(num_key_value_heads=n_key_heads)
+    ours = packed(model)
+    if checkpointing:
+        ours.model.train().gradient_checkpointing_enable({"use_reentrant": False})
+    expected = padded_losses(model, EXAMPLES)
+    torch.testing.assert_close(losses(ours, EXAMPLES), expected, rtol=1e-5, atol=1e-5)
+    weights = [0.5, 2.0, 0.0, 1.0]
+    n_targets = torch.tensor([example.n_targets for example in EXAMPLES])
+    total = (expected * torch.tensor(weights).repeat_interleave(n_targets)).sum()
+    loss = ours(pack(EXAMPLES, weights))
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, total, rtol=1e-5, atol=1e-5)
+    (total / 3).backward()
+    (loss / 3).backward()
+    gradients = {name: weight.grad for name, weight in model.named_parameters()}
+    for name, weight in ours.model.named_parameters():
+        difference = (weight.grad - gradients[name]).norm() / gradients[name].norm()
+        assert difference < 1e-5, name
+
+
+def test_no_token_sees_another_example() -> None:
+    """Whatever stands beside an example, in front or behind, its losses are the same to the bit."""
+    ours = packed(make_model())
+    n = EXAMPLES[1].n_targets
+    others = make_examples((30, 10), (7, 3), seed=2)
+    first = losses(ours, [EXAMPLES[0], EXAMPLES[1], EXAMPLES[2]])
+    start = EXAMPLES[0].n_targets
+    second = losses(ours, [others[0], EXAMPLES[1], others[1]])
+    assert torch.equal(first[start : start + n], second[start : start + n])
+    assert not torch.equal(first[:start], second[:start])
+    alone = losses(ours, [EXAMPLES[1]])
+    torch.testing.assert_close(alone, first[start : start + n])
+
+
+def test_no_gradient_flows_between_examples() -> None:
+    ours = packed(make_model())
+    embedded = []
+    hook = ours.model.model.embed_tokens.register_forward_hook(
+        lambda *parts: embedded.append(parts[2].detach().requires_grad_()) or embedded[0]
+    )
+    loss = ours(pack(EXAMPLES, [0.0, 1.0, 0.0, 0.0]))
+    hook.remove()
+    a, b = EXAMPLES[0], EXAMPLES[1]
+    loss.backward()
+    touched = embedded[0].grad[0].abs().sum(dim=1).nonzero()[:, 0].tolist()
+    assert touched == [*range(len(a), len(a) + len(b) - 1)]  # its last token predicts nothing
+
+
+def test_a_batch_says_where_examples_and_targets_are() -> None:
+    examples = [Example(np.array([5, 6, 2]), 1), Example(np.array([7, 8, 9, 2]), 3)]
+    batch = pack(examples, [0.5, 0.25])
+    assert batch.input_ids.tolist() == [[5, 6, 2, 7, 8, 9, 2]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 0, 1, 2, 3]]
+    assert batch.starts.tolist() == [0, 3, 7]
+    assert batch.predicting.tolist() == [0, 1, 5]
+    assert batch.targets.tolist() == [6, 2, 2]
+    assert batch.weights.tolist() == [0.5, 0.5, 0.25]
+    assert pack(examples).weights.tolist() == [1, 1, 1]
+    assert batch.longest == 4
+    assert isinstance(batch.to(torch.device("cpu")), Batch)
+
+
+def test_eos_carries_loss_also_where_it_is_the_pad_token() -> None:
+    """No token is special: what carries loss is a matter of position."""
+    assert pack([Example(np.array([2, 2, 6, 2]), 2)]).targets.tolist() == [6, 2]
+
+
+@pytest.mark.parametrize("n_key_heads", [1, 2, 4])
+def test_bf16_attention_is_the_exact_one_rounded(n_key_heads: int) -> None:
+    torch.manual_seed(0)
+    shapes = [(1, heads, 60, 16) for heads in (4, n_key_heads, n_key_heads)]
+    exact = [torch.randn(shape, dtype=torch.bfloat16).float().requires_grad_() for shape in shapes]
+    rounded = [part.detach().bfloat16().requires_grad_() for part in exact]
+    expected, found = exact_attention(*exact, 0.3), bf16_attention(*rounded, 0.3)
+    torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
+    by = torch.randn(expected.shape)
+    expected.backward(by)
+    found.backward(by.bfloat16())
+    for one, other in zip(exact, rounded, strict=True):
+        assert (other.grad.float() - one.grad).norm() < 0.01 * one.grad.norm()
+    torch.testing.assert_close(bf16_attention(*rounded, None), bf16_attention(*rounded, 0.25))
+
+
+def plain_varlen(q, k, v, starts_q, starts_k, longest_q, longest_k, scale):
+    """torch's variable-length attention, (tokens, heads, width), on a CPU."""
+    assert torch.equal(starts_q, starts_k)
+    assert longest_q == longest_k == int(starts_q.diff().max())
+    parts = zip(*(x.split(starts_q.diff().tolist()) for x in (q, k, v)), strict=True)
+    heads_first = ([x.transpose(0, 1)[None] for x in part] for part in parts)
+    return torch.cat([exact_attention(*part, scale)[0].transpose(0, 1) for part in heads_first])
+
+
+def varlen_2_13(*parts, scale, window_size, enable_gqa=False):
+    assert window_size == (-1, 0)
+    assert enable_gqa == (parts[0].shape[1] != parts[1].shape[1])
+    return plain_varlen(*parts, scale)
+
+
+def varlen_2_11(*parts, scale, window_size):
+    assert window_size == (-1, 0)
+    assert parts[0].shape == parts[1].shape
+    return plain_varlen(*parts, scale)
+
+
+@pytest.mark.parametrize("kernel", [varlen_2_13, varlen_2_11])
+@pytest.mark.parametrize("n_key_heads", [1, 2, 4])
+def test_the_gpu_kernel_of_either_version_gets_what_it_takes(
+    kernel, n_key_heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, heads, 9, 8) for heads in (4, n_key_heads, n_key_heads))
+    starts = torch.tensor([0, 5, 9], dtype=torch.int32)
+    expected, _ = packed_attention(None, q, k, v, None, starts=starts, longest=5, scaling=0.3)
+    found = flash_attention(q, k, v, starts, 5, 0.3)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["final_logit_softcapping", "logit_scale", "bias"])
+def test_heads_that_do_more_are_refused(kind: str) -> None:
+    model = make_model()
+    if kind == "bias":
+        model.lm_head.bias = torch.nn.Parameter(torch.zeros(96))
+    else:
+        setattr(model.config, kind, 0.5)
+    with pytest.raises(UserError, match=f"head (uses|has a) {kind}, which training does not"):
+        PackedLM(model)
+
+
+def test_kinds_of_attention_that_would_be_left_out_are_refused() -> None:
+    q = torch.zeros(1, 2, 5, 4)
+    starts = torch.tensor([0, 5], dtype=torch.int32)
+    for others, message in [({"softcap": 30.0}, "softcap"), ({"sliding_window": 4}, "last 4")]:
+        with pytest.raises(UserError, match=message):
+            packed_attention(None, q, q, q, None, starts=starts, longest=5, **others)
+    packed_attention(None, q, q, q, None, starts=starts, longest=5, sliding_window=5)

@@ -1,0 +1,143 @@
+"""Token rows: what carries loss, what is left out, and the order of training."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from screl.core.alpaca import build_prompt
+from screl.core.problems import Problem
+from screl.models.tokenizer import describe_example, tokenize_example
+from screl.training import data as sft_data
+from screl.training.data import cache_key, tokenize_examples, training_order
+from screl.training.model import pack
+from tests.conftest import write_lines
+
+PROBLEM = Problem(0, "Jo has 2 pens and 3 cups. How many?", "2+3=<<2+3=5>>5\n#### 5", 1)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path):
+    return AutoTokenizer.from_pretrained(tiny_model)
+
+
+def test_loss_on_response_and_eos_only(tokenizer) -> None:
+    example = tokenize_example(tokenizer, PROBLEM)
+    ids = example.input_ids.tolist()
+    assert ids[0] == tokenizer.bos_token_id
+    assert ids.count(tokenizer.bos_token_id) == 1
+    assert tokenizer.decode(ids[1 : example.n_prompt]) == build_prompt(PROBLEM.question)
+    assert tokenizer.decode(ids[example.n_prompt : -1]) == PROBLEM.solution
+    assert ids[-1] == tokenizer.eos_token_id
+    batch = pack([example])
+    assert batch.targets.tolist() == ids[example.n_prompt :]
+    assert batch.predicting.tolist() == [*range(example.n_prompt - 1, len(ids) - 1)]
+
+
+def test_the_first_token_with_loss_begins_where_the_response_does(tokenizer) -> None:
+    """By the tokenizer's own offsets into the text."""
+    text = build_prompt(PROBLEM.question) + PROBLEM.solution
+    encoded = tokenizer(text, return_offsets_mapping=True)
+    example = tokenize_example(tokenizer, PROBLEM)
+    assert encoded.input_ids == example.input_ids[:-1].tolist()
+    assert encoded.offset_mapping[example.n_prompt][0] == len(build_prompt(PROBLEM.question))
+
+
+def test_a_merge_across_the_boundary_cannot_mislabel() -> None:
+    """A tokenizer that has the token ':2' must still be trained on the prompt's own tokens."""
+    characters = sorted(set(build_prompt(PROBLEM.question) + PROBLEM.solution))
+    vocabulary = {token: i for i, token in enumerate(["</s>", *characters, ":2"])}
+    model = models.BPE(vocab=vocabulary, merges=[(":", "2")])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), eos_token="</s>")
+    prompt = tokenizer(build_prompt(PROBLEM.question)).input_ids
+    joint = tokenizer(build_prompt(PROBLEM.question) + PROBLEM.solution).input_ids
+    assert joint[: len(prompt)] != prompt  # the trap is there
+    example = tokenize_example(tokenizer, PROBLEM)
+    assert example.input_ids[: example.n_prompt].tolist() == prompt
+    assert tokenizer.decode(example.input_ids[example.n_prompt : -1]).replace(" ", "") == (
+        PROBLEM.solution.replace(" ", "")
+    )
+
+
+def test_a_tokenizer_that_appends_eos_does_not_end_the_prompt_with_it(tiny_model: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    eos = tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"<s> $A {eos}",
+        special_tokens=[("<s>", tokenizer.bos_token_id), (eos, tokenizer.eos_token_id)],
+    )
+    assert tokenizer("a").input_ids[-1] == tokenizer.eos_token_id  # the trap is there
+    ids = tokenize_example(tokenizer, PROBLEM).input_ids.tolist()
+    assert ids.count(tokenizer.eos_token_id) == 1
+
+
+def test_rows_are_tokenized_once(
+    tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    problems = [PROBLEM, Problem(1, "How many?", "9\n#### 9", 2)]
+    first = tokenize_examples(tokenizer, problems, "key")
+    again = tokenize_examples(None, problems, "key")  # no tokenizer is needed
+    assert len(again) == 2
+    for one, other in zip(first, again, strict=True):
+        assert one.input_ids.tolist() == other.input_ids.tolist()
+        assert (one.input_ids.dtype, one.n_prompt) == (other.input_ids.dtype, other.n_prompt)
+    (cached,) = (tmp_path / "gsm8k-screl/tokens").iterdir()
+    cached.write_bytes(cached.read_bytes()[:100])
+    torn = tokenize_examples(tokenizer, problems, "key")
+    assert torn[1].input_ids.tolist() == first[1].input_ids.tolist()
+
+
+def test_the_cache_knows_what_it_holds_and_what_made_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = cache_key("a", "b")
+    assert cache_key("a", "b") == before
+    assert len({before, cache_key("a", "c"), cache_key("b", "b")}) == 3
+    changed = write_lines(tmp_path / "prompts.py", ["# another template"])
+    monkeypatch.setattr(sft_data, "MAKES_ROWS", [*sft_data.MAKES_ROWS[:-1], changed])
+    assert cache_key("a", "b") != before
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing(
+    tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gsm8k-screl").write_text("a file in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert len(tokenize_examples(tokenizer, [PROBLEM], "key")) == 1
+
+
+def test_dry_run_marks_the_tokens_with_loss(tokenizer) -> None:
+    example = tokenize_example(tokenizer, PROBLEM)
+    text = describe_example(tokenizer, PROBLEM, example)
+    rows = text.split("(*):\n")[1].split("\n")
+    marks = [row[2] for row in rows]
+    assert marks == [" "] * example.n_prompt + ["*"] * (len(example) - example.n_prompt)
+
+
+@given(
+    n_rows=st.integers(1, 40),
+    epochs=st.sampled_from([0.5, 1, 2, 3]),
+    batch=st.integers(1, 16),
+    seed=st.integers(0, 5),
+)
+def test_every_step_is_full_and_every_row_comes_as_often_as_the_epochs_say(
+    n_rows: int, epochs: float, batch: int, seed: int
+) -> None:
+    steps = training_order(n_rows, epochs, batch, seed)
+    assert all(len(step) == batch for step in steps)
+    n = sum(map(len, steps))
+    assert n_rows * epochs - 0.5 <= n < n_rows * epochs + batch + 0.5
+    counts = Counter(row for step in steps for row in step)
+    assert max(counts.values()) - min(counts[row] for row in range(n_rows)) <= 2
+    if epochs >= 1:
+        assert all(counts[row] >= int(epochs) - (batch > 1) for row in range(n_rows))
+
+
+def test_the_order_depends_on_the_seed_alone() -> None:
+    assert training_order(50, 2, 8, 1) == training_order(50, 2, 8, 1)
+    assert training_order(50, 2, 8, 1) != training_order(50, 2, 8, 2)
