@@ -141,17 +141,21 @@ def check_python(words: list[str]) -> None:
 def check_bash(words: list[str], settings: dict[str, str]) -> None:
     script, *arguments = words
     assert (ROOT / script).is_file(), f"{script} does not exist"
-    if not LAUNCHERS.fullmatch(script) or script == "scripts/test.sh":
-        check_options(script, arguments)
-        return
+    is_launcher = script != "scripts/test.sh" and LAUNCHERS.fullmatch(script)
+    # other scripts read their arguments, then prepare .venv, where this setting stops them
+    stop = {"LAUNCHER": "echo"} if is_launcher else {"PYTHON_ENV": "none"}
     clean = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME")}
     result = subprocess.run(
         ["bash", script, *arguments],
-        cwd=ROOT, env=clean | settings | {"LAUNCHER": "echo"}, capture_output=True, text=True,
+        cwd=ROOT, env=clean | settings | stop, capture_output=True, text=True,
     )  # fmt: skip
-    assert (result.returncode, result.stderr) == (0, "")
-    _, script, options = re.split(rf"{re.escape(str(ROOT))}/(train|sample)\.py ", result.stdout)
-    check_python([f"{script}.py", *options.split()])
+    if is_launcher:
+        assert (result.returncode, result.stderr) == (0, "")
+        _, script, options = re.split(rf"{re.escape(str(ROOT))}/(train|sample)\.py ", result.stdout)
+        check_python([f"{script}.py", *options.split()])
+    else:
+        assert "PYTHON_ENV must be" in result.stderr, result.stderr
+        check_options(script, [word for word in arguments if not word.startswith("--")])
 
 
 def check_job(script: str, arguments: list[str], n_nodes: str) -> None:
@@ -167,11 +171,12 @@ def check_job(script: str, arguments: list[str], n_nodes: str) -> None:
 
 
 def check_options(script: str, arguments: list[str]) -> None:
-    """Check that a script with a parser of its own names these options, and that files exist."""
+    """Check that a script with a parser of its own has these options, and that files exist."""
     source = (ROOT / script).read_text(encoding="utf-8")
     for word in arguments:
         if word.startswith("--"):
-            assert word in source or f"    {word[2:]}: " in source, f"{script} has no {word}"
+            named = rf"{word}(?![\w-])|^    {word[2:]}: "  # or a field of its options
+            assert re.search(named, source, re.MULTILINE), f"{script} has no {word}"
         elif "/" in word and not word.startswith(GENERATED):
             assert (ROOT / word).exists(), f"{word} does not exist"
 
