@@ -11,6 +11,17 @@ ROOT = Path(__file__).parent.parent
 MINI_MODEL = ROOT / "data/mini/model"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked gpu, with the reason, where CUDA is not available."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="needs a GPU (torch sees no CUDA here)"))
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A two-layer LLaMA with random weights, in Hugging Face layout."""
