@@ -40,7 +40,7 @@ from screl.core.run_info import peak_memory_mib
 from screl.samples.store import Sample
 from screl.sampling import run as sampling
 from screl.sampling.config import SampleConfig
-from screl.sampling.engine import Drawn, Engine, ExchangeResult, Request, exchange, make_engine
+from screl.sampling.engine import Engine, ExchangeResult, Request, exchange, make_engine
 from screl.sampling.workers import (
     DeviceGroup,
     ProcessPool,
@@ -259,7 +259,7 @@ class Instant(Ready):
     def answer(self) -> ExchangeResult:
         return ExchangeResult(
             [
-                Drawn(Sample(request.problem_id, i, TEXT, 100, "stop"), None)
+                Sample(request.problem_id, i, TEXT, 100, "stop")
                 for request in self._asked[0]
                 for i in request.sample_ids
             ],

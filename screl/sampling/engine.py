@@ -34,31 +34,11 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One problem's prompt, and which of its samples are wanted: ``sample_ids``, consecutive.
-
-    ``watched``: a Watch of each is wanted too.
-    """
+    """One problem's prompt, and which of its samples are wanted: ``sample_ids``, consecutive."""
 
     problem_id: ProblemId
     prompt_ids: list[int]
     sample_ids: range
-    watched: bool = False
-
-
-class Watch(NamedTuple):
-    """Of a watched sample: its token ids, with EOS or the stop string, and the log of their
-    probability under the distribution they were drawn from (after temperature, top-k and top-p).
-    """
-
-    token_ids: tuple[int, ...]
-    log_probability: float
-
-
-class Drawn(NamedTuple):
-    """What an engine gives for one sample_id of a request."""
-
-    sample: Sample
-    watch: Watch | None
 
 
 def sample_seed(run_seed: int, problem_id: ProblemId, sample_id: int) -> int:
@@ -102,11 +82,9 @@ class StopRule:
             self._completes[newest] = self._stop[-1] in self._tokenizer.decode([newest])
         return self._completes[newest] and self._stop in self._text(request, token_ids)
 
-    def to_drawn(
-        self, request: Request, sample_id: int, token_ids: list[int], log_probability: float
-    ) -> Drawn:
-        """A completion that has ended or was cut off. All its tokens count, an EOS and a stop
-        string too: they were drawn, with a probability (looked at if the request is watched).
+    def to_sample(self, request: Request, sample_id: int, token_ids: list[int]) -> Sample:
+        """Return a completion that has ended or was cut off. All its tokens count, an EOS and a
+        stop string too.
 
         Its text ends before the stop string, and where there may be one, it has no white space at
         its ends: there a few-shot prompt has the space or blank line between its parts.
@@ -116,15 +94,13 @@ class StopRule:
         if self._stop is not None:
             text, found, _ = text.partition(self._stop)
             text, is_ended = text.strip(), is_ended or bool(found)
-        sample = Sample(
+        return Sample(
             problem_id=request.problem_id,
             sample_id=sample_id,
             completion=text,
             n_tokens=len(token_ids),
             finish_reason="stop" if is_ended else "length",
         )
-        watched = request.watched
-        return Drawn(sample, Watch(tuple(token_ids), log_probability) if watched else None)
 
     def _text(self, request: Request, token_ids: Sequence[int]) -> str:
         return decode_completion(self._tokenizer, request.prompt_ids, list(token_ids))
@@ -151,7 +127,7 @@ class Engine(Protocol):
     def add(self, request: Request) -> None:
         """Take a request; ValueError if that is impossible."""
 
-    def step(self) -> list[Drawn]:
+    def step(self) -> list[Sample]:
         """Work a little; the samples that have ended."""
 
     @property
@@ -194,7 +170,7 @@ class ExchangeResult(NamedTuple):
     """What came of an exchange: samples; requests that the engine would not take, with why; and
     what the engine died of, if it did."""
 
-    drawn: list[Drawn]
+    samples: list[Sample]
     refused: list[tuple[Request, str]]
     failure: Failure | None = None
 
@@ -235,7 +211,7 @@ class EngineHost:
 def exchange(engine: Engine, requests: list[Request], enough: int) -> ExchangeResult:
     """Give ``requests`` to an engine and let it work: until PATIENCE is over, or fewer than
     ``enough`` samples are unfinished, so that it gets more before it runs dry."""
-    drawn: list[Drawn] = []
+    samples: list[Sample] = []
     refused = []
     deadline = time.monotonic() + PATIENCE
     try:
@@ -245,12 +221,14 @@ def exchange(engine: Engine, requests: list[Request], enough: int) -> ExchangeRe
             except ValueError as error:
                 refused.append((request, str(error)))
         while engine.n_unfinished:
-            drawn += engine.step()
+            samples += engine.step()
             if engine.n_unfinished < enough or time.monotonic() >= deadline:
                 break
+    except UserError:
+        raise
     except Exception as error:  # whatever it is: other requests are not to blame
-        return ExchangeResult(drawn, refused, describe(error))
-    return ExchangeResult(drawn, refused)
+        return ExchangeResult(samples, refused, describe(error))
+    return ExchangeResult(samples, refused)
 
 
 def describe(error: Exception) -> Failure:

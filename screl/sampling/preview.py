@@ -97,12 +97,12 @@ def make_again(
     bench = EngineHost(make_spec(config, engine, prompts))
     request = Request(problem_id, prompts.ids[problem_id], range(sample_id, sample_id + 1))
     answer = bench.exchange([request], enough=1)
-    while not answer.drawn and not answer.failure and not answer.refused:
+    while not answer.samples and not answer.failure and not answer.refused:
         answer = bench.exchange([], enough=1)
-    if not answer.drawn:
+    if not answer.samples:
         reason = answer.failure.reason if answer.failure else answer.refused[0][1]
         raise UserError(f"--only {config.only}: could not be made: {reason}")
-    made = answer.drawn[0].sample
+    made = answer.samples[0]
     lines = [f"made now ({made.n_tokens} tokens, {made.finish_reason}):", made.completion]
     if stored is None:
         return "\n".join([*lines, f"{config.output_dir} does not have it"])

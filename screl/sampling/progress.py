@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tqdm import tqdm
 
-from screl.core.io import UserError
 from screl.core.problems import ProblemId
 from screl.grading.answers import Answer, extract_answer, is_correct
-from screl.samples.store import SampleWriter
+from screl.samples.store import Sample, SampleWriter
 from screl.sampling.adaptive import Budget, WantedSamples
-from screl.sampling.checks import Health, InOrder, run_alarms
-from screl.sampling.engine import Drawn, Request
+from screl.sampling.checks import Health, run_alarms
+from screl.sampling.engine import Request
 
 SECONDS_BETWEEN_CHECKS = 30.0
 
@@ -30,10 +29,11 @@ class SampleCollector:
         budget: Budget | None,
         to_requests: Callable[[Iterable[WantedSamples]], list[Request]],
         requests: Sequence[Request],
+        expects_variety: bool,
     ) -> None:
         self._writer, self._gold = writer, gold
         self._budget, self._to_requests = budget, to_requests
-        self.health, self._in_order = Health(), InOrder()
+        self.health = Health(expects_variety)
         self.n_samples = self.n_tokens = self._n_graded = self._n_right = 0
         # when samples first came in, and how many tokens they had
         self._first: tuple[float, int] | None = None
@@ -42,14 +42,13 @@ class SampleCollector:
         self._bar = tqdm(total=0, desc="sample", unit="sample")
         self._expect(requests)
 
-    def __call__(self, drawn: list[Drawn]) -> list[Request]:
+    def __call__(self, samples: list[Sample]) -> list[Request]:
         """Samples are on the disk when this returns."""
-        if not drawn:
+        if not samples:
             return []
-        samples = [one.sample for one in drawn]
         self._writer.write(samples)
-        for one in drawn:
-            self._look_at(one)
+        for sample in samples:
+            self._check(sample)
         self.n_samples += len(samples)
         self.n_tokens += sum(sample.n_tokens or 0 for sample in samples)
         self._first = self._first or (time.monotonic(), self.n_tokens)
@@ -61,12 +60,8 @@ class SampleCollector:
     def _expect(self, requests: Sequence[Request]) -> None:
         n_more = sum(len(request.sample_ids) for request in requests)
         self._bar.total = (self._bar.total or 0) + n_more
-        for request in requests:
-            if request.watched:
-                self._in_order.expect(request.problem_id, request.sample_ids)
 
-    def _look_at(self, drawn: Drawn) -> None:
-        sample, watch = drawn
+    def _check(self, sample: Sample) -> None:
         gold = self._gold.get(sample.problem_id)
         answer = extract_answer(sample.completion, "strict")
         if gold is not None:
@@ -74,16 +69,6 @@ class SampleCollector:
             self._n_right += is_correct(answer, gold)
         # of problems that have no such answer themselves, none is to be expected
         self.health.add(sample, has_answer=answer is not None or gold is None)
-        if watch is None:
-            return
-        if not watch.log_probability < 0.01:  # as NaN is not
-            raise UserError(
-                f"problem {sample.problem_id!r}, sample {sample.sample_id}: the logarithm of its "
-                f"probability is {watch.log_probability}: the checkpoint is damaged, or needs "
-                "--precision fp32"
-            )
-        for held in self._in_order.add(sample.problem_id, sample.sample_id, watch):
-            self.health.repeats.add(sample.problem_id, *held)
 
     def _show(self, n_new: int) -> None:
         """Move the bar; now and then, look whether something is wrong with the run."""

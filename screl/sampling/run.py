@@ -37,6 +37,7 @@ from screl.samples.store import (
     read_samples,
 )
 from screl.sampling.adaptive import Budget, WantedSamples
+from screl.sampling.checks import MIN_TEMPERATURE
 from screl.sampling.config import SampleConfig
 from screl.sampling.engine import EngineSpec, Request, SamplingParams, consecutive
 from screl.sampling.progress import SampleCollector
@@ -66,8 +67,6 @@ class Made(NamedTuple):
     unfulfilled: list[Unfulfilled]
     devices: Devices
 
-
-N_WATCHED = 32  # problems of a session whose samples are checked for repeated random numbers
 
 EngineName = Literal["vllm", "transformers"]
 # vLLM takes as many of these as its memory has room for; the other engine has room for all.
@@ -145,7 +144,6 @@ class Prompts:
             )  # fmt: skip
             self.template = icl_template(shots)
         self.ids = {p.problem_id: prompt_ids(tokenizer, self.text(p)) for p in problems}
-        self._watched = set(list(self.ids)[:: max(1, len(problems) // N_WATCHED)][:N_WATCHED])
         self.longest = max(map(len, self.ids.values())) + config.max_new_tokens
         room = longest_sequence(config.model_name_or_path)
         for problem in problems:
@@ -165,11 +163,10 @@ class Prompts:
     def requests(self, wishes: Iterable[WantedSamples]) -> list[Request]:
         """In chunks of at most ``chunk_size`` samples."""
         return [
-            Request(wish.problem.problem_id, self.ids[wish.problem.problem_id], sample_ids,
-                    wish.problem.problem_id in self._watched)
+            Request(wish.problem.problem_id, self.ids[wish.problem.problem_id], sample_ids)
             for wish in wishes
             for sample_ids in consecutive(wish.sample_ids, self._chunk_size)
-        ]  # fmt: skip
+        ]
 
 
 def make_spec(config: SampleConfig, engine: EngineName, prompts: Prompts) -> EngineSpec:
@@ -244,7 +241,8 @@ def sample(
     if not requests:
         return Made(0, 0, None, {}, [], PROCESSORS)
     with SampleWriter(config.output_dir) as writer:
-        intake = SampleCollector(writer, gold, budget, prompts.requests, requests)
+        expects_variety = not config.greedy and config.temperature >= MIN_TEMPERATURE
+        intake = SampleCollector(writer, gold, budget, prompts.requests, requests, expects_variety)
         spec = make_spec(config, engine, prompts)
         crew = make_pool(config, spec)
         try:

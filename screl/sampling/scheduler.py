@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from screl.core.cost import Devices
 from screl.core.io import UserError
 from screl.core.problems import ProblemId
-from screl.sampling.engine import Drawn, ExchangeResult, Failure, Request, consecutive
+from screl.samples.store import Sample
+from screl.sampling.engine import ExchangeResult, Failure, Request, consecutive
 
 # A worker gets more before it has fewer than LOW batches of samples left, and then up to HIGH; in
 # the end, when there is not so much for all, up to its share.
@@ -28,7 +29,7 @@ SECONDS_TO_RETRY = 60.0  # before a worker is hired in the place of one that cou
 # model may take long to load from a network disk.
 MAX_SILENCE = 3600.0
 
-TakeIn = Callable[[list[Drawn]], Iterable[Request]]
+TakeIn = Callable[[list[Sample]], Iterable[Request]]
 
 
 class WorkerLostError(Exception):
@@ -107,14 +108,14 @@ class _Desk:
         self.worker.ask(requests, enough)
         self.asked, self.asked_at = True, time.monotonic()
 
-    def settle(self, answer: ExchangeResult) -> list[Drawn]:
+    def settle(self, answer: ExchangeResult) -> list[Sample]:
         """Take what was owed off the list, and return it."""
         for request, _ in answer.refused:
             for sample_id in request.sample_ids:
                 del self.owed[request.problem_id, sample_id]
-        for drawn in answer.drawn:
-            del self.owed[drawn.sample.problem_id, drawn.sample.sample_id]
-        return answer.drawn
+        for sample in answer.samples:
+            del self.owed[sample.problem_id, sample.sample_id]
+        return answer.samples
 
     def left(self) -> list[Request]:
         """What is owed, as requests."""
@@ -123,9 +124,7 @@ class _Desk:
             of_problem = list(keys)
             request = self.owed[of_problem[0]]
             for sample_ids in consecutive(sorted(i for _, i in of_problem), len(of_problem)):
-                requests.append(
-                    Request(problem_id, request.prompt_ids, sample_ids, request.watched)
-                )
+                requests.append(Request(problem_id, request.prompt_ids, sample_ids))
         return requests
 
 
@@ -211,16 +210,16 @@ class _Dealer:
                 raise
             self.bury(desk, Failure(str(error), out_of_memory=False))
             return
-        if answer.drawn:
+        if answer.samples:
             desk.proven = self.has_worked = True
             self.n_lost = self.n_trials = 0
-        drawn = desk.settle(answer)
+        samples = desk.settle(answer)
         self.unfulfilled += [Unfulfilled(*refused) for refused in answer.refused]
         if answer.failure:
             self.bury(desk, answer.failure)
         else:
             self.hand_out(desk)
-        self.put(self.take_in(drawn))
+        self.put(self.take_in(samples))
 
     def bury(self, desk: _Desk, failure: Failure) -> None:
         """Let a dead worker go, and deal again what it owed."""

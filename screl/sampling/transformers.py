@@ -14,12 +14,15 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import Cache
 
+from screl.core.io import UserError
 from screl.models.loading import Model
 from screl.models.tokenizer import Tokenizer, eos_ids, pad_id
-from screl.sampling.engine import Drawn, Request, SamplingParams, StopRule, sample_seed
+from screl.samples.store import Sample
+from screl.sampling.engine import Request, SamplingParams, StopRule, sample_seed
 from screl.sampling.slot_cache import ATTENTION, SlotCache
 
 PREFILL_TOKENS = 4096  # of prompts that are run at once, padding included
+NOT_A_TOKEN = -1
 
 
 def random_stream(seed: int, length: int) -> np.ndarray:
@@ -31,16 +34,15 @@ def random_stream(seed: int, length: int) -> np.ndarray:
 
 def choose_tokens(
     logits: torch.Tensor, random: torch.Tensor, params: SamplingParams
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The next token of each row and its log-probability, of (rows, vocabulary) logits and (rows,)
-    numbers in [0, 1).
+) -> torch.Tensor:
+    """Return the next token of each row, (rows,), from (rows, vocabulary) logits and (rows,)
+    numbers in [0, 1); NOT_A_TOKEN where logits are not numbers.
 
     Temperature, then top-k, then top-p, as transformers orders them; then the inverse of the
     cumulative distribution.
     """
     if params.greedy:
-        tokens = logits.argmax(dim=-1)
-        return tokens, torch.zeros_like(tokens, dtype=torch.float32)
+        return logits.argmax(dim=-1)
     logits = logits.float() / params.temperature
     order = None
     if params.top_k or params.top_p < 1.0:
@@ -54,8 +56,9 @@ def choose_tokens(
     # below the total, or a number that rounds to 1 would draw a token of probability 0
     target = torch.minimum(random[:, None] * total, total.nextafter(torch.zeros_like(total)))
     place = torch.searchsorted(cumulative, target, right=True)
-    log_probabilities = (probabilities.gather(1, place) / total).log().squeeze(1)
-    return (place if order is None else order.gather(1, place)).squeeze(1), log_probabilities
+    place = place.clamp(max=cumulative.shape[1] - 1)  # NaN is found behind the last token
+    tokens = place if order is None else order.gather(1, place)
+    return tokens.masked_fill(total.isnan(), NOT_A_TOKEN).squeeze(1)
 
 
 class _Row:
@@ -93,7 +96,7 @@ class HFEngine:
         model.eval()
         model.set_attn_implementation(ATTENTION)
         self._model, self._tokenizer, self._params = model, tokenizer, params
-        self._endings = StopRule(
+        self._stop_rule = StopRule(
             tokenizer, eos_ids(model.generation_config, tokenizer), params.stop
         )
         self._waiting: deque[Request] = deque()
@@ -102,11 +105,10 @@ class HFEngine:
         self._prompts: _Prompts | None = None
         self._rows: list[_Row] = []  # row i of what follows
         self._cache = SlotCache(model, n_slots)
-        # of each row: the token to be run next, how many are written, the sum of their
-        # log-probabilities, and the random numbers that choose them
+        # of each row: the token to be run next, how many are written, and the random numbers that
+        # choose them
         self._tokens = torch.zeros(n_slots, dtype=torch.long, device=model.device)
         self._n_written = torch.zeros_like(self._tokens)
-        self._log_probabilities = torch.zeros(n_slots, device=model.device)
         self._random = torch.zeros(n_slots, params.max_new_tokens, device=model.device)
 
     def add(self, request: Request) -> None:
@@ -120,17 +122,17 @@ class HFEngine:
         return len(self._rows) + len(self._ready) + n_waiting
 
     @torch.inference_mode()
-    def step(self) -> list[Drawn]:
+    def step(self) -> list[Sample]:
         """Fill free rows, write one token in each, return the samples that have ended."""
-        drawn: list[Drawn] = []
+        samples: list[Sample] = []
         while (self._ready or self._waiting) and len(self._rows) < len(self._tokens):
             if not self._ready:
                 self._prompts = self._prefill(self._next_requests())
             logits = self._begin()
-            drawn += self._write(logits, len(self._rows) - len(logits))
+            samples += self._write(logits, len(self._rows) - len(logits))
         if self._rows:
-            drawn += self._write(self._decode(), 0)
-        return drawn
+            samples += self._write(self._decode(), 0)
+        return samples
 
     def _next_requests(self) -> list[Request]:
         """As many as can be run at once, at least one, and no more than there are slots: with fewer
@@ -177,7 +179,6 @@ class HFEngine:
         self._cache.fill(at, prompts.states, which)
         self._cache.lengths[at] = prompts.lengths[which]
         self._n_written[at] = 0
-        self._log_probabilities[at] = 0.0
         streams = [self._stream(row) for row in new]
         self._random[at] = torch.from_numpy(np.stack(streams)).to(self._random.device)
         if not self._ready:
@@ -204,37 +205,36 @@ class HFEngine:
         lengths += 1
         return logits
 
-    def _write(self, logits: torch.Tensor, first: int) -> list[Drawn]:
+    def _write(self, logits: torch.Tensor, first: int) -> list[Sample]:
         """Choose a token for every row from ``first`` on; the samples that end with it leave."""
         at = slice(first, len(self._rows))
         random = self._random[at].gather(1, self._n_written[at, None]).squeeze(1)
-        tokens, log_probabilities = choose_tokens(logits, random, self._params)
+        tokens = choose_tokens(logits, random, self._params)
         self._tokens[at] = tokens
         self._n_written[at] += 1
-        self._log_probabilities[at] += log_probabilities
         ended = []
         for i, token in enumerate(tokens.tolist(), start=first):  # waits for the device, once
             row = self._rows[i]
+            if token == NOT_A_TOKEN:
+                raise UserError(
+                    f"problem {row.request.problem_id!r}, sample {row.sample_id}: the model's "
+                    "logits are not numbers: the checkpoint is damaged, or needs --precision fp32"
+                )
             row.token_ids.append(token)
             is_full = len(row.token_ids) == self._params.max_new_tokens
-            if is_full or self._endings.is_reached(row.request, row.token_ids):
+            if is_full or self._stop_rule.is_reached(row.request, row.token_ids):
                 ended.append(i)
         return self._leave(ended) if ended else []
 
-    def _leave(self, ended: list[int]) -> list[Drawn]:
+    def _leave(self, ended: list[int]) -> list[Sample]:
         """Take out rows; the last ones move into the gaps, so that those in use stay in front."""
-        sums = self._log_probabilities[ended].tolist()
-        drawn = []
-        for i, total in zip(ended, sums, strict=True):
-            row = self._rows[i]
-            drawn.append(self._endings.to_drawn(row.request, row.sample_id, row.token_ids, total))
+        rows = [self._rows[i] for i in ended]
+        samples = [self._stop_rule.to_sample(r.request, r.sample_id, r.token_ids) for r in rows]
         for i in reversed(ended):
             last = self._rows.pop()
             if i < len(self._rows):
                 self._rows[i] = last
                 self._cache.move(len(self._rows), i, last.n_cached)
-                for state in (
-                    self._tokens, self._n_written, self._log_probabilities, self._random
-                ):  # fmt: skip
+                for state in (self._tokens, self._n_written, self._random):
                     state[i] = state[len(self._rows)]
-        return drawn
+        return samples

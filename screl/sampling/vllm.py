@@ -5,7 +5,8 @@ import os
 from typing import Any
 
 from screl.models.tokenizer import Tokenizer, eos_ids, load_generation_config
-from screl.sampling.engine import Drawn, EngineSpec, Request, StopRule, sample_seed
+from screl.samples.store import Sample
+from screl.sampling.engine import EngineSpec, Request, StopRule, sample_seed
 
 PREFILL_TOKENS = 8192  # at once on a CPU
 
@@ -30,7 +31,6 @@ def engine_settings(spec: EngineSpec) -> dict[str, Any]:
         # token ids only: BOS is not vLLM's to decide; what it writes it must read for a stop string
         "skip_tokenizer_init": spec.params.stop is None,
         "generation_config": "vllm",  # nothing hidden in the checkpoint's own
-        "logprobs_mode": "processed_logprobs",  # of the distribution that is drawn from
         "disable_log_stats": True,
         "use_tqdm_on_load": False,  # the one bar is sample.py's
     }
@@ -52,7 +52,7 @@ class VLLMEngine:
 
         self._params = spec.params
         self._ends = eos_ids(load_generation_config(spec.model_name_or_path), tokenizer)
-        self._endings = StopRule(tokenizer, self._ends, spec.params.stop)
+        self._stop_rule = StopRule(tokenizer, self._ends, spec.params.stop)
         self._numbers = itertools.count()
         self._requests: dict[str, Request] = {}
         self._engine = LLMEngine.from_engine_args(
@@ -82,10 +82,10 @@ class VLLMEngine:
         """Samples that are wanted and not yet given."""
         return sum(len(request.sample_ids) for request in self._requests.values())
 
-    def step(self) -> list[Drawn]:
+    def step(self) -> list[Sample]:
         """Let the engine work a little; the samples of all requests that have ended."""
         ended = [output for output in self._engine.step() if output.finished]
-        return [drawn for output in ended for drawn in self._drawn(output)]
+        return [sample for output in ended for sample in self._samples(output)]
 
     def sampling_params(self, request: Request) -> Any:
         """vLLM's SamplingParams for a request, with nothing left to defaults."""
@@ -104,16 +104,13 @@ class VLLMEngine:
             stop_token_ids=self._ends,
             ignore_eos=True,  # stop_token_ids says it all
             stop=params.stop,
-            logprobs=0 if request.watched else None,  # 0: of the drawn token alone
             detokenize=params.stop is not None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
-    def _drawn(self, output: Any) -> list[Drawn]:
+    def _samples(self, output: Any) -> list[Sample]:
         request = self._requests.pop(output.request_id)
         return [
-            self._endings.to_drawn(
-                request, sample_id, list(made.token_ids), made.cumulative_logprob
-            )
+            self._stop_rule.to_sample(request, sample_id, list(made.token_ids))
             for sample_id, made in zip(request.sample_ids, output.outputs, strict=True)
         ]

@@ -17,7 +17,7 @@ from screl.models.tokenizer import load_tokenizer, prompt_ids
 from screl.samples.store import Sample
 from screl.sampling import scheduler as coordinator
 from screl.sampling import workers as crews
-from screl.sampling.engine import Drawn, EngineSpec, Request, SamplingParams
+from screl.sampling.engine import EngineSpec, Request, SamplingParams
 from screl.sampling.scheduler import WorkerLostError, deal
 from screl.sampling.workers import (
     DeviceGroup,
@@ -57,10 +57,10 @@ def expected(spec: EngineSpec, requests: list[Request]) -> list[Sample]:
 def deal_with(crew, requests: list[Request], kill: bool = False) -> tuple[list[Sample], list]:
     made: list[Sample] = []
 
-    def take_in(drawn: list[Drawn]) -> list[Request]:
-        if kill and not made and drawn:
+    def take_in(samples: list[Sample]) -> list[Request]:
+        if kill and not made and samples:
             multiprocessing.active_children()[0].kill()
-        made.extend(sample for sample, _ in drawn)
+        made.extend(samples)
         return []
 
     unfulfilled = deal(crew, requests, take_in, 8)
@@ -128,15 +128,15 @@ def test_a_process_that_says_nothing_is_given_up(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     made: list[Sample] = []
 
-    def take_in(drawn: list[Drawn]) -> list[Request]:
-        if not made and drawn:
+    def take_in(samples: list[Sample]) -> list[Request]:
+        if not made and samples:
             hanging = multiprocessing.active_children()[0].pid
             assert hanging is not None
             os.kill(hanging, signal.SIGSTOP)
             monkeypatch.setattr(coordinator, "MAX_SILENCE", 5.0)
             monkeypatch.setattr(crews, "SECONDS_TO_WAIT", 0.5)
             monkeypatch.setattr(crews, "SECONDS_TO_END", 0.5)
-        made.extend(sample for sample, _ in drawn)
+        made.extend(samples)
         return []
 
     class OnceImpatient(ProcessPool):

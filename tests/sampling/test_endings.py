@@ -34,7 +34,7 @@ def test_it_ends_with_the_first_token_that_completes_the_stop_string(
     for n in range(1, first):
         assert not endings.is_reached(request_of, ids[:n])
     assert endings.is_reached(request_of, ids[:first])
-    sample = endings.to_drawn(request_of, 0, ids[:first], -1.0).sample
+    sample = endings.to_sample(request_of, 0, ids[:first])
     assert (sample.completion, sample.n_tokens, sample.finish_reason) == (
         TEXT[: TEXT.index(stop)].strip(), first, "stop"
     )  # fmt: skip
@@ -48,8 +48,8 @@ def test_the_stop_string_is_divided_among_tokens(tokenizer: Tokenizer) -> None:
 def test_what_follows_it_is_not_kept(tokenizer: Tokenizer, request_of: Request) -> None:
     """Should a token bring more than the end of the stop string."""
     endings = StopRule(tokenizer, [2], "estion")
-    drawn = endings.to_drawn(request_of, 0, ids_of(tokenizer, TEXT), -1.0)
-    assert drawn.sample.completion == "It is 2+3=5.\n#### 5\n\nQu"
+    sample = endings.to_sample(request_of, 0, ids_of(tokenizer, TEXT))
+    assert sample.completion == "It is 2+3=5.\n#### 5\n\nQu"
 
 
 def test_other_ends(tokenizer: Tokenizer, request_of: Request) -> None:
@@ -59,7 +59,7 @@ def test_other_ends(tokenizer: Tokenizer, request_of: Request) -> None:
         endings = StopRule(tokenizer, [eos], stop)
         assert not endings.is_reached(request_of, ids)
         assert endings.is_reached(request_of, [*ids, eos])
-        made = [endings.to_drawn(request_of, 0, row, 0.0).sample for row in (ids, [*ids, eos])]
+        made = [endings.to_sample(request_of, 0, row) for row in (ids, [*ids, eos])]
         assert [one.completion for one in made] == [text, text]
         assert [one.n_tokens for one in made] == [len(ids), len(ids) + 1]
         assert [one.finish_reason for one in made] == ["length", "stop"]
@@ -71,4 +71,4 @@ def test_the_question_in_the_prompt_ends_nothing(tokenizer: Tokenizer) -> None:
     endings = StopRule(tokenizer, [2], "Question:")
     ids = ids_of(tokenizer, ": 5")
     assert not any(endings.is_reached(request, ids[: n + 1]) for n in range(len(ids)))
-    assert endings.to_drawn(request, 0, ids, 0.0).sample.completion == ": 5"
+    assert endings.to_sample(request, 0, ids).completion == ": 5"

@@ -26,12 +26,11 @@ from screl.core.problems import load_problems
 from screl.models.loading import load_shape
 from screl.models.tokenizer import load_tokenizer
 from screl.samples.reader import open_runs
-from screl.samples.store import read_manifest, read_samples
+from screl.samples.store import Sample, read_manifest, read_samples
 from screl.sampling import engine as worker
 from screl.sampling import run as sampling
 from screl.sampling import transformers as engine_hf
 from screl.sampling.config import SampleConfig
-from screl.sampling.engine import Drawn
 from screl.sampling.transformers import HFEngine
 from tests.conftest import MINI_MODEL, ROOT, run_script, write_lines
 
@@ -372,7 +371,7 @@ def test_out_of_memory_takes_less_at_once(
 ) -> None:  # fmt: skip
     real_step, sizes = HFEngine.step, []
 
-    def step(engine: HFEngine) -> list[Drawn]:
+    def step(engine: HFEngine) -> list[Sample]:
         sizes.append(min(engine.n_unfinished, len(engine._tokens)))
         if sizes[-1] > 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
@@ -406,18 +405,20 @@ def test_a_prompt_that_always_fails_is_named_and_all_others_are_made(
     assert lines_of(tmp_path / "s") == lines_of(full)
 
 
-def test_random_numbers_used_twice_raise_an_alarm(
-    full: Path, tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+def test_copied_seeds_raise_an_alarm(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    argv = options(tiny_model, data, tmp_path / "s", n_samples=8, max_new_tokens=20)
+    lines = (ROOT / "data/mini/test.jsonl").read_text().splitlines()[:20]
+    data = write_lines(tmp_path / "d.jsonl", lines)
+    argv = options(tiny_model, data, tmp_path / "s", n_samples=8)
     with monkeypatch.context() as patch:
-        patch.setattr(engine_hf, "sample_seed", lambda seed, problem_id, sample_id: sample_id // 2)
+        patch.setattr(engine_hf, "sample_seed", lambda seed, problem_id, sample_id: 7)
         run_here(patch, argv)
-    assert "random seeds are used twice" in capsys.readouterr().err
+    assert "random seeds are used more than once" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "s")
     run_here(monkeypatch, argv)
-    assert "used twice" not in capsys.readouterr().err
+    assert "random seeds" not in capsys.readouterr().err
 
 
 def test_one_sample_can_be_made_again(

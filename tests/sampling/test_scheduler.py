@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from screl.core.io import UserError
 from screl.samples.store import Sample
 from screl.sampling import scheduler as coordinator
-from screl.sampling.engine import Drawn, ExchangeResult, Failure, Request
+from screl.sampling.engine import ExchangeResult, Failure, Request
 from screl.sampling.scheduler import (
     HIGH,
     LOW,
@@ -30,8 +30,8 @@ def request(problem_id: int | str, sample_ids: range) -> Request:
     return Request(problem_id, [1, 2], sample_ids)
 
 
-def drawn(problem_id: int | str, sample_id: int) -> Drawn:
-    return Drawn(Sample(problem_id, sample_id, f"{problem_id} {sample_id}", 1, "stop"), None)
+def made(problem_id: int | str, sample_id: int) -> Sample:
+    return Sample(problem_id, sample_id, f"{problem_id} {sample_id}", 1, "stop")
 
 
 class StubWorker:
@@ -56,7 +56,7 @@ class StubWorker:
         answer = self.crew.fate(self, given, rest)
         self.owed = rest
         self.given += n
-        return answer or ExchangeResult([drawn(*key) for key in given], [])
+        return answer or ExchangeResult([made(*key) for key in given], [])
 
     def stop(self) -> None:
         assert not self.stopped
@@ -88,8 +88,8 @@ def deal_all(
     """What was taken in, and what could not be fulfilled."""
     taken: Counter[Key] = Counter()
 
-    def take_in(samples: list[Drawn]) -> list[Request]:
-        taken.update((one.sample.problem_id, one.sample.sample_id) for one in samples)
+    def take_in(samples: list[Sample]) -> list[Request]:
+        taken.update((one.problem_id, one.sample_id) for one in samples)
         return []
 
     unfulfilled = deal(crew, requests, take_in, batch_size)
@@ -118,7 +118,7 @@ def test_every_sample_once_however_workers_die(
             return None
         if deaths.random() < 0.5:
             raise WorkerLostError("killed")
-        return ExchangeResult([drawn(*key) for key in given], [], Failure("broken", False))
+        return ExchangeResult([made(*key) for key in given], [], Failure("broken", False))
 
     taken, unfulfilled = deal_all(StubCrew(n_workers, seed, fate), REQUESTS, batch_size)
     missing = everything([one.request for one in unfulfilled])
@@ -151,7 +151,7 @@ def test_what_an_engine_refuses_is_told_and_the_rest_goes_on() -> None:
         if not bad:
             return None
         rest[:] = [key for key in rest if key[0] != 7]
-        kept = [drawn(*key) for key in given if key[0] != 7]
+        kept = [made(*key) for key in given if key[0] != 7]
         return ExchangeResult(kept, [(r, "too long") for r in bad])
 
     crew = StubCrew(1, 3, fate)
@@ -225,7 +225,7 @@ def test_an_engine_that_cannot_start_and_a_disk_that_is_full_end_the_run_at_once
             deal_all(crew, REQUESTS)
         assert all(worker.stopped for worker in crew.hired)
 
-    def take_in(samples: list[Drawn]) -> list[Request]:
+    def take_in(samples: list[Sample]) -> list[Request]:
         raise OSError("disk full")
 
     crew = StubCrew(2, 0)
@@ -237,8 +237,8 @@ def test_an_engine_that_cannot_start_and_a_disk_that_is_full_end_the_run_at_once
 def test_what_is_asked_for_in_return_is_dealt_too() -> None:
     taken: Counter[Key] = Counter()
 
-    def take_in(samples: list[Drawn]) -> list[Request]:
-        keys = [(one.sample.problem_id, one.sample.sample_id) for one in samples]
+    def take_in(samples: list[Sample]) -> list[Request]:
+        keys = [(one.problem_id, one.sample_id) for one in samples]
         taken.update(keys)
         return [request(problem, range(i + 1, i + 2)) for problem, i in keys if i < 6]
 
