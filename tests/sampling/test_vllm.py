@@ -64,7 +64,7 @@ def draw(engine, requests: list[Request], params: SamplingParams = SAMPLED) -> l
     """Return the samples sorted by problem and sample, whichever ended first."""
     if isinstance(engine, VLLMEngine):
         engine._params = params
-        engine._stop_rule = StopRule(load_tokenizer(str(MINI_MODEL)), engine._ends, params.stop)
+        engine._stop_rule = StopRule(load_tokenizer(str(MINI_MODEL)), engine._eos, params.stop)
     for request in requests:
         engine.add(request)
     samples: list[Sample] = []
