@@ -9,7 +9,7 @@
 
 Several SAMPLES are pooled and selected from once (the paper's union, U13B). SAMPLES is a sample
 store, a folder or file in the published layout (raw_generation_*.json), or JSONL of completions.
-rft.sources.jsonl (the run and sample of each row) and rft.run.json (the funnel) go beside rft.jsonl.
+rft.sources.jsonl (the run and sample of each row) and rft.run.json (the funnel) go beside it.
 """
 
 import sys
