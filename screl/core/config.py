@@ -166,9 +166,14 @@ def _read_yaml(path: Path, parser: ArgumentParser, kinds: dict[str, Any]) -> dic
 
 
 def _tidy(message: object) -> str:
-    """Return a library's message on one line, with ``int`` for ``<class 'int'>``."""
+    """Return a library's message on one line: ``count: expected int, got 2.5``."""
     plain = re.sub(r"(?<=Expected )a |<class '(\w+)'>|typing\.", r"\1", str(message))
-    return " ".join(plain.split())
+    plain = " ".join(plain.split())
+    parts = re.search(r'Parser key "(\w+)"( element \d+)?: Expected (.+?)\. Got value: (.*)', plain)
+    if parts is None:
+        return plain
+    kind = re.sub(r"^Literal\[(.*)\]$", r"one of \1", parts[3])
+    return f"{parts[1]}{parts[2] or ''}: expected {kind}, got {parts[4]}"
 
 
 def _another_process_reports() -> bool:
