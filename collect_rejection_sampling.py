@@ -9,7 +9,7 @@
 
 Several SAMPLES are pooled and selected from once (the paper's union, U13B). SAMPLES is a sample
 store, a folder or file in the published layout (raw_generation_*.json), or JSONL of completions.
-rft.sources.jsonl (the run and sample of each row) and rft.run.json (the funnel) go beside rft.jsonl.
+Beside rft.jsonl go rft.sources.jsonl (the run and sample of each row) and rft.run.json (the funnel).
 """
 
 import sys
@@ -25,7 +25,7 @@ from screl.grading.answers import gold_answers
 from screl.grading.equations import equation_path
 from screl.rejection.config import CollectConfig, check_options, rules_of
 from screl.rejection.filter import (
-    ProblemState,
+    FilterResult,
     filter_problems,
     source_rows,
     training_rows,
@@ -91,7 +91,7 @@ def report(
     output: Path,
     problems: list[Problem],
     runs: list[Run],
-    states: list[ProblemState],
+    states: list[FilterResult],
     stopwatch: Stopwatch,
 ) -> None:
     """Print the funnel; write it to run.json."""

@@ -1,20 +1,17 @@
 """Rejection sampling: of a problem's samples keep one right, valid completion per equation path.
 
-arXiv 2308.01825, Section 3.3 and Algorithm 1 of Appendix A.3. Everything here is about one problem;
-what is known of it can be continued with more samples.
-
-From states of problems to files: the RFT data, and of each of its rows where it comes from.
+arXiv 2308.01825, Section 3.3 and Algorithm 1 of Appendix A.3. Every problem is filtered by itself.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from tqdm import tqdm
 
-from screl.core.problems import Problem, ProblemId
+from screl.core.problems import Problem
 from screl.grading.answers import Fidelity
 from screl.grading.process_checks import ProcessCheck
 from screl.grading.verdict import (
@@ -46,9 +43,9 @@ class FilterRules:
     seed: int = 0  # of random_rows and random_tokens
 
 
-@dataclass(slots=True)
-class ProblemState:
-    """What is known of one problem after some of its samples; enough to go on with more of them.
+@dataclass(frozen=True, slots=True)
+class FilterResult:
+    """What the filter made of one problem's samples.
 
     ``counts[source]``: how many samples of a run there were ("sampled"), ended for each reason,
     failed each process check, were cut off; and sums of lengths, with how many samples know theirs
@@ -57,60 +54,50 @@ class ProblemState:
     """
 
     counts: list[Counter[str]]
-    first_seen: dict[str, dict[int, int]] = field(default_factory=dict)
-    kept: list[Candidate] = field(default_factory=list)
-
-
-def new_state(n_runs: int) -> ProblemState:
-    """That of a problem of which no sample was seen."""
-    return ProblemState([Counter() for _ in range(n_runs)])
+    first_seen: dict[str, dict[int, int]]
+    kept: list[Candidate]
 
 
 def filter_problem(
-    problem: Problem,
-    completions: Sequence[Sequence[Sample]],
-    rules: FilterRules,
-    known: Mapping[ProblemId, ProblemState] | None = None,
-) -> ProblemState:
-    """The state of ``problem`` after its ``completions`` of every run, on top of what is known.
+    problem: Problem, completions: Sequence[Sequence[Sample]], rules: FilterRules
+) -> FilterResult:
+    """Filter one problem's samples; ``completions[source]`` are those of one run.
 
     paper: completions count in the order of runs and samples, and the solution's own path may be
     sampled again, as published. strict: their order does not matter, and the solution's path counts
     as known: a sample that repeats it is not kept.
     """
-    state = (known or {}).get(problem.problem_id) or new_state(len(completions))
+    counts: list[Counter[str]] = []
+    first_seen: dict[str, dict[int, int]] = {}
     judge = make_judge(problem, rules.fidelity, rules.process_checks)
     candidates: list[Candidate] = []
     for source, of_run in enumerate(completions):
         verdicts = [judge(completion.completion) for completion in of_run]
-        state.counts[source].update(count(of_run, verdicts))
+        counts.append(count(of_run, verdicts))
         for completion, verdict in zip(of_run, verdicts, strict=True):
             if verdict.reason == "valid":
-                sample_id = completion.sample_id
                 candidates.append(Candidate(completion, verdict.path, source))
-                first = state.first_seen.setdefault(verdict.path, {})
-                first[source] = min(first.get(source, sample_id), sample_id)
-    state.kept = select(candidates, problem, rules, state.kept)
-    return state
+                first_seen.setdefault(verdict.path, {}).setdefault(source, completion.sample_id)
+    return FilterResult(counts, first_seen, select(candidates, problem, rules))
 
 
 def select(
-    candidates: Sequence[Candidate], problem: Problem, rules: FilterRules, kept: Sequence[Candidate]
+    candidates: Sequence[Candidate], problem: Problem, rules: FilterRules
 ) -> list[Candidate]:
-    """Those of ``candidates`` to be kept, if ``kept`` are kept already."""
+    """Return the candidates to keep, in the order of output."""
     if rules.keep == "all":
-        return [*kept, *candidates]
+        return list(candidates)
     if rules.fidelity == "paper":
-        chosen = select_as_published(candidates, kept)
+        chosen = select_as_published(candidates)
     else:
-        chosen = select_farthest(candidates, problem.solution, kept)
+        chosen = select_farthest(candidates, problem.solution)
     if rules.keep == "distinct":
         return chosen
     return select_at_random(candidates, chosen, rules.keep, f"{rules.seed} {problem.problem_id}")
 
 
 def count(completions: Sequence[Sample], verdicts: Sequence[Verdict]) -> Counter[str]:
-    """The counts of ProblemState for some samples of one run."""
+    """The counts of FilterResult for some samples of one run."""
     counts = Counter[str](verdict.reason for verdict in verdicts)
     counts.update(check for verdict in verdicts for check in verdict.failed_checks)
     counts["sampled"] = len(completions)
@@ -152,16 +139,15 @@ def filter_problems(
     problems: Sequence[Problem],
     runs: Sequence[Run],
     rules: FilterRules,
-    known: Mapping[ProblemId, ProblemState] | None = None,
     n_workers: int | None = None,
-) -> list[ProblemState]:
-    """The state of every problem after the samples of ``runs``, on top of what is known."""
-    states = map_problems(filter_problem, problems, runs, rules, known, n_workers=n_workers)
-    bar = tqdm(states, total=len(problems), unit="problem", disable=None, leave=False)
+) -> list[FilterResult]:
+    """Filter the samples of ``runs``, problem by problem."""
+    results = map_problems(filter_problem, problems, runs, rules, n_workers=n_workers)
+    bar = tqdm(results, total=len(problems), unit="problem", disable=None, leave=False)
     return list(bar)
 
 
-def training_rows(problems: Sequence[Problem], states: Sequence[ProblemState]) -> Iterator[str]:
+def training_rows(problems: Sequence[Problem], states: Sequence[FilterResult]) -> Iterator[str]:
     """Yield JSON lines: every problem's solution, then its kept completions."""
     for problem, state in zip(problems, states, strict=True):
         query = json.dumps(problem.question)
@@ -170,7 +156,7 @@ def training_rows(problems: Sequence[Problem], states: Sequence[ProblemState]) -
 
 
 def source_rows(
-    problems: Sequence[Problem], states: Sequence[ProblemState], names: Sequence[str]
+    problems: Sequence[Problem], states: Sequence[FilterResult], names: Sequence[str]
 ) -> Iterator[str]:
     """Yield JSON lines, one for each of training_rows: its problem, run and sample."""
     sources = [json.dumps(name) for name in names]

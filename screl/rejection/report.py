@@ -18,7 +18,7 @@ from screl.core.io import format_table
 from screl.core.problems import Problem, ProblemId
 from screl.grading.equations import check_equation, find_equations
 from screl.grading.process_checks import ProcessCheck
-from screl.rejection.filter import Fate, FilterRules, ProblemState, fates
+from screl.rejection.filter import Fate, FilterResult, FilterRules, fates
 from screl.samples.store import Sample
 
 PAPER_KS = (1, 3, 6, 12, 25, 50, 100)  # Table 2
@@ -58,7 +58,7 @@ class RunReport:
 def report_runs(
     names: Sequence[str],
     n_samples: Sequence[int],
-    states: Sequence[ProblemState],
+    states: Sequence[FilterResult],
     solution_paths: Sequence[str],
 ) -> list[RunReport]:
     """A report for every run, and with several runs one of all together.
@@ -96,7 +96,7 @@ def report_tables(reports: Sequence[RunReport], n_problems: int) -> str:
     return "\n\n".join(tables)
 
 
-def shared_paths(names: Sequence[str], states: Sequence[ProblemState]) -> list[dict[str, Any]]:
+def shared_paths(names: Sequence[str], states: Sequence[FilterResult]) -> list[dict[str, Any]]:
     """How many paths exactly these runs found: every cell of the Venn diagram (Figure 6)."""
     cells = Counter(frozenset(seen) for state in states for seen in state.first_seen.values())
     return [
@@ -109,7 +109,7 @@ def _report(
     name: str,
     n_samples: int,
     sources: Collection[int],
-    states: Sequence[ProblemState],
+    states: Sequence[FilterResult],
     solution_paths: Sequence[str],
 ) -> RunReport:
     per_problem = [_add(state.counts[source] for source in sources) for state in states]
@@ -160,7 +160,7 @@ def _funnel(total: Mapping[str, int], n_distinct: int, n_kept: int) -> Funnel:
     )
 
 
-def _first_seen(state: ProblemState, sources: Collection[int]) -> dict[str, int]:
+def _first_seen(state: FilterResult, sources: Collection[int]) -> dict[str, int]:
     """For each path that one of ``sources`` has, the first sample_id with it."""
     return {
         path: min(seen[source] for source in seen.keys() & set(sources))
@@ -199,7 +199,7 @@ def _distinct_paths(
     return curve
 
 
-def _n_exclusive(states: Sequence[ProblemState], sources: Collection[int]) -> int:
+def _n_exclusive(states: Sequence[FilterResult], sources: Collection[int]) -> int:
     return sum(
         seen.keys() == set(sources) for state in states for seen in state.first_seen.values()
     )

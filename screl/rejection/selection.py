@@ -35,9 +35,7 @@ class Candidate(NamedTuple):
         return self.text, self.source, self.sample.sample_id
 
 
-def select_as_published(
-    candidates: Iterable[Candidate], kept: Sequence[Candidate] = ()
-) -> list[Candidate]:
+def select_as_published(candidates: Iterable[Candidate]) -> list[Candidate]:
     """One candidate for each equation path: Algorithm 1 of A.3.
 
     The first candidate of a path represents it. A later one takes its place if its Levenshtein
@@ -50,7 +48,7 @@ def select_as_published(
     lost: set[str] = set()  # texts that did not win, until a representative changes
     line_distance = cache(Levenshtein.distance)  # samples of a problem share many lines
 
-    for candidate in (*kept, *candidates):
+    for candidate in candidates:
         path, text = candidate.path, candidate.text
         current = chosen.get(path)
         text_lines = text.split("\n")
@@ -89,9 +87,7 @@ def distance_bound(
     return total
 
 
-def select_farthest(
-    candidates: Iterable[Candidate], solution: str, kept: Sequence[Candidate] = ()
-) -> list[Candidate]:
+def select_farthest(candidates: Iterable[Candidate], solution: str) -> list[Candidate]:
     """For each path but the solution's, the text with the largest Levenshtein distance to it.
 
     Of texts equally far the smallest, of equal texts the first source and sample. This is a
@@ -99,7 +95,7 @@ def select_farthest(
     """
     solution_path = equation_path(solution, "strict")
     best: dict[str, tuple[int, Candidate]] = {}
-    for candidate in (*kept, *candidates):
+    for candidate in candidates:
         if candidate.path == solution_path:
             continue
         far = Levenshtein.distance(candidate.text, solution)

@@ -84,15 +84,15 @@ def parse_plain(
     """Yield sample_id and (text, n_tokens, finish_reason) of one problem's completions."""
     starts = index.starts[position].tolist()
     there = [sample_id for sample_id, line in enumerate(lines) if line is not None]
-    for start, of_row in groupby(there, key=starts.__getitem__):
+    for _, of_row in groupby(there, key=starts.__getitem__):
         sample_ids = list(of_row)
         row = orjson.loads(lines[sample_ids[0]] or b"")
-        texts, first = row_texts(row, str(index.files[0])), starts.index(start)
+        texts = row_texts(row, str(index.files[0]))
         n_tokens, reason = row.get("n_tokens"), row.get("finish_reason")
         n_tokens = n_tokens if type(n_tokens) is int and 0 <= n_tokens < 2**31 else None
         finish_reason = reason if isinstance(reason, str) else None
-        for sample_id in sample_ids:
-            yield sample_id, (texts[sample_id - first], n_tokens, finish_reason)
+        for sample_id, text in zip(sample_ids, texts, strict=False):  # --k may cut a row
+            yield sample_id, (text, n_tokens, finish_reason)
 
 
 class RowFinder:

@@ -28,17 +28,6 @@ class Lines(NamedTuple):
     lengths: NDArray[np.int64]
 
 
-class Known(NamedTuple):
-    """What was read of a run before: the first ``n_samples`` of every problem, and of each of its
-    files, in their order, how many bytes. There is nothing else in them."""
-
-    n_samples: int
-    n_bytes: dict[Path, int]
-
-
-NOTHING = Known(0, {})
-
-
 class Samples(NamedTuple):
     """Four int64 arrays, an element a sample: whose it is, its number, and where its line is."""
 
@@ -65,14 +54,15 @@ class SampleIndex:
         """Columns: the most samples that a problem may have."""
         return self.file_no.shape[1]
 
-    def n_missing(self, first: int = 0) -> int:
-        """How many samples of the whole grid, from number ``first`` on, are not there."""
-        return int(np.count_nonzero(self.file_no[:, first:] == MISSING))
+    @property
+    def n_missing(self) -> int:
+        """Number of samples that no file has."""
+        return int(np.count_nonzero(self.file_no == MISSING))
 
-    def first_missing(self, first: int = 0) -> tuple[int, int]:
-        """Position of the problem and sample_id of the first of them."""
-        position, sample_id = np.argwhere(self.file_no[:, first:] == MISSING)[0]
-        return int(position), first + int(sample_id)
+    def first_missing(self) -> tuple[int, int]:
+        """Return the problem's position and the sample_id of the first missing sample."""
+        position, sample_id = np.argwhere(self.file_no == MISSING)[0]
+        return int(position), int(sample_id)
 
     def origin(self, position: int, sample_id: int) -> tuple[Path, int]:
         """File of a sample and the byte at which its line begins."""
@@ -83,12 +73,6 @@ class SampleIndex:
         """The first ``n_samples`` columns."""
         n = n_samples
         return SampleIndex(self.files, self.file_no[:, :n], self.starts[:, :n], self.lengths[:, :n])
-
-    def without_first(self, n_samples: int) -> "SampleIndex":
-        """The same, as if the first ``n_samples`` of every problem were not there."""
-        file_no = self.file_no.copy()
-        file_no[:, :n_samples] = MISSING
-        return SampleIndex(self.files, file_no, self.starts, self.lengths)
 
 
 def concatenate(parts: Sequence[Samples]) -> Samples:
@@ -158,10 +142,10 @@ def read_lines(index: SampleIndex, begin: int, end: int) -> list[list[bytes | No
     return [lines[i * n : (i + 1) * n] for i in range(end - begin)]
 
 
-def byte_ranges(path: Path, first: int = 0) -> list[tuple[int, int]]:
-    """Ranges of RANGE_BYTES of a file from byte ``first`` on, to be looked through side by side."""
+def byte_ranges(path: Path) -> list[tuple[int, int]]:
+    """Return ranges of RANGE_BYTES that cover the file, to be searched in parallel."""
     size = path.stat().st_size
-    return [(begin, min(begin + RANGE_BYTES, size)) for begin in range(first, size, RANGE_BYTES)]
+    return [(begin, min(begin + RANGE_BYTES, size)) for begin in range(0, size, RANGE_BYTES)]
 
 
 def lines_in_range(path: Path, begin: int, end: int) -> tuple[bytes, int]:

@@ -21,12 +21,9 @@ from screl.core.io import UserError, open_for_reading
 from screl.core.parallel import parallel_map
 from screl.core.problems import Problem
 from screl.samples.line_index import (
-    NOTHING,
-    Known,
     Lines,
     SampleIndex,
     Samples,
-    concatenate,
     find_all_lines,
     make_index,
     place,
@@ -97,33 +94,29 @@ def index_published(
     problems: Sequence[Problem],
     allow_partial: bool,
     n_workers: int | None,
-    known: Known = NOTHING,
 ) -> SampleIndex:
     """Where the samples of ``run`` are; sample_id is the place of the sample's seed.
 
     Raises UserError for a sample with too few or too many lines, unless ``allow_partial``: then
     lines are joined to problems by their question, and a prompt of no problem is an error. Lines
     after the last problem's that repeat earlier ones (the published samplers fill their last batch
-    up) are left out. What is ``known`` is not looked for.
+    up) are left out.
     """
     files = [path for of_sample in run.files for path in of_sample]
-    new = [path for path in files if path not in known.n_bytes]
-    lines = parallel_map(find_all_lines, new, (), n_workers)
-    rest = list(enumerate(run.files))[known.n_samples :]
-    found = _join(rest, lines, ProblemFinder(problems), allow_partial)
-    nothing = [concatenate([])] * len(known.n_bytes)
-    return make_index(files, chain(nothing, found), problems, len(run.files))
+    lines = parallel_map(find_all_lines, files, (), n_workers)
+    found = _join(run.files, lines, ProblemFinder(problems), allow_partial)
+    return make_index(files, found, problems, len(run.files))
 
 
 def _join(
-    files: Sequence[tuple[int, list[Path]]],
+    files: Sequence[list[Path]],
     lines: Iterator[Lines],
     finder: "ProblemFinder",
     allow_partial: bool,
 ) -> Iterator[Samples]:
     """Yield the samples of each file, given its ``lines``; ``files``: by sample_id."""
     n_problems = len(finder.problems)
-    for sample_id, of_sample in files:
+    for sample_id, of_sample in enumerate(files):
         shards = [(path, next(lines)) for path in of_sample]
         n_lines = sum(len(of_shard.starts) for _, of_shard in shards)
         if n_lines < n_problems and not allow_partial:

@@ -15,7 +15,7 @@ from screl.core.io import UserError, file_sha256, real_path
 from screl.core.parallel import n_processors, parallel_map
 from screl.core.problems import Problem
 from screl.samples.jsonl import index_plain, is_plain, parse_plain
-from screl.samples.line_index import MISSING, NOTHING, Known, SampleIndex, place, read_lines
+from screl.samples.line_index import SampleIndex, place, read_lines
 from screl.samples.published import (
     Split,
     find_published,
@@ -42,17 +42,13 @@ BLOCK_SAMPLES = 2**15  # read at a time by each process: about 20 MB
 class Run:
     """The samples of one run: what they are, and where on disk each of them is.
 
-    ``n_known``: the first so many of every problem were read before and are not in the index.
-    ``is_whole``: its files hold no other samples than these. ``is_adaptive``: at most ``n_samples``
-    of each problem (sample.py --until_correct).
+    ``is_adaptive``: at most ``n_samples`` of each problem (sample.py --until_correct).
     """
 
     name: str
     greedy: bool
     layout: Literal["store", "published", "plain"]
     index: SampleIndex
-    n_known: int = 0
-    is_whole: bool = True
     is_adaptive: bool = False
 
     @property
@@ -68,20 +64,18 @@ def open_runs(
     allow_partial: bool = False,
     k: int | None = None,
     n_workers: int | None = None,
-    known: Known = NOTHING,
 ) -> list[Run]:
     """The runs at ``path``: one, or a sampled and a greedy one in a published test folder.
 
-    ``k`` takes the first k samples of every problem only. What is ``known`` is left out, if it is
-    the beginning of what is there: see Run.n_known. Raises UserError if a sample is missing (unless
-    ``allow_partial``), is there twice, or is of no known problem.
+    ``k`` takes the first k samples of every problem only. Raises UserError if a sample is missing
+    (unless ``allow_partial``), is there twice, or is of no known problem.
     """
     if is_store(path):
-        runs = [_open_store(path, problems, k, n_workers, known)]
+        runs = [_open_store(path, problems, k, n_workers)]
     elif is_plain(path):
-        runs = [_open_plain(path, problems, k, known)]
+        runs = [_open_plain(path, problems, k)]
     else:
-        runs = _open_published(path, problems, split, allow_partial, k, n_workers, known)
+        runs = _open_published(path, problems, split, allow_partial, k, n_workers)
     for run in runs:
         if not allow_partial:
             _check_complete(run, problems)
@@ -200,37 +194,25 @@ def _parse_published(
 
 
 def _open_store(
-    path: Path, problems: Sequence[Problem], k: int | None, n_workers: int | None, known: Known
+    path: Path, problems: Sequence[Problem], k: int | None, n_workers: int | None
 ) -> Run:
     manifest = read_manifest(path)
     n_samples = stored_n_samples(manifest, path)
     _check_k(n_samples, k, path)
-    data_path, n_wanted = manifest.get("data_path"), k or n_samples
-    if n_wanted < known.n_samples:
-        known = NOTHING
-    index = index_store(path, problems, n_wanted, data_path, n_workers, known)
-    if (index.file_no[:, : known.n_samples] != MISSING).any():  # there twice: to be told where
-        known = NOTHING
-        index = index_store(path, problems, n_wanted, data_path, n_workers)
+    index = index_store(path, problems, k or n_samples, manifest.get("data_path"), n_workers)
     return Run(
         name=str(path),
         greedy=manifest.get("greedy") is True,
         layout="store",
         index=index,
-        n_known=known.n_samples,
-        is_whole=n_wanted == n_samples,
         is_adaptive=bool(manifest.get("until_correct")),
     )
 
 
-def _open_plain(path: Path, problems: Sequence[Problem], k: int | None, known: Known) -> Run:
+def _open_plain(path: Path, problems: Sequence[Problem], k: int | None) -> Run:
     index = index_plain(path, problems)
     _check_k(index.n_samples, k, path)
-    n_wanted = k or index.n_samples
-    n_known = known.n_samples if known.n_samples <= n_wanted else 0
-    first = index.first(n_wanted).without_first(n_known)
-    is_whole = n_wanted == index.n_samples
-    return Run(str(path), index.n_samples == 1, "plain", first, n_known, is_whole)
+    return Run(str(path), index.n_samples == 1, "plain", index.first(k or index.n_samples))
 
 
 def _open_published(
@@ -240,18 +222,14 @@ def _open_published(
     allow_partial: bool,
     k: int | None,
     n_workers: int | None,
-    known: Known,
 ) -> list[Run]:
     runs = []
     for found in find_published(path, split):
         if not found.greedy:
             _check_k(len(found.files), k, path)
             found = replace(found, files=found.files[:k])
-        first = [path for of_sample in found.files[: known.n_samples] for path in of_sample]
-        if first != list(known.n_bytes):  # a file of another seed has come between
-            known = NOTHING
-        index = index_published(found, problems, allow_partial, n_workers, known)
-        runs.append(Run(str(path), found.greedy, "published", index, known.n_samples))
+        index = index_published(found, problems, allow_partial, n_workers)
+        runs.append(Run(str(path), found.greedy, "published", index))
     return runs
 
 
@@ -268,10 +246,10 @@ def _check_complete(run: Run, problems: Sequence[Problem]) -> None:
                 "--allow_partial"
             )
         return
-    n_missing = run.index.n_missing(run.n_known)
+    n_missing = run.index.n_missing
     if n_missing == 0:
         return
-    position, sample_id = run.index.first_missing(run.n_known)
+    position, sample_id = run.index.first_missing()
     raise UserError(
         f"{run.name}: {n_missing} of {run.n_samples * len(problems)} samples are missing (first: "
         f"problem {problems[position].problem_id!r}, sample {sample_id}); run sample.py again or "
@@ -314,17 +292,16 @@ def open_and_tell(
     allow_partial: bool = False,
     k: int | None = None,
     n_workers: int | None = None,
-    known: Known = NOTHING,
 ) -> list[Run]:
     """open_runs, with a line on ``stream`` about each run and a warning about other data."""
     if warning := other_data_warning(path, data_path, problems):
         print(warning, file=sys.stderr)
-    runs = open_runs(path, problems, split, allow_partial, k, n_workers, known)
+    runs = open_runs(path, problems, split, allow_partial, k, n_workers)
     for run in runs:
         kind = "greedy sample" if run.greedy else "samples"
         n_of_each = f"{'at most ' if run.is_adaptive else ''}{run.n_samples} {kind} of each"
         print(f"{path}: {n_of_each} of {len(problems)} problems", file=stream)
-        n_missing = run.index.n_missing(run.n_known)
+        n_missing = run.index.n_missing
         if n_missing and not run.is_adaptive:
             n_expected = run.n_samples * len(problems)
             print(f"warning: {path}: {n_missing} of {n_expected} samples are missing", file=stream)

@@ -27,8 +27,6 @@ from screl.core.parallel import parallel_map
 from screl.core.problems import Problem, ProblemId
 from screl.core.run_info import refuse_another_run
 from screl.samples.line_index import (
-    NOTHING,
-    Known,
     SampleIndex,
     Samples,
     byte_ranges,
@@ -111,20 +109,14 @@ def index_store(
     n_samples: int,
     data_path: object = None,
     n_workers: int | None = None,
-    known: Known = NOTHING,
 ) -> SampleIndex:
-    """Where the first ``n_samples`` of every problem are in the store at ``path``.
+    """Return where the first ``n_samples`` of every problem are in the store at ``path``.
 
-    ``data_path``: what the store was sampled for, to be named in a message. What is ``known`` is
-    not looked for. Raises UserError for a malformed line, a problem that is not among ``problems``,
-    and a sample that is there twice.
+    ``data_path``: the data that the store was sampled for, to name it in a message. Raises
+    UserError for a malformed line, an unknown problem, and a sample that appears twice.
     """
     files = sorted(path.glob("samples-*.jsonl"))
-    ranges = [
-        (file, begin, end)
-        for file in files
-        for begin, end in byte_ranges(file, known.n_bytes.get(file, 0))
-    ]
+    ranges = [(file, begin, end) for file in files for begin, end in byte_ranges(file)]
     position_of = {problem.problem_id: i for i, problem in enumerate(problems)}
     parts: dict[Path, list[Samples]] = {file: [] for file in files}
     found = parallel_map(_find_samples, ranges, (position_of, data_path), n_workers)

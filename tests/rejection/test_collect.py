@@ -226,6 +226,16 @@ def test_k_uses_nested_samples(
     assert n_rows == sorted(set(n_rows))
 
 
+def test_the_saved_state_of_an_older_version_is_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = collect(monkeypatch, tmp_path / "new.jsonl", GOLDEN / "model_a")
+    state = tmp_path / "old.state.jsonl"
+    state.write_text("anything")
+    assert rows == collect(monkeypatch, tmp_path / "old.jsonl", GOLDEN / "model_a")
+    assert state.read_text() == "anything"
+
+
 def test_dry_run_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

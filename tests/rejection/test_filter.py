@@ -12,7 +12,7 @@ from screl.grading import verdict as rejection
 from screl.grading.answers import Fidelity
 from screl.grading.equations import equation_path
 from screl.grading.verdict import Verdict, make_judge
-from screl.rejection.filter import Fate, FilterRules, ProblemState, fates, filter_problem, new_state
+from screl.rejection.filter import Fate, FilterRules, fates, filter_problem
 from screl.rejection.selection import Keep, select_at_random
 from screl.samples.store import Sample
 
@@ -32,9 +32,9 @@ CASES: list[tuple[str, Fate, Fate]] = [  # text, under strict, under paper
 ]
 
 
-def completions(texts: list[str], first: int = 0) -> list[Sample]:
+def completions(texts: list[str]) -> list[Sample]:
     return [
-        Sample("p", first + i, text, len(text), "length" if i % 3 == 0 else "stop")
+        Sample("p", i, text, len(text), "length" if i % 3 == 0 else "stop")
         for i, text in enumerate(texts)
     ]
 
@@ -174,14 +174,9 @@ def test_process_checks_look_at_valid_texts_only() -> None:
     assert judge("<<2+1=3>> <<3*5=16>>\n#### 3") == Verdict("false_equation")
 
 
-def test_all_right_samples_can_be_kept_and_more_of_them() -> None:
+def test_all_right_samples_can_be_kept() -> None:
     texts = [f"{'x' * i} <<2+1=3>>\n#### 3" for i in range(9)] + ["<<4-1=3>>\n#### 3", "no"]
-    rules = FilterRules("paper", keep="all")
-    known = filter_problem(PROBLEM, [completions(texts)], rules)
-    assert [candidate.text for candidate in known.kept] == texts[:-1]
-    more = completions(["<<3=3>>\n#### 3"], first=len(texts))
-    state = filter_problem(PROBLEM, [more], rules, {"p": known})
-    assert [candidate.text for candidate in state.kept] == [*texts[:-1], more[0].completion]
+    assert kept_texts(texts, FilterRules("paper", keep="all")) == texts[:-1]
 
 
 @pytest.mark.parametrize("keep", ["random_rows", "random_tokens"])
@@ -199,8 +194,9 @@ def test_the_controls_are_drawn_by_seed_and_problem(keep: Keep) -> None:
 
 
 def test_no_samples() -> None:
-    assert filter_problem(PROBLEM, [[], []], FilterRules("strict")).kept == []
-    assert new_state(2) == ProblemState([Counter(), Counter()])
+    result = filter_problem(PROBLEM, [[], []], FilterRules("strict"))
+    assert [+counts for counts in result.counts] == [Counter(), Counter()]
+    assert (result.first_seen, result.kept) == ({}, [])
 
 
 def test_what_a_control_leaves_out_was_not_drawn() -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from screl.rejection.filter import ProblemState
+from screl.rejection.filter import FilterResult
 from screl.rejection.report import (
     SOLVED,
     Funnel,
@@ -22,12 +22,12 @@ def counts(n_right: int, n_sampled: int = 10, **others: int) -> Counter[str]:
     return Counter(sampled=n_sampled, wrong_answer=wrong, **others)
 
 
-def one_run(*of_problems: Counter[str]) -> list[ProblemState]:
-    return [ProblemState([of_problem]) for of_problem in of_problems]
+def one_run(*of_problems: Counter[str]) -> list[FilterResult]:
+    return [FilterResult([of_problem], {}, []) for of_problem in of_problems]
 
 
 def test_the_funnel_narrows_step_by_step() -> None:
-    state = ProblemState(
+    state = FilterResult(
         [counts(7, no_answer=1, unparsed_equation=2, false_equation=1, process_check=1)],
         {"1+2=3": {0: 4}, "2+1=3": {0: 0}},
         [Candidate(Sample("p", 0, "four", 8), "2+1=3", 0)],
@@ -66,8 +66,8 @@ def test_a_problem_without_samples_was_never_solved() -> None:
 
 def test_distinct_paths_by_k_count_the_solution_as_table_2_does() -> None:
     states = [
-        ProblemState([counts(5)], {"s": {0: 0}, "a": {0: 2}, "b": {0: 7}}),
-        ProblemState([counts(5)], {"c": {0: 3}}),
+        FilterResult([counts(5)], {"s": {0: 0}, "a": {0: 2}, "b": {0: 7}}, []),
+        FilterResult([counts(5)], {"c": {0: 3}}, []),
     ]
     (report,) = report_runs(["a"], [10], states, ["s", "s"])
     values = {k: value for k, (value, _) in report.distinct_paths.items()}
@@ -76,12 +76,12 @@ def test_distinct_paths_by_k_count_the_solution_as_table_2_does() -> None:
     assert funnel_to_json(report)["distinct_paths"]["10"]["value"] == 2.5
 
 
-def two_runs() -> list[ProblemState]:
+def two_runs() -> list[FilterResult]:
     both = [counts(5), counts(6)]
     kept = [Candidate(Sample("p", 0, "bbbb"), "b", 1)]
     return [
-        ProblemState(both, {"a": {0: 0}, "b": {0: 9, 1: 0}}, kept),
-        ProblemState([counts(0), counts(1)], {"c": {1: 2}, "d": {0: 1}, "e": {0: 1}}),
+        FilterResult(both, {"a": {0: 0}, "b": {0: 9, 1: 0}}, kept),
+        FilterResult([counts(0), counts(1)], {"c": {1: 2}, "d": {0: 1}, "e": {0: 1}}, []),
     ]
 
 
@@ -108,7 +108,7 @@ def test_every_cell_of_the_venn_diagram() -> None:
 def test_lengths_and_cut_off_where_they_are_known() -> None:
     known = counts(5) + Counter(tokens=500, tokens_known=10, cut_off=3, characters=1000)
     kept = [Candidate(Sample("p", 0, "x", 30), "a", 0), Candidate(Sample("p", 1, "x", 60), "b", 0)]
-    (report,) = report_runs(["a"], [10], [ProblemState([known], {}, kept)], [""])
+    (report,) = report_runs(["a"], [10], [FilterResult([known], {}, kept)], [""])
     assert report.tokens == {"sampled": 50.0, "kept": 45.0}
     assert report.n_cut_off == 3
     (unknown,) = report_runs(["a"], [10], one_run(counts(5)), [""])

@@ -75,17 +75,6 @@ def test_selection_is_algorithm_1(completions: list[str]) -> None:
     assert published(completions) == algorithm_1(completions)
 
 
-@given(texts, st.integers(0, 14))
-def test_selection_can_be_continued(completions: list[str], cut: int) -> None:
-    everything = candidates(completions)
-    half = select_as_published(everything[:cut])
-    assert select_as_published(everything[cut:], half) == select_as_published(everything)
-    half = select_farthest(everything[:cut], SOLUTION)
-    assert select_farthest(everything[cut:], SOLUTION, half) == select_farthest(
-        everything, SOLUTION
-    )
-
-
 def test_the_later_completion_wins_only_if_strictly_farther() -> None:
     other = "<<2+1=3>>zz"
     near, far, as_near = "<<1+2=3>>zz", "<<1+2=3>>abcdef", "<<1+2=3>>zy"

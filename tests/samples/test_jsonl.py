@@ -61,7 +61,7 @@ def test_of_equal_questions_the_first_is_meant(tmp_path: Path) -> None:
     problems = [*PROBLEMS, Problem("d", PROBLEMS[0].question, "#### 1", 4)]
     path = write(tmp_path, {"question": "How many  apples?", "text": "x"})
     index = index_plain(path, problems)
-    assert index.n_missing() == 3
+    assert index.n_missing == 3
     assert index.first_missing() == (1, 0)
 
 
@@ -106,18 +106,6 @@ def test_several_rows_and_lists_of_a_problem_are_in_order(tmp_path: Path) -> Non
         assert texts(path, k=k) == [[f"{name}{j}" for j in range(k)] for name in "abc"]
     with pytest.raises(UserError, match="has 4 samples per problem; --k 5 is not among them"):
         completions(path, k=5)
-
-
-def test_without_the_first_samples_the_others_keep_their_text(tmp_path: Path) -> None:
-    """A filter that goes on skips the samples it has seen, also in the middle of a row."""
-    path = write(tmp_path, {"id": "a", "outputs": ["a0", "a1"]}, {"id": "a", "outputs": ["a2"]})
-    (run,) = open_runs(path, PROBLEMS[:1], "test")
-    for n_seen in range(4):
-        lines = [run.index.without_first(n_seen)]
-        rest = type(run)(run.name, run.greedy, run.layout, lines[0])
-        ((_, [found]),) = read_completions(PROBLEMS[:1], [rest], 0, 1)
-        expected = [(j, f"a{j}") for j in range(n_seen, 3)]
-        assert [(c.sample_id, c.completion) for c in found] == expected
 
 
 def test_one_row_a_problem_is_greedy(tmp_path: Path) -> None:
@@ -271,7 +259,7 @@ def test_any_row_is_read_or_named(tmp_path_factory: pytest.TempPathFactory, row:
         assert message.startswith(f"{path}:2: ")
         assert "; " in message
     else:
-        assert index.n_missing() < 3 * index.n_samples
+        assert index.n_missing < 3 * index.n_samples
         texts(path, allow_partial=True)
 
 

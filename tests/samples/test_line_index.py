@@ -150,7 +150,7 @@ def test_samples_in_any_order_in_any_file_are_read_by_problem(
             assert read_lines(index, begin, end) == expected
     there = {cell for cell in cells if 0 <= cell[1] < n_samples}
     missing = [cell for cell in grid if 0 <= cell[1] < n_samples and cell not in there]
-    assert (index.n_samples, index.n_missing()) == (n_samples, len(missing))
+    assert (index.n_samples, index.n_missing) == (n_samples, len(missing))
     if missing:
         assert index.first_missing() == missing[0]
     for cell in there:
@@ -173,15 +173,7 @@ def test_the_first_columns(index: tuple[SampleIndex, dict[Cell, bytes]]) -> None
         first = whole.first(n_samples)
         assert first.n_samples == n_samples
         assert read_lines(first, 0, 3) == naive_block(line_of, 0, 3, n_samples)
-    assert (whole.first(1).n_missing(), whole.first(2).n_missing()) == (0, 1)
-
-
-def test_without_the_first_columns(index: tuple[SampleIndex, dict[Cell, bytes]]) -> None:
-    whole, line_of = index
-    for n_samples in (0, 1, 3):
-        rest = {cell: line for cell, line in line_of.items() if cell[1] >= n_samples}
-        assert read_lines(whole.without_first(n_samples), 0, 3) == naive_block(rest, 0, 3, 3)
-    assert whole.n_missing() == 1  # a copy was changed
+    assert (whole.first(1).n_missing, whole.first(2).n_missing) == (0, 1)
 
 
 def test_a_line_with_many_samples_is_read_once(tmp_path: Path) -> None:
@@ -213,12 +205,12 @@ def test_a_sample_that_is_there_twice_is_named(
     files, found, _ = write_samples(tmp_path, cells, file_of, 2)
     with pytest.raises(UserError, match=f"{named}: problem 'c' has sample 1 twice; delete one of"):
         make_index(files, found, PROBLEMS, 2)
-    assert make_index(files, found, PROBLEMS, 1).n_missing() == 2  # sample 1 is not wanted
+    assert make_index(files, found, PROBLEMS, 1).n_missing == 2  # sample 1 is not wanted
 
 
 def test_nothing_found(tmp_path: Path) -> None:
     index = make_index([], [], PROBLEMS, 2)
-    assert (index.n_missing(), index.first_missing()) == (6, (0, 0))
+    assert (index.n_missing, index.first_missing()) == (6, (0, 0))
     assert read_lines(index, 0, 3) == [[None, None]] * 3
     assert (index.file_no == MISSING).all()
     assert [len(column) for column in concatenate([])] == [0] * 4
