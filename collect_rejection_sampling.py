@@ -9,7 +9,7 @@
 
 Several SAMPLES are pooled and selected from once (the paper's union, U13B). SAMPLES is a sample
 store, a folder or file in the published layout (raw_generation_*.json), or JSONL of completions.
-Beside rft.jsonl go rft.sources.jsonl (the run and sample of each row) and rft.run.json (the funnel).
+Beside rft.jsonl go rft.sources.jsonl (run and sample of each row) and rft.run.json (the funnel).
 """
 
 import sys
@@ -40,7 +40,7 @@ from screl.rejection.report import (
     report_tables,
     shared_paths,
 )
-from screl.samples.reader import Run, map_problems, open_and_tell, read_completions
+from screl.samples.reader import Run, map_problems, open_and_report, read_completions
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def open_all(config: CollectConfig, problems: list[Problem]) -> list[Run]:
     rest = (stream, config.allow_partial, config.k, config.n_workers)
     runs = []
     for path in config.samples:
-        runs += open_and_tell(path, config.data_path, problems, "train", *rest)
+        runs += open_and_report(path, config.data_path, problems, "train", *rest)
     return runs
 
 

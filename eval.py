@@ -22,7 +22,7 @@ from screl.core.cost import PROCESSORS, Cost, Stopwatch, cost_to_json
 from screl.core.io import UserError, refuse_to_overwrite, sibling, write_atomic, write_json
 from screl.core.problems import Problem, load_problems
 from screl.core.run_info import write_run_info
-from screl.samples.reader import Run, find_data_path, open_and_tell, refuse_repeats
+from screl.samples.reader import Run, find_data_path, open_and_report, refuse_repeats
 from screl.scoring.breakdown import check_key, mistake_lines
 from screl.scoring.config import EvalConfig, check_options
 from screl.scoring.report import (
@@ -88,7 +88,7 @@ def open_all(config: EvalConfig) -> list[Opened]:
     opened = []
     for path, data_path in zip(paths, data_paths, strict=True):
         of = problems[data_path]
-        runs = open_and_tell(path, data_path, of, "test", stream, config.allow_partial)
+        runs = open_and_report(path, data_path, of, "test", stream, config.allow_partial)
         if any(run.is_adaptive for run in runs):
             raise UserError(
                 f"{path}: was sampled with --until_correct, more where answers were wrong; its "
