@@ -38,8 +38,9 @@ CPU_SECONDS = 60  # ten times what the tests of a module take; a mutant may loop
 MEMORY_BYTES = 8 << 30  # and fill the memory with it
 
 # Mutants that no test can tell from the module, and why.
-_FARTHER = "if current is None or (-far, candidate[1:4]) < (-current[0], current[1][1:4]):"
-_ONE_SAMPLE = "only the same sample has the same text, source and sample_id"
+_FARTHER = "if current is None or (-far, candidate.order) < (-current[0], current[1].order):"
+_PROBLEM, _XX_PROBLEM = 'unit="problem"', "unit='XXproblem'"
+_BAR = f"return list(tqdm(results, total=len(problems), {_PROBLEM}, disable=None, leave=False))"
 _LEAD = "lead = 1 if winner is None else counts[answer] - counts[winner]"
 EQUIVALENT = {
     r'if "\0" in text: -> if True:': "what has no NUL is not changed",
@@ -48,11 +49,10 @@ EQUIVALENT = {
     ),
     "if len(a) != len(b): -> if True:": "no line more, nothing added",
     f"{_FARTHER} -> if current is None or "
-    "((-far, candidate[1:4]) <= (-current[0], current[1][1:4])):": _ONE_SAMPLE,
-    f"{_FARTHER} -> {_FARTHER.replace('candidate[1:4]', 'candidate[1:]')}": _ONE_SAMPLE,
-    f"{_FARTHER} -> {_FARTHER.replace('candidate[1:4]', 'candidate[1:5]')}": _ONE_SAMPLE,
-    f"{_FARTHER} -> {_FARTHER.replace('[1][1:4]', '[1][1:]')}": _ONE_SAMPLE,
-    f"{_FARTHER} -> {_FARTHER.replace('[1][1:4]', '[1][1:5]')}": _ONE_SAMPLE,
+    "((-far, candidate.order) <= (-current[0], current[1].order)):": "only the same sample has the "
+    "same text, source and sample_id",
+    f"{_BAR} -> {_BAR.replace(_PROBLEM, _XX_PROBLEM)}": "only the progress bar differs",
+    f"{_BAR} -> {_BAR.replace('leave=False', 'leave=True')}": "only the progress bar differs",
     'if verdict.reason == "valid" and rules.process_checks: -> '
     "if (verdict.reason == 'valid'):": "where there are no process checks, none fails",
     "counts[answer] += 1 -> counts[answer] += 2": "the order of the counts is the same",
