@@ -8,7 +8,7 @@ Parts (--parts, by default all of them):
              padded to the longest prompt, each as long as its longest completion; in its favour
              the model stays loaded and has the faster of bf16 and fp32
   workers    two workers, of one core each (or one GPU), against one, and beside two runs of one
-  memory     of the process that deals and writes, with engines that take no time, at several k
+  memory     of the process that schedules and writes, with engines that take no time, at several k
 
 Prompts are those of the miniature's training problems. What is compared is measured in turns, and a
 ratio is the median over the turns: machines are shared.
@@ -35,17 +35,19 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
 os.environ["TQDM_DISABLE"] = "1"
 
+from screl.core.cost import PROCESSORS, Devices
+from screl.core.io import write_json
 from screl.core.problems import Problem, load_problems
 from screl.core.run_info import peak_memory_mib
 from screl.samples.store import Sample
 from screl.sampling import run as sampling
 from screl.sampling.config import SampleConfig
-from screl.sampling.engine import Drawn, Engine, ExchangeResult, Request, exchange, make_engine
+from screl.sampling.engine import Engine, ExchangeResult, Request, exchange, make_engine
 from screl.sampling.workers import (
     DeviceGroup,
-    ProcessPool,
-    core_groups,
-    device_groups,
+    SubprocessPool,
+    split_cores,
+    split_gpus,
     visible_gpus,
 )
 
@@ -56,8 +58,8 @@ MANY_SAMPLES = (100, 400, 1600)  # k, when memory is measured
 TEXT = "x" * 300  # as long as a solution of GSM8K
 
 
-CREWS: dict[Path, Any] = {}  # who samples into a folder
-sampling.make_crew = lambda config, _: CREWS[config.output_dir]
+POOLS: dict[Path, Any] = {}  # the pool of workers for each output folder
+sampling.make_pool = lambda config, _: POOLS[config.output_dir]
 
 
 def main() -> None:
@@ -186,14 +188,14 @@ def compare_workers(arguments: argparse.Namespace) -> None:
     import torch
 
     on_gpus = torch.cuda.device_count() > 1
-    groups = core_groups(2) if not on_gpus else device_groups(visible_gpus(2), 1, 2)
+    groups = split_cores(2) if not on_gpus else split_gpus(visible_gpus(2), 1, 2)
     config = make_config(arguments, "vllm" if on_gpus and HAS_VLLM else "transformers")
     problems, prompts = load_prompts(arguments, config)
     spec = sampling.make_spec(config, config.engine, prompts)
 
     def rate(groups: Sequence[DeviceGroup]) -> float:
-        crew = ProcessPool(spec, groups, on_gpus)
-        return in_new_store(config, problems, prompts, crew).tokens_per_second or 0.0
+        pool = SubprocessPool(spec, groups, on_gpus)
+        return in_new_store(config, problems, prompts, pool).tokens_per_second or 0.0
 
     def rate_apart() -> float:
         with ThreadPoolExecutor(2) as pool:
@@ -212,13 +214,13 @@ def measure_memory(arguments: argparse.Namespace) -> None:
     """Each k in a process of its own, since a peak never goes down."""
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for n_samples in MANY_SAMPLES:
-            before, after = pool.apply(peak_of_dealing, (arguments, n_samples))
+            before, after = pool.apply(peak_of_scheduling, (arguments, n_samples))
             print(
                 f"k={n_samples}: {after} MiB, of them {before} before the first sample", flush=True
             )
 
 
-def peak_of_dealing(arguments: argparse.Namespace, n_samples: int) -> tuple[int, int]:
+def peak_of_scheduling(arguments: argparse.Namespace, n_samples: int) -> tuple[int, int]:
     """Peak memory in MiB, before sampling and in the end."""
     arguments.n_samples, arguments.n_problems = n_samples, 1000
     config = make_config(arguments, "transformers")
@@ -229,22 +231,25 @@ def peak_of_dealing(arguments: argparse.Namespace, n_samples: int) -> tuple[int,
 
 
 class Ready:
-    """A crew of one worker whose engine is loaded."""
+    """A pool of one worker, itself, whose engine is loaded."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def hire(self, n_present: int, batch_size: int) -> list["Ready"]:
-        return [] if n_present else [self]
+    def start_workers(self, n_running: int, batch_size: int) -> list["Ready"]:
+        return [] if n_running else [self]
 
     def wait(self, workers: list["Ready"]) -> list["Ready"]:
         return workers
 
-    def ask(self, requests: list[Request], enough: int) -> None:
-        self._asked = requests, enough
+    def devices(self) -> Devices:
+        return PROCESSORS
 
-    def answer(self) -> ExchangeResult:
-        return exchange(self._engine, *self._asked)
+    def send(self, requests: list[Request], enough: int) -> None:
+        self._sent = requests, enough
+
+    def receive(self) -> ExchangeResult:
+        return exchange(self._engine, *self._sent)
 
     def stop(self) -> None:
         pass
@@ -256,11 +261,11 @@ class Instant(Ready):
     def __init__(self) -> None:
         pass
 
-    def answer(self) -> ExchangeResult:
+    def receive(self) -> ExchangeResult:
         return ExchangeResult(
             [
-                Drawn(Sample(request.problem_id, i, TEXT, 100, "stop"), None)
-                for request in self._asked[0]
+                Sample(request.problem_id, i, TEXT, 100, "stop")
+                for request in self._sent[0]
                 for i in request.sample_ids
             ],
             [],
@@ -293,22 +298,23 @@ def load_prompts(
 
 
 def run_whole(
-    config: SampleConfig, problems: list[Problem], prompts: sampling.Prompts, crew: Any
+    config: SampleConfig, problems: list[Problem], prompts: sampling.Prompts, pool: Any
 ) -> int:
     """All that sample.py does but loading the model; returns tokens."""
-    made = in_new_store(config, problems, prompts, crew)
+    made = in_new_store(config, problems, prompts, pool)
     assert not made.unfulfilled
     return made.n_tokens
 
 
 def in_new_store(
-    config: SampleConfig, problems: list[Problem], prompts: sampling.Prompts, crew: Any
-) -> sampling.Made:
-    """Sample into an empty folder, with ``crew`` instead of what the config says."""
+    config: SampleConfig, problems: list[Problem], prompts: sampling.Prompts, pool: Any
+) -> sampling.SessionResult:
+    """Sample into an empty folder, with ``pool`` instead of what the config says."""
     with tempfile.TemporaryDirectory() as folder:
         config = replace(config, output_dir=Path(folder))
-        CREWS[config.output_dir] = crew
-        return sampling.sample(config, config.engine, problems, prompts)
+        write_json(config.output_dir / "manifest.json", {"n_samples": config.n_samples})
+        POOLS[config.output_dir] = pool
+        return sampling.run_sampling(config, config.engine, problems, prompts)
 
 
 def timed(way: Callable[[], int]) -> Callable[[], float]:
