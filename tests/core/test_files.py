@@ -28,8 +28,8 @@ def test_rows_come_with_their_line_numbers(tmp_path: Path) -> None:
     [
         ("", "file is empty"),
         ("\n\n", "file is empty"),
-        ('{"a": 1}\n{"a": 2', ":2: not valid JSON .*; mend or delete this line"),
-        ('{"a": 1}\n\n[1]\n', ":3: expected a JSON object, found list; mend or delete this line"),
+        ('{"a": 1}\n{"a": 2', ":2: not valid JSON .*; fix or delete this line"),
+        ('{"a": 1}\n\n[1]\n', ":3: expected a JSON object, found list; fix or delete this line"),
         ('{"a": 1}\nNaN', ":2: not valid JSON"),
     ],
 )
@@ -45,7 +45,7 @@ def test_one_line_is_an_object_or_named() -> None:
     assert parse_object(b' {"a": [1]}\r\n', "a.jsonl:7") == {"a": [1]}
     lines = (b"", b"7", b"null", b'"a"', b"[]", b"[" * 5000, b'{"a": \xff}', b'{"a": 1}{"a": 1}')
     for line in lines:
-        with pytest.raises(UserError, match=r"^a\.jsonl:7: .*; mend or delete this line$"):
+        with pytest.raises(UserError, match=r"^a\.jsonl:7: .*; fix or delete this line$"):
             parse_object(line, "a.jsonl:7")
 
 

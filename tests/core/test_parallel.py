@@ -39,7 +39,7 @@ def call(item: int, function: Callable[[int], int]) -> int:
 
 def fail_at_three(item: int) -> int:
     if item == 3:
-        raise UserError("a.jsonl:3: bad; mend it")
+        raise UserError("a.jsonl:3: bad; fix it")
     return item
 
 
@@ -94,7 +94,7 @@ def test_shared_arguments_are_not_pickled() -> None:
 def test_an_exception_of_a_worker_arrives_after_the_results_before_it(n_workers: int) -> None:
     results = parallel_map(fail_at_three, range(6), n_workers=n_workers)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
-    with pytest.raises(UserError, match=r"^a\.jsonl:3: bad; mend it$"):
+    with pytest.raises(UserError, match=r"^a\.jsonl:3: bad; fix it$"):
         next(results)
 
 
@@ -113,5 +113,5 @@ def test_the_rest_is_not_begun_if_nobody_wants_it(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_killed_is_told_of() -> None:
-    with pytest.raises(UserError, match=r"a worker process was killed, .*memory; let there be few"):
+    with pytest.raises(UserError, match=r"a worker process was killed, .*memory; use fewer"):
         list(parallel_map(die, range(4), n_workers=2))

@@ -304,8 +304,8 @@ def test_endless_work_is_stopped(in_thread: bool, monkeypatch: pytest.MonkeyPatc
     results: list[object] = []
 
     def work() -> None:
-        results.append(math_answers._bounded(endless))
-        results.append(math_answers._bounded(lambda: 5))
+        results.append(math_answers._within_limit(endless))
+        results.append(math_answers._within_limit(lambda: 5))
 
     if in_thread:
         thread = threading.Thread(target=work, daemon=True)

@@ -61,7 +61,7 @@ def test_healthy_models_have_no_mismatch(tiny_model: Path) -> None:
 def test_the_report_shows_what_is_fed_and_generated() -> None:
     text, _ = examine(str(MINI_MODEL))
     tokenizer = AutoTokenizer.from_pretrained(MINI_MODEL)
-    row = tokenize_example(tokenizer, doctor.EXAMPLE)
+    row = tokenize_example(tokenizer, doctor.PROBLEM)
     lines = text.split("\n")
     assert lines[0] == str(MINI_MODEL)
     assert lines[-1] == "no mismatch"
@@ -87,7 +87,7 @@ def test_the_report_shows_what_is_fed_and_generated() -> None:
     ("settings", "reason"),
     [
         (SLOW | LLAMA, "add_bos_token in tokenizer_config.json"),
-        (CLASS_ONLY | LLAMA, "as LLaMA tokenizers do unless told not to"),
+        (CLASS_ONLY | LLAMA, "the default of LLaMA tokenizers"),
     ],
 )
 def test_the_report_says_why_there_is_a_bos(
@@ -138,7 +138,7 @@ def test_another_prompt_without_bos_is_found_only_if_one_is_asked_for(
     write_fast(write_model(tmp_path / "m"), pieces, settings, "$A")
     assert examine(str(tmp_path / "m"))[1] == []
     change(tmp_path / "m", "tokenizer_config.json", add_bos_token=True)
-    assert only_mismatch(tmp_path / "m").endswith("mend the post_processor of tokenizer.json")
+    assert only_mismatch(tmp_path / "m").endswith("fix the post_processor of tokenizer.json")
 
 
 def test_a_doubled_bos_is_found(tmp_path: Path, pieces: bytes) -> None:
@@ -186,14 +186,14 @@ def test_an_end_beyond_the_vocabulary_is_found(copy: Path) -> None:
 
 def test_too_few_positions_are_found(copy: Path) -> None:
     change(copy, "config.json", max_position_embeddings=256)
-    assert "256 positions, training rows up to 512 tokens" in only_mismatch(copy)
+    assert "256 positions, but training rows have up to 512 tokens" in only_mismatch(copy)
 
 
 @pytest.mark.parametrize(
     ("change_weights", "fault"),
     [
-        (lambda weights: weights.popitem() and weights, "1 weights are missing"),
-        (lambda weights: weights | {"extra": torch.zeros(1)}, "1 weights are not of this model"),
+        (lambda weights: weights.popitem() and weights, "1 weight is missing"),
+        (lambda weights: weights | {"extra": torch.zeros(1)}, "1 weight is not of this model"),
         (lambda weights: dict.fromkeys(weights, torch.zeros(0)), "a bad save, as of ZeRO-3"),
     ],
 )
@@ -215,7 +215,7 @@ def test_bin_files_are_not_looked_into(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
     text, wrong = examine(str(copy))
     assert wrong == []
-    assert "no safetensors here to look into; embeddings not tied" in text
+    assert "no readable safetensors here; embeddings not tied" in text
 
 
 def test_the_published_layout_is_recognised_by_its_files(tmp_path: Path, pieces: bytes) -> None:
@@ -223,7 +223,7 @@ def test_the_published_layout_is_recognised_by_its_files(tmp_path: Path, pieces:
     text, wrong = examine(str(folder))
     assert "BOS           2 '</s>', by add_bos_token in tokenizer_config.json" in text
     assert "note      the BOS is the EOS '</s>', as in the published 7B and 13B" in text
-    assert f"note      {N_PIECES + 1} rows of embeddings are no multiple of 64" in text
+    assert f"note      {N_PIECES + 1} rows of embeddings are not a multiple of 64" in text
     assert [line.split(":")[0] for line in wrong] == [
         "bos_token_id differs",
         "pad_token_id differs",

@@ -36,7 +36,7 @@ def test_missing_weights_are_not_made_up(copy: Path) -> None:
     weights = load_file(copy / "model.safetensors")
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"1 weights are missing \(first: model\.layers\.1\.mlp"):
+    with pytest.raises(UserError, match=r"1 weight is missing \(first: model\.layers\.1\.mlp"):
         load_model(str(copy), torch.float32)
 
 

@@ -73,12 +73,12 @@ def test_shards_are_read_together(copy: Path) -> None:
 def test_missing_extra_and_misshapen_weights_are_named(copy: Path) -> None:
     rewrite(copy, lambda weights: weights.pop(UP))
     [line] = compare(copy)
-    assert line.startswith(f"1 weights are missing and would be random (first: {UP})")
+    assert line.startswith(f"1 weight is missing and would be random (first: {UP})")
     rewrite(copy, lambda weights: weights.update({UP: torch.zeros(3, 3), "extra": torch.zeros(1)}))
     extra, misshapen = compare(copy)
-    assert "1 weights are not of this model and would be ignored (first: extra)" in extra
+    assert "1 weight is not of this model and would be ignored (first: extra)" in extra
     assert (
-        f"1 weights are of another shape than config.json says and cannot be loaded (first: {UP}"
+        f"1 weight is of another shape than config.json says and cannot be loaded (first: {UP}"
         in misshapen
     )
 
