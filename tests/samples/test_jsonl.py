@@ -197,8 +197,8 @@ def test_missing_samples_are_refused_unless_allowed(tmp_path: Path) -> None:
             {"id": "a", "text": [[[["x"]]]] * 2},
             "text holds no text or a null; where a generation failed write",
         ),
-        ([["prompt", "text"]], "expected a JSON object, found list; fix or delete this line"),
-        ("text", "expected a JSON object, found str; fix or delete this line"),
+        ([["prompt", "text"]], "expected a JSON object, found list; mend or delete this line"),
+        ("text", "expected a JSON object, found str; mend or delete this line"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, row: Any, message: str) -> None:
