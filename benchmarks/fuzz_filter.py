@@ -211,7 +211,7 @@ def read(text: str, question: str, tally: Tally) -> None:
             status = check_equation(equation, fidelity)
             tally.n_statuses[f"{fidelity} {status}"] += 1
             if status != "right" and equation is not text:
-                break  # as has_valid_equations does
+                break  # one wrong equation decides
     tally.n_failed_checks.update(failed_checks(text, question, CHECKS))
 
 

@@ -21,8 +21,8 @@ from data.mini.pretraining_text import (
 )
 from screl.core.alpaca import build_prompt
 from screl.core.problems import Problem, load_problems
-from screl.grading.answers import extract_answer
-from screl.grading.equations import equation_path, has_valid_equations
+from screl.grading.answers import Fidelity, extract_answer
+from screl.grading.equations import check_equation, equation_path, find_equations
 from tests.conftest import MINI_MODEL, ROOT
 
 MINI = ROOT / "data/mini"
@@ -32,6 +32,10 @@ EVERYTHING = TRAIN + TEST
 
 def kind_of(problem: Problem) -> str:
     return str(problem.problem_id).split("-")[2]
+
+
+def has_valid_equations(text: str, fidelity: Fidelity) -> bool:
+    return all(check_equation(equation, fidelity) == "right" for equation in find_equations(text))
 
 
 def numbers_of(text: str) -> tuple[str, ...]:
