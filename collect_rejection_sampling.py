@@ -9,8 +9,7 @@
 
 Several SAMPLES are pooled and selected from once (the paper's union, U13B). SAMPLES is a sample
 store, a folder or file in the published layout (raw_generation_*.json), or JSONL of completions.
-Beside rft.jsonl go rft.sources.jsonl (of each row its run and sample), rft.run.json (the funnel),
-and rft.state.jsonl, by which the same command goes on when there are more samples.
+rft.sources.jsonl (the run and sample of each row) and rft.run.json (the funnel) go beside it.
 """
 
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from screl.core.config import parse_config, run_main, show_config
-from screl.core.cost import PROCESSORS, Cost, Stopwatch, add_session, cost_to_json, read_cost
+from screl.core.cost import PROCESSORS, Cost, Stopwatch, cost_to_json
 from screl.core.io import UserError, sibling, write_atomic
 from screl.core.problems import Problem, load_problems
 from screl.core.run_info import write_run_info
@@ -31,7 +30,6 @@ from screl.rejection.filter import (
     source_rows,
     training_rows,
 )
-from screl.rejection.filter_state import SavedState, read_filter_state, save_filter_state
 from screl.rejection.report import (
     compare_problem,
     comparison_report,
@@ -42,7 +40,6 @@ from screl.rejection.report import (
     report_tables,
     shared_paths,
 )
-from screl.samples.line_index import NOTHING
 from screl.samples.reader import Run, map_problems, open_and_tell, read_completions
 
 
@@ -67,42 +64,26 @@ def main() -> None:
         collect(config, config.output_path, problems, stopwatch)
 
 
-def open_all(
-    config: CollectConfig, problems: list[Problem], saved: SavedState | None = None
-) -> list[Run]:
-    """The runs of all SAMPLES, in their order, without what is saved of them."""
+def open_all(config: CollectConfig, problems: list[Problem]) -> list[Run]:
+    """Open the runs of all SAMPLES, in their order."""
     stream = sys.stdout if config.dry_run else sys.stderr
     rest = (stream, config.allow_partial, config.k, config.n_workers)
     runs = []
     for path in config.samples:
-        known = saved.known(str(path)) if saved else NOTHING
-        runs += open_and_tell(path, config.data_path, problems, "train", *rest, known)
+        runs += open_and_tell(path, config.data_path, problems, "train", *rest)
     return runs
 
 
 def collect(
     config: CollectConfig, output: Path, problems: list[Problem], stopwatch: Stopwatch
 ) -> None:
-    """Filter, write the RFT data and what lies beside it, print the funnel."""
-    rules = rules_of(config)
-    state_path = sibling(output, ".state.jsonl")
-    saved = None
-    if rules.keep == "distinct":  # what the others keep depends on all samples at once
-        saved = read_filter_state(state_path, rules, config.data_path)
-    runs = open_all(config, problems, saved)
-    if saved and not saved.is_continued_by(runs, config.fidelity):
-        saved, runs = None, open_all(config, problems)
-    known = None
-    if saved:
-        print(f"{state_path}: going on from there", file=sys.stderr)
-        known = {p.problem_id: s for p, s in zip(problems, saved.states, strict=True)}
-    states = filter_problems(problems, runs, rules, known, config.n_workers)
+    """Filter, write the RFT data and its sources, print the funnel."""
+    runs = open_all(config, problems)
+    states = filter_problems(problems, runs, rules_of(config), n_workers=config.n_workers)
     write_atomic(output, training_rows(problems, states))
     names = [run.name for run in runs]
     write_atomic(sibling(output, ".sources.jsonl"), source_rows(problems, states, names))
-    if rules.keep == "distinct":
-        save_filter_state(state_path, states, rules, config.data_path, runs, saved)
-    report(config, output, problems, runs, states, stopwatch, goes_on=saved is not None)
+    report(config, output, problems, runs, states, stopwatch)
 
 
 def report(
@@ -112,7 +93,6 @@ def report(
     runs: list[Run],
     states: list[ProblemState],
     stopwatch: Stopwatch,
-    goes_on: bool,
 ) -> None:
     """Print the funnel; write it to run.json."""
     names = [run.name for run in runs]
@@ -129,9 +109,6 @@ def report(
     if len(runs) > 1:
         results["shared_paths"] = shared_paths(names, states)
     run_json, time = sibling(output, ".run.json"), stopwatch.time_of(PROCESSORS)
-    if goes_on:
-        before = read_cost(run_json)
-        time = add_session(before.time if before else None, time)
     results["cost"] = cost_to_json(Cost(0.0, 0, time))
     write_run_info(run_json, config, stopwatch.started, results)
     print(f"{report_tables(reports, len(problems))}\n")

@@ -14,8 +14,8 @@ from screl.core.io import UserError, read_json_object, real_path
 from screl.core.problems import Problem, load_problems
 from screl.grading.verdict import make_judge
 from screl.rejection.report import PAPER_KS
-from screl.samples.reader import Completion, Run, map_problems, open_runs
-from screl.samples.store import read_manifest
+from screl.samples.reader import Run, map_problems, open_runs
+from screl.samples.store import Sample, read_manifest
 from screl.scoring.score import RunScore, ScoreRules, score_runs
 from screl.scoring.statistics import Floats
 
@@ -164,22 +164,22 @@ def _paths_by_k(store: Path) -> dict[int, Estimate]:
 
 
 def count_paths(
-    problem: Problem, completions: Sequence[Sequence[Completion]], ks: Sequence[int]
+    problem: Problem, completions: Sequence[Sequence[Sample]], ks: Sequence[int]
 ) -> list[int]:
     """Distinct paths of the solution and of the right ones of the first k samples, for every k."""
     judge = make_judge(problem, "strict")
     (of_run,) = completions
-    verdicts = [judge(completion.text) for completion in of_run]
+    verdicts = [judge(completion.completion) for completion in of_run]
     found = [verdict.path if verdict.reason == "valid" else None for verdict in verdicts]
     solution = judge(problem.solution).path
     return [len({solution, *found[:k]} - {None}) for k in ks]
 
 
-def distinct_right_paths(problem: Problem, completions: Sequence[Sequence[Completion]]) -> int:
+def distinct_right_paths(problem: Problem, completions: Sequence[Sequence[Sample]]) -> int:
     """Return the number of distinct paths of the valid completions of the one run."""
     judge = make_judge(problem, "strict")
     (of_run,) = completions
-    verdicts = [judge(completion.text) for completion in of_run]
+    verdicts = [judge(completion.completion) for completion in of_run]
     return len({verdict.path for verdict in verdicts if verdict.reason == "valid"})
 
 

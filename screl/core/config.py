@@ -1,7 +1,7 @@
-"""One frozen dataclass per script is the only place for defaults; YAML, then the command line win.
+"""Read a script's options, and turn bad input into one line on stderr.
 
-``parse_config(TrainConfig, argv)`` makes an option of every field. ``--config FILE.yaml`` holds
-only what differs from the defaults; an unknown key is an error that names the nearest right one.
+Each script's options are a frozen dataclass, the only place for their defaults. The YAML file of
+``--config`` holds what differs from the defaults, and the command line wins over both.
 """
 
 import argparse
@@ -9,14 +9,16 @@ import dataclasses
 import difflib
 import errno
 import os
+import re
 import sys
 import types
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
+from jsonargparse import ArgumentParser
 
 from screl.core.io import UserError
 
@@ -24,7 +26,7 @@ ConfigType = TypeVar("ConfigType")
 
 
 def option(help: str, default: Any = dataclasses.MISSING, positional: bool = False) -> Any:
-    """A dataclass field with its help text; without a default the option is required."""
+    """Return a dataclass field with its help text; without a default the option is required."""
     return dataclasses.field(default=default, metadata={"help": help, "positional": positional})
 
 
@@ -34,21 +36,24 @@ def parse_config(
 ) -> ConfigType:  # fmt: skip
     """Return ``config_class`` from defaults < ``--config`` YAML < command line.
 
-    ``prog`` is what usage lines call the script; None: its file.
-    Raises UserError for a bad YAML file; exits with status 2 for a bad command line.
+    ``prog`` is the script's name in ``--help`` and errors; None uses its file name.
+    Raises UserError for a bad YAML file, OSError if it cannot be read; exits with status 2 for a
+    bad command line.
     """
-    parser = _make_parser(config_class, doc, prog)
-    given = vars(parser.parse_args(_spell_out_flags(config_class, argv)))
-    values: dict[str, Any] = {
-        key: tuple(v) if isinstance(v, list) else v for key, v in given.items()
-    }
-    config_path = values.pop("config")
-    from_yaml = _read_yaml(config_path, config_class) if config_path else {}
-    merged = from_yaml | values
-    for field in _fields(config_class):
-        if field.default is dataclasses.MISSING and field.name not in merged:
-            parser.error(f"{_flag(field)} is required")
-    return config_class(**merged)
+    fields: Any = dataclasses.fields(config_class)  # type: ignore[arg-type]
+    kinds = typing.get_type_hints(config_class)
+    parser = _make_parser(fields, kinds, doc, prog)
+    words = _spell_out_flags(sys.argv[1:] if argv is None else argv, kinds)
+    try:
+        given = vars(parser.parse_args(words))
+        path = given.pop("config", None)
+        values = (_read_yaml(path, parser, kinds) if path else {}) | given
+        required = [field.name for field in fields if field.default is dataclasses.MISSING]
+        if missing := [name for name in required if name not in values]:
+            parser.error(f"required: {', '.join(missing)}")
+    except argparse.ArgumentError as error:
+        parser.exit(2, f"error: {_tidy(error)}; see {parser.prog} --help\n")
+    return config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def run_main(main: Callable[[], None]) -> None:
@@ -56,38 +61,31 @@ def run_main(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        sys.exit(1 if _said_by_another() else _one_line(error))
-    except BrokenPipeError:  # "| head": the reader has seen enough
+        sys.exit(1 if _another_process_reports() else "error: " + " ".join(str(error).split("\n")))
+    except BrokenPipeError:  # "| head" has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the last flush
         sys.exit(1)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = "finished work is kept: make room and run the same command again"
+            hint = "finished work is kept; make room and run the same command again"
         elif error.filename:
-            remedy = "check the path and its permissions"
+            hint = "check the path and its permissions"
         else:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        sys.exit(_one_line(f"{where}{error.strerror}; {remedy}"))
+        sys.exit(f"error: {where}{error.strerror}; {hint}")
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; run the same command again to go on\n")
+        sys.stderr.write("interrupted; run the same command again to continue\n")
         sys.exit(130)
 
 
-def _said_by_another() -> bool:
-    """Whether this is not the first process of its machine, and they do not know of each other yet:
-    what one of a machine's refuses, all of them do."""
-    connected = "torch" in sys.modules and sys.modules["torch"].distributed.is_initialized()
-    return os.environ.get("LOCAL_RANK", "0") != "0" and not connected
-
-
 def show_config(config: Any) -> str:
-    """The resolved config as YAML, in the order of its fields."""
+    """Return the resolved config as YAML, in the order of its fields."""
     return yaml.safe_dump(plain_config(config), sort_keys=False, allow_unicode=True).strip()
 
 
 def plain_config(config: Any) -> dict[str, Any]:
-    """The config's fields as YAML and JSON know them: paths as text, tuples as lists."""
+    """Return the config's fields as YAML and JSON types: paths as text, tuples as lists."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, tuple):
@@ -97,137 +95,91 @@ def plain_config(config: Any) -> dict[str, Any]:
     return {key: plain(value) for key, value in dataclasses.asdict(config).items()}
 
 
-def _one_line(message: object) -> str:
-    return "error: " + " ".join(str(message).split("\n"))
-
-
-def _make_parser(config_class: type, doc: str | None, prog: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def _make_parser(
+    fields: Sequence[dataclasses.Field[Any]], kinds: dict[str, Any], doc: str | None,
+    prog: str | None,
+) -> ArgumentParser:  # fmt: skip
+    """Return a parser that leaves options out of its result unless they are given."""
+    parser = ArgumentParser(
+        prog=prog, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False, exit_on_error=False,
     )  # fmt: skip
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE.yaml",
-        help="what differs from the defaults; the command line wins over it",
-    )
-    for field in _fields(config_class):
-        _add_argument(parser, field)
+    settings: dict[str, Any] = {"metavar": "FILE.yaml", "default": argparse.SUPPRESS}
+    text = "what differs from the defaults; the command line wins over it"
+    parser.add_argument("--config", type=Path, help=text, **settings)
+    for field in fields:
+        kind, name = kinds[field.name], f"--{field.name}"
+        settings = {"help": _help(field), "default": argparse.SUPPRESS}
+        if field.metadata["positional"]:  # not required here: the YAML file may have it
+            name, settings["nargs"] = field.name, "*" if get_origin(kind) is tuple else "?"
+        elif get_origin(kind) is tuple:
+            settings["nargs"] = "*" if field.default == () else "+"
+        elif kind is bool:
+            settings["metavar"] = "[true|false]"
+        if get_origin(kind) in (tuple, typing.Union, types.UnionType):  # X | None, tuple[X, ...]
+            kind = next(part for part in get_args(kind) if part is not types.NoneType)
+        parser.add_argument(name, type=kind, **settings)
     return parser
 
 
-def _add_argument(parser: argparse.ArgumentParser, field: Any) -> None:
-    kind = field.type
-    help_text = field.metadata["help"].replace("%", "%%")
+def _help(field: dataclasses.Field[Any]) -> str:
+    text = field.metadata["help"]
     if field.default is dataclasses.MISSING:
-        help_text += " (required)"
+        text += " (required)"
     elif field.default not in (None, ()):
-        help_text += f" (default: {str(field.default).replace('%', '%%')})"
-    settings: dict[str, Any] = {"help": help_text, "default": argparse.SUPPRESS}
-    if get_origin(kind) is tuple:
-        settings["nargs"] = "*" if field.default == () else "+"
-        kind = get_args(kind)[0]
-    if kind is bool:
-        settings |= {"type": _parse_bool, "metavar": "[true|false]"}
-    elif get_origin(kind) is Literal:
-        settings |= {"choices": get_args(kind)}
-    else:
-        settings |= {"type": _scalar_type(kind)}
-    parser.add_argument(field.name if field.metadata["positional"] else _flag(field), **settings)
+        text += f" (default: {field.default})"
+    return text.replace("%", "%%")
 
 
-def _flag(field: Any) -> str:
-    return f"--{field.name}"
+def _spell_out_flags(words: Sequence[str], kinds: dict[str, Any]) -> list[str]:
+    """Return ``--greedy`` as ``--greedy=true``, unless true or false follows.
 
-
-def _fields(config_class: Any) -> list[Any]:
-    """The dataclass fields with their types resolved."""
-    hints = typing.get_type_hints(config_class)
-    fields = list(dataclasses.fields(config_class))
-    for field in fields:
-        field.type = hints[field.name]
-    return fields
-
-
-def _scalar_type(kind: Any) -> Any:
-    """``float`` of ``float | None``; other types unchanged."""
-    if get_origin(kind) in (Union, types.UnionType):
-        return next(part for part in get_args(kind) if part is not type(None))
-    return kind
-
-
-def _spell_out_flags(config_class: type, argv: Sequence[str] | None) -> list[str]:
-    """``--greedy`` as ``--greedy=true``, unless true or false follows.
-
-    argparse's own optional value would take the file in ``--allow_partial FILE`` for it.
+    With argparse's ``nargs="?"`` the flag in ``--allow_partial FILE`` would take the file.
     """
-    flags = {_flag(field) for field in _fields(config_class) if field.type is bool}
-    words = list(sys.argv[1:] if argv is None else argv)
+    flags = {f"--{name}" for name, kind in kinds.items() if kind is bool}
     return [
-        f"{word}=true" if word in flags and not is_bool else word
-        for word, is_bool in zip(words, [*map(_is_bool, words[1:]), False], strict=False)
+        f"{word}=true" if word in flags and after.lower() not in ("true", "false") else word
+        for word, after in zip(words, [*words[1:], ""], strict=False)
     ]
 
 
-def _is_bool(text: str) -> bool:
-    return text.lower() in ("true", "false")
-
-
-def _parse_bool(text: str) -> bool:
-    if not _is_bool(text):
-        raise argparse.ArgumentTypeError(f"expected true or false, not {text!r}")
-    return text.lower() == "true"
-
-
-def _read_yaml(path: Path, config_class: type) -> dict[str, Any]:
+def _read_yaml(path: Path, parser: ArgumentParser, kinds: dict[str, Any]) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; check the path after --config") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text; save it as such") from None
+        content = yaml.load(path.read_bytes(), yaml.BaseLoader) or {}  # scalars as text, as in argv
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
-    if content is None:
-        return {}
+        raise UserError(f"{path}: not valid YAML: {_tidy(error)}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected 'key: value' lines")
-    fields = {field.name: field for field in _fields(config_class)}
-    for key in content:
-        if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(fields)}"
+    for key, value in content.items():
+        if key not in kinds:
+            near = difflib.get_close_matches(str(key), kinds, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(kinds)}"
             raise UserError(f"{path}: unknown key {key!r}; {hint}")
-    return {key: _convert(value, fields[key].type, path, key) for key, value in content.items()}
-
-
-def _convert(value: Any, kind: Any, path: Path, key: str) -> Any:
-    """A YAML value as the field's type. PyYAML reads ``2e-5`` as text, hence the conversion."""
-    if value is None and type(None) in get_args(kind):
-        return None
-    if get_origin(kind) is tuple:
-        items = value if isinstance(value, list) else [value]
-        return tuple(_convert(item, get_args(kind)[0], path, key) for item in items)
-    wrong = UserError(f"{path}: {key}: {value!r} is not {_describe(kind)}")
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise wrong
-        return value
-    target = _scalar_type(kind)
-    if target in (str, Path):
-        return target(str(value))
-    if (target is bool) != isinstance(value, bool) or (target is int and isinstance(value, float)):
-        raise wrong
+        if types.NoneType in get_args(kinds[key]) and value in ("", "~", "null"):
+            content[key] = None
+        elif get_origin(kinds[key]) is tuple and isinstance(value, str):
+            content[key] = [value]
     try:
-        return target(value)
-    except (TypeError, ValueError):
-        raise wrong from None
+        return vars(parser.parse_object(content))
+    except argparse.ArgumentError as error:
+        raise UserError(f"{path}: {_tidy(error)}") from None
 
 
-def _describe(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return "one of " + ", ".join(map(str, get_args(kind)))
-    return {bool: "true or false", int: "a whole number", float: "a number"}.get(
-        _scalar_type(kind), str(kind)
-    )
+def _tidy(message: object) -> str:
+    """Return a library's message on one line: ``count: expected int, got 2.5``."""
+    plain = re.sub(r"(?<=Expected )a |<class '(\w+)'>|typing\.", r"\1", str(message))
+    plain = " ".join(plain.split())
+    parts = re.search(r'Parser key "(\w+)"( element \d+)?: Expected (.+?)\. Got value: (.*)', plain)
+    if parts is None:
+        return plain
+    kind = re.sub(r"^Literal\[(.*)\]$", r"one of \1", parts[3])
+    return f"{parts[1]}{parts[2] or ''}: expected {kind}, got {parts[4]}"
+
+
+def _another_process_reports() -> bool:
+    """Return whether this is not the machine's first process and they are not connected yet.
+
+    Until then all of a machine's processes refuse the same input, and one line is enough.
+    """
+    connected = "torch" in sys.modules and sys.modules["torch"].distributed.is_initialized()
+    return os.environ.get("LOCAL_RANK", "0") != "0" and not connected

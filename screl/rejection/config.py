@@ -51,7 +51,7 @@ def check_options(config: CollectConfig) -> None:
         if config.explain is None and not config.compare:
             raise UserError("where to? give --output_path RFT.jsonl")
         return
-    endings = (".run.json", ".sources.jsonl", ".state.jsonl")
+    endings = (".run.json", ".sources.jsonl")
     outputs = [config.output_path, *(sibling(config.output_path, ending) for ending in endings)]
     refuse_to_overwrite(outputs, [config.data_path, *config.samples])
 

@@ -29,7 +29,8 @@ from screl.rejection.selection import (
     select_at_random,
     select_farthest,
 )
-from screl.samples.reader import Completion, Run, map_problems
+from screl.samples.reader import Run, map_problems
+from screl.samples.store import Sample
 
 # What becomes of a valid one.
 Fate = Reason | Literal["solution_path", "repeated_path", "not_drawn", "kept"]
@@ -67,7 +68,7 @@ def new_state(n_runs: int) -> ProblemState:
 
 def filter_problem(
     problem: Problem,
-    completions: Sequence[Sequence[Completion]],
+    completions: Sequence[Sequence[Sample]],
     rules: FilterRules,
     known: Mapping[ProblemId, ProblemState] | None = None,
 ) -> ProblemState:
@@ -81,12 +82,12 @@ def filter_problem(
     judge = make_judge(problem, rules.fidelity, rules.process_checks)
     candidates: list[Candidate] = []
     for source, of_run in enumerate(completions):
-        verdicts = [judge(completion.text) for completion in of_run]
+        verdicts = [judge(completion.completion) for completion in of_run]
         state.counts[source].update(count(of_run, verdicts))
         for completion, verdict in zip(of_run, verdicts, strict=True):
             if verdict.reason == "valid":
-                sample_id, text, n_tokens, _ = completion
-                candidates.append(Candidate(verdict.path, text, source, sample_id, n_tokens))
+                sample_id = completion.sample_id
+                candidates.append(Candidate(completion, verdict.path, source))
                 first = state.first_seen.setdefault(verdict.path, {})
                 first[source] = min(first.get(source, sample_id), sample_id)
     state.kept = select(candidates, problem, rules, state.kept)
@@ -108,12 +109,12 @@ def select(
     return select_at_random(candidates, chosen, rules.keep, f"{rules.seed} {problem.problem_id}")
 
 
-def count(completions: Sequence[Completion], verdicts: Sequence[Verdict]) -> Counter[str]:
+def count(completions: Sequence[Sample], verdicts: Sequence[Verdict]) -> Counter[str]:
     """The counts of ProblemState for some samples of one run."""
     counts = Counter[str](verdict.reason for verdict in verdicts)
     counts.update(check for verdict in verdicts for check in verdict.failed_checks)
     counts["sampled"] = len(completions)
-    counts["characters"] = sum([len(completion.text) for completion in completions])
+    counts["characters"] = sum([len(completion.completion) for completion in completions])
     n_tokens = [
         completion.n_tokens for completion in completions if completion.n_tokens is not None
     ]
@@ -123,16 +124,16 @@ def count(completions: Sequence[Completion], verdicts: Sequence[Verdict]) -> Cou
 
 
 def fates(
-    problem: Problem, completions: Sequence[Sequence[Completion]], rules: FilterRules
+    problem: Problem, completions: Sequence[Sequence[Sample]], rules: FilterRules
 ) -> list[list[Fate]]:
     """What becomes of every completion of every run: filter_problem again, for people to see."""
     judge = make_judge(problem, rules.fidelity, rules.process_checks)
     kept = filter_problem(problem, completions, rules).kept
-    places = {(candidate.source, candidate.sample_id) for candidate in kept}
+    places = {(candidate.source, candidate.sample.sample_id) for candidate in kept}
     paths = {candidate.path for candidate in kept}
 
-    def fate(source: int, completion: Completion) -> Fate:
-        verdict = judge(completion.text)
+    def fate(source: int, completion: Sample) -> Fate:
+        verdict = judge(completion.completion)
         if verdict.reason != "valid":
             return verdict.reason
         if (source, completion.sample_id) in places:
@@ -177,4 +178,4 @@ def source_rows(
         head = f'{{"problem_id": {json.dumps(problem.problem_id)}, "source": '
         yield f'{head}"{SOLUTION}", "sample_id": null}}\n'
         for kept in state.kept:
-            yield f'{head}{sources[kept.source]}, "sample_id": {kept.sample_id}}}\n'
+            yield f'{head}{sources[kept.source]}, "sample_id": {kept.sample.sample_id}}}\n'

@@ -19,7 +19,7 @@ from screl.core.problems import Problem, ProblemId
 from screl.grading.equations import check_equation, find_equations
 from screl.grading.process_checks import ProcessCheck
 from screl.rejection.filter import Fate, FilterRules, ProblemState, fates
-from screl.samples.reader import Completion
+from screl.samples.store import Sample
 
 PAPER_KS = (1, 3, 6, 12, 25, 50, 100)  # Table 2
 # Shares of a problem's samples that are right: the published buckets, for any k.
@@ -117,7 +117,8 @@ def _report(
     paths = [_first_seen(state, sources) for state in states]
     kept = [c for state in states for c in state.kept if c.source in sources]
     known = total["tokens_known"]
-    kept_tokens = [candidate.n_tokens for candidate in kept if candidate.n_tokens is not None]
+    n_tokens = [candidate.sample.n_tokens for candidate in kept]
+    kept_tokens = [n for n in n_tokens if n is not None]
     return RunReport(
         name=name,
         funnel=_funnel(total, sum(map(len, paths)), len(kept)),
@@ -286,7 +287,7 @@ Differences = dict[tuple[Fate, Fate], tuple[int, DisagreementExample]]
 
 def explain(
     problem: Problem,
-    completions: Sequence[Sequence[Completion]],
+    completions: Sequence[Sequence[Sample]],
     names: Sequence[str],
     rules: FilterRules,
 ) -> Iterator[str]:
@@ -297,15 +298,16 @@ def explain(
         for completion, fate in zip(of_run, run_fates, strict=True):
             wrong = [
                 f"{status} <<{equation}>>"
-                for equation in find_equations(completion.text)
+                for equation in find_equations(completion.completion)
                 if (status := check_equation(equation, rules.fidelity)) != "right"
             ]
             details = f" ({', '.join(wrong)})" if wrong else ""
-            yield f"\n{name} sample {completion.sample_id}: {fate}{details}\n{completion.text}"
+            yield f"\n{name} sample {completion.sample_id}: {fate}{details}"
+            yield completion.completion
 
 
 def compare_problem(
-    problem: Problem, completions: Sequence[Sequence[Completion]], rules: FilterRules
+    problem: Problem, completions: Sequence[Sequence[Sample]], rules: FilterRules
 ) -> Differences:
     """The fates of one problem's samples under both fidelities."""
     pair = [
@@ -317,7 +319,7 @@ def compare_problem(
         for completion, *of_both in zip(of_run, pair[0][source], pair[1][source], strict=True):
             paper, strict = of_both
             example = DisagreementExample(
-                problem.problem_id, source, completion.sample_id, completion.text
+                problem.problem_id, source, completion.sample_id, completion.completion
             )
             count, first = found.get((paper, strict), (0, example))
             found[paper, strict] = (count + 1, first)

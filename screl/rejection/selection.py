@@ -11,18 +11,28 @@ from typing import Literal, NamedTuple
 from rapidfuzz.distance import Levenshtein
 
 from screl.grading.equations import equation_path
+from screl.samples.store import Sample
 
 Keep = Literal["distinct", "all", "random_rows", "random_tokens"]
 
 
 class Candidate(NamedTuple):
-    """A right and valid completion. ``source`` is the place of its run among the runs."""
+    """A right and valid sample with its equation path. ``source`` is the place of its run among
+    the runs."""
 
+    sample: Sample
     path: str
-    text: str
     source: int
-    sample_id: int
-    n_tokens: int | None
+
+    @property
+    def text(self) -> str:
+        """Return the completion."""
+        return self.sample.completion
+
+    @property
+    def order(self) -> tuple[str, int, int]:
+        """Return what decides between candidates that are otherwise equal."""
+        return self.text, self.source, self.sample.sample_id
 
 
 def select_as_published(
@@ -94,7 +104,7 @@ def select_farthest(
             continue
         far = Levenshtein.distance(candidate.text, solution)
         current = best.get(candidate.path)
-        if current is None or (-far, candidate[1:4]) < (-current[0], current[1][1:4]):
+        if current is None or (-far, candidate.order) < (-current[0], current[1].order):
             best[candidate.path] = (far, candidate)
     return [best[path][1] for path in sorted(best)]
 
@@ -121,4 +131,5 @@ def select_at_random(
 
 def length(candidate: Candidate) -> int:
     """In tokens, or in characters where tokens are not known."""
-    return len(candidate.text) if candidate.n_tokens is None else candidate.n_tokens
+    n_tokens = candidate.sample.n_tokens
+    return len(candidate.text) if n_tokens is None else n_tokens

@@ -80,8 +80,8 @@ def index_plain(path: Path, problems: Sequence[Problem]) -> SampleIndex:
 
 def parse_plain(
     index: SampleIndex, position: int, lines: Sequence[bytes | None]
-) -> Iterator[tuple[int, tuple[str, int | None, bool | None]]]:
-    """Yield sample_id and (text, n_tokens, is_cut_off) of one problem's completions."""
+) -> Iterator[tuple[int, tuple[str, int | None, str | None]]]:
+    """Yield sample_id and (text, n_tokens, finish_reason) of one problem's completions."""
     starts = index.starts[position].tolist()
     there = [sample_id for sample_id, line in enumerate(lines) if line is not None]
     for start, of_row in groupby(there, key=starts.__getitem__):
@@ -90,9 +90,9 @@ def parse_plain(
         texts, first = row_texts(row, str(index.files[0])), starts.index(start)
         n_tokens, reason = row.get("n_tokens"), row.get("finish_reason")
         n_tokens = n_tokens if type(n_tokens) is int and 0 <= n_tokens < 2**31 else None
-        is_cut_off = reason == "length" if isinstance(reason, str) else None
+        finish_reason = reason if isinstance(reason, str) else None
         for sample_id in sample_ids:
-            yield sample_id, (texts[sample_id - first], n_tokens, is_cut_off)
+            yield sample_id, (texts[sample_id - first], n_tokens, finish_reason)
 
 
 class RowFinder:

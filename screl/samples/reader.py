@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn, TextIO, TypeVar
+from typing import Any, Literal, NoReturn, TextIO, TypeVar
 
 from screl.core.io import UserError, file_sha256, real_path
 from screl.core.parallel import n_processors, parallel_map
@@ -24,20 +24,18 @@ from screl.samples.published import (
     malformed,
     parse_published,
 )
-from screl.samples.store import index_store, is_store, parse_sample, read_manifest, stored_n_samples
+from screl.samples.store import (
+    Sample,
+    index_store,
+    is_store,
+    parse_sample,
+    read_manifest,
+    stored_n_samples,
+)
 
 Result = TypeVar("Result")
 
 BLOCK_SAMPLES = 2**15  # read at a time by each process: about 20 MB
-
-
-class Completion(NamedTuple):
-    """One completion. ``n_tokens`` and ``is_cut_off`` are None where they are not recorded."""
-
-    sample_id: int
-    text: str
-    n_tokens: int | None
-    is_cut_off: bool | None  # it hit max_new_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +112,7 @@ def map_problems(
 
 def read_completions(
     problems: Sequence[Problem], runs: Sequence[Run], begin: int, end: int
-) -> Iterator[tuple[Problem, list[list[Completion]]]]:
+) -> Iterator[tuple[Problem, list[list[Sample]]]]:
     """For each problem of positions ``begin`` to ``end`` its completions of every run."""
     lines = [read_lines(run.index, begin, end) for run in runs]
     for i in range(begin, end):
@@ -156,7 +154,7 @@ def _work_on_block(
 
 def _parse(
     run: Run, problem: Problem, position: int, lines: Sequence[bytes | None]
-) -> list[Completion]:
+) -> list[Sample]:
     match run.layout:
         case "store":
             return _parse_stored(run, position, lines)
@@ -164,26 +162,22 @@ def _parse(
             return _parse_published(run, problem, position, lines)
         case "plain":
             rows = parse_plain(run.index, position, lines)
-            return [Completion(sample_id, *row) for sample_id, row in rows]
+            return [Sample(problem.problem_id, sample_id, *row) for sample_id, row in rows]
 
 
-def _parse_stored(run: Run, position: int, lines: Sequence[bytes | None]) -> list[Completion]:
+def _parse_stored(run: Run, position: int, lines: Sequence[bytes | None]) -> list[Sample]:
     files, file_no = run.index.files, run.index.file_no[position].tolist()
     starts = run.index.starts[position].tolist()
     completions = []
     for sample_id, line in enumerate(lines):
         if line is not None:
-            sample = parse_sample(line, files[file_no[sample_id]], starts[sample_id])
-            is_cut_off = sample.finish_reason == "length"
-            completions.append(
-                Completion(sample_id, sample.completion, sample.n_tokens, is_cut_off)
-            )
+            completions.append(parse_sample(line, files[file_no[sample_id]], starts[sample_id]))
     return completions
 
 
 def _parse_published(
     run: Run, problem: Problem, position: int, lines: Sequence[bytes | None]
-) -> list[Completion]:
+) -> list[Sample]:
     completions = []
     known_prompt = None  # the other samples mostly have the same
     for sample_id, line in enumerate(lines):
@@ -201,7 +195,7 @@ def _parse_published(
                     "sampled for, in their order, or pass --allow_partial to join by question"
                 )
             known_prompt = prompt
-        completions.append(Completion(sample_id, text, None, None))
+        completions.append(Sample(problem.problem_id, sample_id, text))
     return completions
 
 

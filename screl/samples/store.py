@@ -56,14 +56,22 @@ AS_WRITTEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One completion. ``finish_reason`` is ``stop`` (EOS, or the next question of a
-    few-shot prompt) or ``length`` (cut at the limit)."""
+    """One completion, from the engine to the tables.
+
+    ``finish_reason`` is ``stop`` (EOS, or the next question of a few-shot prompt) or ``length``
+    (cut at the limit). It and ``n_tokens`` are None where other layouts do not record them.
+    """
 
     problem_id: ProblemId
     sample_id: int
     completion: str
-    n_tokens: int
-    finish_reason: str
+    n_tokens: int | None = None
+    finish_reason: str | None = None
+
+    @property
+    def is_cut_off(self) -> bool | None:
+        """Return whether the completion hit the limit; None if that was not recorded."""
+        return None if self.finish_reason is None else self.finish_reason == "length"
 
 
 def read_samples(path: Path) -> Iterator[Sample]:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from screl.core.problems import Problem, ProblemId
 from screl.grading.answers import extract_answer
 from screl.grading.verdict import make_judge
-from screl.samples.reader import Completion, Run, map_problems
+from screl.samples.reader import Run, map_problems
 from screl.samples.store import Sample
 from screl.sampling.path_estimate import describe_estimate, expected_new_paths
 
@@ -217,7 +217,7 @@ class RunSummary(NamedTuple):
     lengths: list[list[int]]
 
 
-def tally_problem(problem: Problem, completions: Sequence[Sequence[Completion]]) -> ProblemTally:
+def tally_problem(problem: Problem, completions: Sequence[Sequence[Sample]]) -> ProblemTally:
     """``completions``: of the one run."""
     (of_run,) = completions
     lengths = [completion.n_tokens or 0 for completion in of_run]
@@ -225,7 +225,7 @@ def tally_problem(problem: Problem, completions: Sequence[Sequence[Completion]])
     if extract_answer(problem.solution, "strict") is None:  # nothing to be right about
         return ProblemTally(lengths, n_cut_off, 0, 0, [])
     judge = make_judge(problem, "strict")
-    verdicts = [judge(completion.text) for completion in of_run]
+    verdicts = [judge(completion.completion) for completion in of_run]
     wrong = ("no_answer", "wrong_answer")
     n_right = sum(verdict.reason not in wrong for verdict in verdicts)
     paths = Counter(verdict.path for verdict in verdicts if verdict.reason == "valid")

@@ -51,7 +51,7 @@ class SampleCollector:
         for one in drawn:
             self._look_at(one)
         self.n_samples += len(samples)
-        self.n_tokens += sum(sample.n_tokens for sample in samples)
+        self.n_tokens += sum(sample.n_tokens or 0 for sample in samples)
         self._first = self._first or (time.monotonic(), self.n_tokens)
         more = self._to_requests(self._budget.add(samples)) if self._budget else []
         self._expect(more)

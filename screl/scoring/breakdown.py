@@ -21,7 +21,8 @@ from screl.core.io import UserError
 from screl.core.problems import Problem
 from screl.grading.answers import Fidelity
 from screl.grading.equations import check_equation, find_equations
-from screl.samples.reader import Completion, Run, map_problems
+from screl.samples.reader import Run, map_problems
+from screl.samples.store import Sample
 from screl.scoring.score import (
     UNKNOWN,
     AnswerReading,
@@ -172,7 +173,7 @@ def categorise(text: str, has_answer: bool, fidelity: Fidelity) -> Category:
 
 def wrong_completions(
     problem: Problem,
-    completions: Sequence[Sequence[Completion]],
+    completions: Sequence[Sequence[Sample]],
     runs: Sequence[str],
     rules: ScoreRules,
 ) -> tuple[str, Counter[str]]:
@@ -184,12 +185,12 @@ def wrong_completions(
     lines: list[str] = []
     counts: Counter[str] = Counter()
     for run, of_run in zip(runs, completions, strict=True):
-        ballot = read_answers(problem, [completion.text for completion in of_run], rules)
+        ballot = read_answers(problem, [completion.completion for completion in of_run], rules)
         counts["all"] += len(of_run)
         for completion, answer in zip(of_run, ballot.answers, strict=True):
             if answer in ballot.right:
                 continue
-            category = categorise(completion.text, answer is not None, rules.fidelity)
+            category = categorise(completion.completion, answer is not None, rules.fidelity)
             counts.update(["wrong", category])
             counts[CUT_OFF] += category == "no_answer" and completion.is_cut_off is True
             row = {"run": run} | _row(problem, completion, ballot, answer, category)
@@ -208,7 +209,7 @@ def mistake_lines(
 
 
 def _row(
-    problem: Problem, completion: Completion, ballot: AnswerReading, answer: Any, category: Category
+    problem: Problem, completion: Sample, ballot: AnswerReading, answer: Any, category: Category
 ) -> dict[str, Any]:
     return {
         "problem_id": problem.problem_id,
@@ -219,5 +220,5 @@ def _row(
         "gold": show_answer(ballot.gold),
         "question": problem.question,
         "solution": problem.solution,
-        "text": completion.text,
+        "text": completion.completion,
     }

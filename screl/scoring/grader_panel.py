@@ -17,7 +17,8 @@ from screl.core.io import UserError, format_table
 from screl.core.problems import Problem, ProblemId
 from screl.grading.formulas import math_answer
 from screl.grading.graders import GRADERS, GraderVerdict
-from screl.samples.reader import Completion, Run, map_problems
+from screl.samples.reader import Run, map_problems
+from screl.samples.store import Sample
 from screl.scoring.statistics import mean_and_error
 
 REFERENCE = "strict"  # the grader that the others are compared with
@@ -215,6 +216,6 @@ def grader_entry(
     }
 
 
-def _grade(problem: Problem, completions: Sequence[Sequence[Completion]]) -> ProblemPanel:
-    texts = {completion.sample_id: completion.text for completion in completions[0]}
+def _grade(problem: Problem, completions: Sequence[Sequence[Sample]]) -> ProblemPanel:
+    texts = {completion.sample_id: completion.completion for completion in completions[0]}
     return grade_problem(problem.problem_id, texts, problem.solution, N_EXAMPLES)

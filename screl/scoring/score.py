@@ -27,7 +27,8 @@ from screl.grading.answers import (
     is_correct,
 )
 from screl.samples.line_index import MISSING
-from screl.samples.reader import Completion, Run, map_problems
+from screl.samples.reader import Run, map_problems
+from screl.samples.store import Sample
 from screl.scoring.statistics import Floats, Metric, summarise
 from screl.scoring.votes import MAX_SAMPLES, expected_maj, expected_pass, first_k_maj, majority
 
@@ -200,7 +201,7 @@ def score_runs(
 
 def score_problem(
     problem: Problem,
-    completions: Sequence[Sequence[Completion]],
+    completions: Sequence[Sequence[Sample]],
     k_max: Sequence[int],
     rules: ScoreRules,
 ) -> list[ProblemScore] | None:
@@ -240,9 +241,9 @@ def metric_to_json(metric: Metric) -> dict[str, Any]:
 
 
 def _score(
-    problem: Problem, completions: Sequence[Completion], k_max: int, rules: ScoreRules
+    problem: Problem, completions: Sequence[Sample], k_max: int, rules: ScoreRules
 ) -> ProblemScore:
-    ballot = read_answers(problem, [completion.text for completion in completions], rules)
+    ballot = read_answers(problem, [completion.completion for completion in completions], rules)
     is_right = np.array([answer in ballot.right for answer in ballot.answers])
     if rules.fidelity == "paper":
         maj = first_k_maj(ballot.answers, ballot.right, k_max)
@@ -259,14 +260,14 @@ def _score(
 
 
 def _grade(
-    completions: Sequence[Completion], answers: Sequence[object], is_right: NDArray[np.bool_]
+    completions: Sequence[Sample], answers: Sequence[object], is_right: NDArray[np.bool_]
 ) -> Graded:
     return Graded(
         is_right=is_right,
         has_answer=np.array([answer is not None for answer in answers]),
         is_cut_off=np.array(list(_known(c.is_cut_off for c in completions)), np.int8),
         n_tokens=np.array(list(_known(c.n_tokens for c in completions)), np.int64),
-        n_characters=np.array([len(c.text) for c in completions], np.int32),
+        n_characters=np.array([len(c.completion) for c in completions], np.int32),
     )
 
 

@@ -77,7 +77,7 @@ def test_every_row_has_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     problems = load_problems(PROBLEMS)
     texts = {
         str(path): [
-            {completion.sample_id: completion.text for completion in completions[0]}
+            {completion.sample_id: completion.completion for completion in completions[0]}
             for _, completions in read_completions(
                 problems, open_runs(path, problems, "train"), 0, len(problems)
             )

@@ -14,7 +14,7 @@ from screl.grading.equations import equation_path
 from screl.grading.verdict import Verdict, make_judge
 from screl.rejection.filter import Fate, FilterRules, ProblemState, fates, filter_problem, new_state
 from screl.rejection.selection import Keep, select_at_random
-from screl.samples.reader import Completion
+from screl.samples.store import Sample
 
 PROBLEM = Problem("p", "How many are 1 and 2?", "Together <<1+2=3>>3.\n#### 3", 1)
 CASES: list[tuple[str, Fate, Fate]] = [  # text, under strict, under paper
@@ -32,8 +32,11 @@ CASES: list[tuple[str, Fate, Fate]] = [  # text, under strict, under paper
 ]
 
 
-def completions(texts: list[str], first: int = 0) -> list[Completion]:
-    return [Completion(first + i, text, len(text), i % 3 == 0) for i, text in enumerate(texts)]
+def completions(texts: list[str], first: int = 0) -> list[Sample]:
+    return [
+        Sample("p", first + i, text, len(text), "length" if i % 3 == 0 else "stop")
+        for i, text in enumerate(texts)
+    ]
 
 
 def kept_texts(texts: list[str], rules: FilterRules) -> list[str]:
@@ -74,7 +77,7 @@ def test_counts() -> None:
 
 
 def test_tokens_are_counted_where_they_are_known() -> None:
-    run = [Completion(0, "a\n#### 4", 7, None), Completion(1, "bc\n#### 4", None, None)]
+    run = [Sample("p", 0, "a\n#### 4", 7), Sample("p", 1, "bc\n#### 4")]
     (counts,) = filter_problem(PROBLEM, [run], FilterRules("strict")).counts
     assert (counts["tokens"], counts["tokens_known"], counts["characters"]) == (7, 1, 17)
 
@@ -131,21 +134,6 @@ def test_strict_keeps_the_same_texts_whatever_the_order(
     assert keep(a, b) == keep(b, a) == keep(shuffled, [])
 
 
-@given(texts, st.integers(0, 12), st.sampled_from(["strict", "paper"]))
-def test_going_on_gives_the_result_of_filtering_all(
-    everything: list[str], cut: int, fidelity: Fidelity
-) -> None:
-    rules = FilterRules(fidelity)
-    first = filter_problem(PROBLEM, [completions(everything[:cut])], rules)
-    rest = completions(everything[cut:], first=len(everything[:cut]))
-    both = filter_problem(PROBLEM, [rest], rules, {"p": first})
-    whole = filter_problem(PROBLEM, [completions(everything)], rules)
-    assert both.kept == whole.kept
-    assert both.first_seen == whole.first_seen
-    for key in ("sampled", "valid", "wrong_answer", "characters", "tokens"):
-        assert both.counts[0][key] == whole.counts[0][key]
-
-
 @given(texts, st.sampled_from(["strict", "paper"]))
 def test_fates_and_filter_agree(all_texts: list[str], fidelity: Fidelity) -> None:
     rules = FilterRules(fidelity)
@@ -193,7 +181,7 @@ def test_all_right_samples_can_be_kept_and_more_of_them() -> None:
     assert [candidate.text for candidate in known.kept] == texts[:-1]
     more = completions(["<<3=3>>\n#### 3"], first=len(texts))
     state = filter_problem(PROBLEM, [more], rules, {"p": known})
-    assert [candidate.text for candidate in state.kept] == [*texts[:-1], more[0].text]
+    assert [candidate.text for candidate in state.kept] == [*texts[:-1], more[0].completion]
 
 
 @pytest.mark.parametrize("keep", ["random_rows", "random_tokens"])

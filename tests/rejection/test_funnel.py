@@ -14,6 +14,7 @@ from screl.rejection.report import (
     shared_paths,
 )
 from screl.rejection.selection import Candidate
+from screl.samples.store import Sample
 
 
 def counts(n_right: int, n_sampled: int = 10, **others: int) -> Counter[str]:
@@ -29,7 +30,7 @@ def test_the_funnel_narrows_step_by_step() -> None:
     state = ProblemState(
         [counts(7, no_answer=1, unparsed_equation=2, false_equation=1, process_check=1)],
         {"1+2=3": {0: 4}, "2+1=3": {0: 0}},
-        [Candidate("2+1=3", "four", 0, 0, 8)],
+        [Candidate(Sample("p", 0, "four", 8), "2+1=3", 0)],
     )
     (report,) = report_runs(["a"], [10], [state], ["1+2=3"])
     assert report.funnel == Funnel(
@@ -77,7 +78,7 @@ def test_distinct_paths_by_k_count_the_solution_as_table_2_does() -> None:
 
 def two_runs() -> list[ProblemState]:
     both = [counts(5), counts(6)]
-    kept = [Candidate("b", "bbbb", 1, 0, None)]
+    kept = [Candidate(Sample("p", 0, "bbbb"), "b", 1)]
     return [
         ProblemState(both, {"a": {0: 0}, "b": {0: 9, 1: 0}}, kept),
         ProblemState([counts(0), counts(1)], {"c": {1: 2}, "d": {0: 1}, "e": {0: 1}}),
@@ -106,7 +107,7 @@ def test_every_cell_of_the_venn_diagram() -> None:
 
 def test_lengths_and_cut_off_where_they_are_known() -> None:
     known = counts(5) + Counter(tokens=500, tokens_known=10, cut_off=3, characters=1000)
-    kept = [Candidate("a", "x", 0, 0, 30), Candidate("b", "x", 0, 1, 60)]
+    kept = [Candidate(Sample("p", 0, "x", 30), "a", 0), Candidate(Sample("p", 1, "x", 60), "b", 0)]
     (report,) = report_runs(["a"], [10], [ProblemState([known], {}, kept)], [""])
     assert report.tokens == {"sampled": 50.0, "kept": 45.0}
     assert report.n_cut_off == 3

@@ -18,6 +18,7 @@ from screl.rejection.selection import (
     select_at_random,
     select_farthest,
 )
+from screl.samples.store import Sample
 
 SOLUTION = "Together <<1+2=3>>3.\n#### 3"
 
@@ -51,7 +52,7 @@ def algorithm_1(completions: list[str]) -> list[str]:
 
 
 def candidates(texts: list[str], source: int = 0) -> list[Candidate]:
-    return [Candidate(equation_path(t), t, source, i, None) for i, t in enumerate(texts)]
+    return [Candidate(Sample("p", i, t), equation_path(t), source) for i, t in enumerate(texts)]
 
 
 def published(texts: list[str]) -> list[str]:
@@ -166,7 +167,7 @@ def test_equal_texts_are_credited_to_the_first_run_and_sample() -> None:
         [*candidates(["<<2+1=3>>"] * 2, source=1), *candidates(["<<2+1=3>>"] * 2, source=0)],
         SOLUTION,
     )
-    assert (kept.source, kept.sample_id) == (0, 0)
+    assert (kept.source, kept.sample.sample_id) == (0, 0)
 
 
 def test_the_path_of_the_solution_is_that_of_strict() -> None:
@@ -176,14 +177,14 @@ def test_the_path_of_the_solution_is_that_of_strict() -> None:
 
 
 def pool(n_tokens: list[int]) -> list[Candidate]:
-    return [Candidate("p", f"text {i}", 0, i, n) for i, n in enumerate(n_tokens)]
+    return [Candidate(Sample("p", i, f"text {i}", n), "p", 0) for i, n in enumerate(n_tokens)]
 
 
 def test_random_rows_are_as_many_and_depend_on_the_seed() -> None:
     everything = pool([10, 1000] * 15)
     chosen = everything[:14:2]
     kept = select_at_random(everything, chosen, "random_rows", "0 a")
-    assert len({candidate.sample_id for candidate in kept}) == 7
+    assert len({candidate.sample.sample_id for candidate in kept}) == 7
     assert kept == select_at_random(everything, chosen, "random_rows", "0 a")
     assert kept != select_at_random(everything, chosen, "random_rows", "1 a")
 
@@ -205,6 +206,9 @@ def test_of_two_numbers_of_rows_as_near_the_smaller_is_taken() -> None:
 
 
 def test_characters_count_where_tokens_are_not_known() -> None:
-    everything = [Candidate("p", "x" * 10, 0, i, None) for i in range(9)]
+    everything = [Candidate(Sample("p", i, "x" * 10), "p", 0) for i in range(9)]
     assert len(select_at_random(everything, everything[:4], "random_tokens", "s")) == 4
-    assert [length(everything[0]), length(everything[0]._replace(n_tokens=7))] == [10, 7]
+    assert [length(everything[0]), length(Candidate(Sample("p", 0, "x" * 10, 7), "p", 0))] == [
+        10,
+        7,
+    ]

@@ -16,14 +16,7 @@ from screl.core.io import UserError, write_json
 from screl.core.problems import Problem, ProblemId
 from screl.samples import line_index as sample_index
 from screl.samples import reader as completions
-from screl.samples.reader import (
-    Completion,
-    Run,
-    map_problems,
-    open_runs,
-    other_data_warning,
-    read_completions,
-)
+from screl.samples.reader import Run, map_problems, open_runs, other_data_warning, read_completions
 from screl.samples.store import Sample, SampleWriter, finish_store
 
 GOLDEN = Path(__file__).parents[1] / "data/golden"
@@ -33,7 +26,7 @@ PROBLEMS = [Problem(i, f"How many {thing}?", "#### 1", i + 1) for i, thing in en
 def texts_of(run: Run, problems: list[Problem] = PROBLEMS) -> list[list[str]]:
     """For every problem its texts in the order of the samples."""
     rows = read_completions(problems, [run], 0, len(problems))
-    return [[completion.text for completion in of_run[0]] for _, of_run in rows]
+    return [[completion.completion for completion in of_run[0]] for _, of_run in rows]
 
 
 def texts(path: Path, **options: Any) -> list[list[str]]:
@@ -65,7 +58,10 @@ def test_a_store_is_joined_by_id_in_sample_order(tmp_path: Path) -> None:
     assert texts_of(run) == ALL_TEXTS
     assert (run.greedy, run.n_samples, run.name) == (False, 2, str(tmp_path))
     of_problems = [of_run[0] for _, of_run in read_completions(PROBLEMS, [run], 0, 3)]
-    assert of_problems[1] == [Completion(0, "1.0", 1, False), Completion(1, "1.1", 1, True)]
+    assert of_problems[1] == [
+        Sample(PROBLEMS[1].problem_id, 0, "1.0", 1, "stop"),
+        Sample(PROBLEMS[1].problem_id, 1, "1.1", 1, "length"),
+    ]
     assert [[c.is_cut_off for c in row].count(True) for row in of_problems] == [1, 1, 0]
     assert texts(tmp_path, k=1) == [["0.0"], ["1.0"], ["2.0"]]
     with pytest.raises(UserError, match="has 2 samples per problem; --k 3 is not among them"):
@@ -301,9 +297,9 @@ def write_store(folder: Path, rows: list[list[str]], chance: random.Random) -> P
     return folder
 
 
-def gather(problem: Problem, of_runs: list[list[Completion]], mark: str) -> tuple[object, ...]:
+def gather(problem: Problem, of_runs: list[list[Sample]], mark: str) -> tuple[object, ...]:
     """What a worker gets: the problem, and of each run ids and texts."""
-    return mark, problem.problem_id, [[(c.sample_id, c.text) for c in row] for row in of_runs]
+    return mark, problem.problem_id, [[(c.sample_id, c.completion) for c in row] for row in of_runs]
 
 
 @settings(max_examples=25, deadline=None)
@@ -349,7 +345,7 @@ def test_all_layouts_give_the_same_samples(
         ]
 
 
-def process_of(_: Problem, of_runs: list[list[Completion]]) -> tuple[int, int]:
+def process_of(_: Problem, of_runs: list[list[Sample]]) -> tuple[int, int]:
     return os.getpid(), len(of_runs[0])
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from screl.core.io import UserError
 from screl.core.problems import Problem
 from screl.samples.jsonl import ID_KEYS, QUESTION_KEYS, TEXT_KEYS, index_plain, is_plain
-from screl.samples.reader import Completion, open_runs, read_completions
+from screl.samples.reader import open_runs, read_completions
+from screl.samples.store import Sample
 
 PROBLEMS = [
     Problem("a", "How many apples?", "#### 1", 1),
@@ -27,13 +28,13 @@ def write(folder: Path, *rows: Any) -> Path:
     return path
 
 
-def completions(path: Path, **options: Any) -> list[list[Completion]]:
+def completions(path: Path, **options: Any) -> list[list[Sample]]:
     (run,) = open_runs(path, PROBLEMS, "test", **options)
     return [of_run[0] for _, of_run in read_completions(PROBLEMS, [run], 0, len(PROBLEMS))]
 
 
 def texts(path: Path, **options: Any) -> list[list[str]]:
-    return [[c.text for c in of_problem] for of_problem in completions(path, **options)]
+    return [[c.completion for c in of_problem] for of_problem in completions(path, **options)]
 
 
 @pytest.mark.parametrize("key", TEXT_KEYS)
@@ -116,7 +117,7 @@ def test_without_the_first_samples_the_others_keep_their_text(tmp_path: Path) ->
         rest = type(run)(run.name, run.greedy, run.layout, lines[0])
         ((_, [found]),) = read_completions(PROBLEMS[:1], [rest], 0, 1)
         expected = [(j, f"a{j}") for j in range(n_seen, 3)]
-        assert [(c.sample_id, c.text) for c in found] == expected
+        assert [(c.sample_id, c.completion) for c in found] == expected
 
 
 def test_one_row_a_problem_is_greedy(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_samples_logged_by_lm_evaluation_harness(tmp_path: Path) -> None:
     ]
     (run,) = open_runs(write(tmp_path, *rows), problems, "test")
     found = [of_run[0] for _, of_run in read_completions(problems, [run], 0, 3)]
-    assert found == [[Completion(0, f"of {i}", None, None)] for i in range(3)]  # not each twice
+    assert found == [[Sample(i, 0, f"of {i}")] for i in range(3)]  # not each twice
     path = write(tmp_path, lm_eval_row(1, problems[0]))  # the rows were put in another order
     with pytest.raises(UserError, match=r"jsonl:1: its question is not that of problem 1; give"):
         open_runs(path, problems, "test")
@@ -160,9 +161,9 @@ def test_tokens_and_the_reason_of_the_end_are_read(tmp_path: Path) -> None:
         {"id": 7, "text": "z", "n_tokens": "many", "finish_reason": None},
     ]
     assert completions(write(tmp_path, *rows)) == [
-        [Completion(0, "x", 3, True)],
-        [Completion(0, "y", 4, False)],
-        [Completion(0, "z", None, None)],
+        [Sample("a", 0, "x", 3, "length")],
+        [Sample("b", 0, "y", 4, "stop")],
+        [Sample(7, 0, "z")],
     ]
 
 

@@ -36,7 +36,7 @@ def write(path: Path, *completions: str, problems: list[Problem] = PROBLEMS) -> 
 def texts_of(run: Run, problems: list[Problem] = PROBLEMS) -> list[list[str]]:
     """For every problem its texts in the order of the samples."""
     rows = read_completions(problems, [run], 0, len(problems))
-    return [[completion.text for completion in of_run[0]] for _, of_run in rows]
+    return [[completion.completion for completion in of_run[0]] for _, of_run in rows]
 
 
 def texts(path: Path, split: Split, **options: Any) -> list[list[str]]:
@@ -57,7 +57,7 @@ def test_seeds_are_in_numeric_order_and_of_one_split(tmp_path: Path) -> None:
     assert texts_of(sampled) == [["x"], ["y"], ["z"]]
     assert (greedy.greedy, texts_of(greedy)) == (True, [["g"]] * 3)
     for _, (of_sampled, of_greedy) in read_completions(PROBLEMS, [sampled, greedy], 0, 3):
-        assert (of_sampled[0].sample_id, of_greedy[0].text) == (0, "g")
+        assert (of_sampled[0].sample_id, of_greedy[0].completion) == (0, "g")
         assert of_sampled[0].n_tokens is of_sampled[0].is_cut_off is None  # not recorded
 
 

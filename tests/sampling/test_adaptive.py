@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from screl.core.problems import Problem
 from screl.grading.answers import extract_answer
 from screl.rejection.filter import FilterRules, filter_problem
-from screl.samples.reader import Completion
 from screl.samples.store import Sample
 from screl.sampling.adaptive import Budget, WantedSamples
 
@@ -50,7 +49,7 @@ def run_budget(
 
 def n_kept(problem: Problem, texts: list[str]) -> int:
     """By the filter itself."""
-    completions = [Completion(i, text, None, None) for i, text in enumerate(texts)]
+    completions = [Sample(problem.problem_id, i, text) for i, text in enumerate(texts)]
     return len(filter_problem(problem, [completions], FilterRules("strict")).kept)
 
 

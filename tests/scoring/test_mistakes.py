@@ -5,7 +5,7 @@ from collections import Counter
 import orjson
 
 from screl.core.problems import Problem
-from screl.samples.reader import Completion
+from screl.samples.store import Sample
 from screl.scoring.breakdown import CUT_OFF, categorise, wrong_completions
 from screl.scoring.score import ScoreRules
 
@@ -21,10 +21,10 @@ def test_categories() -> None:
 
 def test_only_wrong_completions_are_listed_and_all_are_counted() -> None:
     completions = [
-        Completion(0, "#### 5", 2, False),
-        Completion(1, "<<2+3=6>>#### 6", 9, False),
-        Completion(4, "and so", 9, True),
-        Completion(5, "so", 9, False),
+        Sample("p", 0, "#### 5", 2, "stop"),
+        Sample("p", 1, "<<2+3=6>>#### 6", 9, "stop"),
+        Sample("p", 4, "and so", 9, "length"),
+        Sample("p", 5, "so", 9, "stop"),
     ]
     lines, counts = wrong_completions(PROBLEM, [completions], ["run"], ScoreRules())
     rows = [orjson.loads(line) for line in lines.splitlines()]

@@ -165,4 +165,4 @@ def test_golden_votes_of_the_published_code() -> None:
 
 
 def read_texts(_: object, completions: list[list]) -> list[list[str]]:
-    return [[completion.text for completion in of_run] for of_run in completions]
+    return [[completion.completion for completion in of_run] for of_run in completions]
