@@ -185,7 +185,8 @@ def train_as_train_py(job: Job) -> Measured:
     """This project's way."""
     from screl.models.tokenizer import load_tokenizer, tokenize_example
     from screl.training.data import TrainingData
-    from screl.training.loop import build_engine, run_step
+    from screl.training.engine import make_training_engine
+    from screl.training.loop import run_step
     from screl.training.processes import end_processes, start_processes
 
     config = TrainConfig(
@@ -197,7 +198,7 @@ def train_as_train_py(job: Job) -> Measured:
     ids = [problem.problem_id for problem in job.problems]
     steps = [range(WARM_UP_ROWS), *in_groups(range(len(examples)), job.batch_size)]
     data = TrainingData(examples, ids, steps)
-    engine = build_engine(config, tokenizer, start_processes())
+    engine = make_training_engine(config, tokenizer, start_processes())
     log: Any = SimpleNamespace(entries=[])
     run_step(config, engine, data, 0, config.learning_rate, log)
     started = now()
