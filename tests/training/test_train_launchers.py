@@ -90,13 +90,13 @@ def test_what_a_launcher_runs(settings: str, command: str, stands_for: str) -> N
 @pytest.mark.parametrize(
     ("settings", "command", "says"),
     [
-        ("", "train_65b.sh d o 3", "4 machines: set on every one NODE_RANK (0 to 3"),
+        ("", "train_65b.sh d o 3", "on 4 machines: set NODE_RANK (0 to 3"),
         ("NODE_RANK=0", "train_65b.sh d o 3", "and MASTER_ADDR"),
         ("MASTER_ADDR=h", "train_65b.sh d o 3", "NODE_RANK (0 to 3"),
         ("MASTER_ADDR=h NODE_RANK=4", "train_65b.sh d o 3", "NODE_RANK (0 to 3"),
         ("MASTER_ADDR=h NODE_RANK=x", "train_65b.sh d o 3", "NODE_RANK (0 to 3"),
         ("MASTER_ADDR=h NODE_RANK=-1", "train_65b.sh d o 3", "NODE_RANK (0 to 3"),
-        ("NPROC_PER_NODE=4", "train_7b.sh d o 3", "or NNODES=1 to train on this one alone"),
+        ("NPROC_PER_NODE=4", "train_7b.sh d o 3", "or NNODES=1 to train on this machine only"),
         ("NPROC_PER_NODE=0", "train_7b.sh d o 3", "NPROC_PER_NODE must be"),
         ("NPROC_PER_NODE=gpu", "train_7b.sh d o 3", "a positive whole number, not gpu"),
         ("NPROC_PER_NODE=2.5", "train_7b.sh d o 3", "a positive whole number, not 2.5"),
