@@ -70,8 +70,8 @@ EQUIVALENT = {
 
 def tests_of(module: str) -> str:
     """Return the file that holds the tests of ``module``, such as scoring/votes."""
-    folder, name = module.split("/")
-    return f"tests/{folder}/test_{name}.py"
+    path = Path(module)
+    return f"tests/{path.parent}/test_{path.name}.py"
 
 
 def is_green(copied: Path, module: str) -> bool:
