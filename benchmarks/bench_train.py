@@ -63,7 +63,7 @@ SHAPES = {  # billions of weights: hidden, intermediate, layers, heads, key-valu
 
 @dataclass(frozen=True)
 class Job:
-    """What a measurement trains on, and how."""
+    """Input and settings of one measurement."""
 
     model: str
     problems: Sequence[Problem]

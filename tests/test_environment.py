@@ -1,4 +1,4 @@
-"""scripts/environment.sh with the system's Python, and how its packages differ from the pins."""
+"""Check scripts/environment.sh with the system's Python, and its differences from the pins."""
 
 import os
 import shutil

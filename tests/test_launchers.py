@@ -1,4 +1,4 @@
-"""The launchers of sampling: the command that each runs, and one run with the miniature."""
+"""Check the command that each launcher of sampling runs, and run one with the miniature."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def test_launchers_with_the_miniature(tmp_path: Path) -> None:
     small = ("--max_new_tokens", 8, "--precision", "fp32", "--engine", "transformers")
     group = run_script(
         "scripts/group_sample_30b.sh", model, "0.9", *small, "--data_path", data, "--n_samples", 3,
-        launcher=("bash",),
+        launcher=("bash",), CUDA_VISIBLE_DEVICES="",
     )  # fmt: skip
     assert group.returncode == 0, group.stderr
     greedy = run_script("scripts/single_test_30b.sh", model, "0", data, *small, launcher=("bash",))
@@ -98,7 +98,8 @@ def test_the_slurm_job_starts_ray_everywhere_and_samples_once(tmp_path: Path) ->
     bin_folder.mkdir()
     stubs = {
         "scontrol": "printf 'node1\\nnode2\\nnode3\\n'",
-        "srun": f'echo "srun $SRUN_CPUS_PER_TASK $*" >> {log}',
+        # stays alive, as srun does while ray runs
+        "srun": f'echo "srun $SRUN_CPUS_PER_TASK $*" >> {log}; exec sleep 9 >/dev/null 2>&1',
         "ray": f'[ "$(grep -c . {log})" -ge 1 ]',  # ray status: succeeds once the head runs
         "python": f'echo "python $*" >> {log}',
     }

@@ -1,4 +1,4 @@
-"""The miniature's data: valid solutions, several paths per kind, no test problem in training."""
+"""Check the miniature: valid solutions, several paths per kind, no test problem in training."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The faults that scripts/mutation_check.py tries."""
+"""Check the faults that scripts/mutation_check.py tries."""
 
 import pytest
 

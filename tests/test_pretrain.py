@@ -1,4 +1,4 @@
-"""The miniature's pre-training: a killed run resumes to the same weights; its loss is measured."""
+"""Check the miniature's pre-training: a killed run resumes to the same weights."""
 
 import json
 import math
@@ -24,6 +24,8 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make runs small; use the CPU, on which the same run gives the same weights."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(pretrain, "SAVE_STEPS", 2)
     monkeypatch.setattr(pretrain, "WARMUP_STEPS", 2)
     monkeypatch.setattr(pretrain, "N_HELD_OUT", 2)
@@ -34,6 +36,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return dict(AutoModelForCausalLM.from_pretrained(folder).state_dict())
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
