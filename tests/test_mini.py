@@ -3,14 +3,13 @@
 import json
 import re
 from collections import Counter
-from fractions import Fraction
 from itertools import islice
 from random import Random
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from data.mini.generate import draw_instances, evaluate, shipped_sets, show, to_rows
+from data.mini.generate import draw_instances, shipped_sets, to_rows
 from data.mini.kinds import KINDS, PEOPLE, THINGS
 from data.mini.pretraining_text import (
     documents,
@@ -112,15 +111,6 @@ def test_gold_solutions_hold_in_both_fidelities() -> None:
         assert has_valid_equations(problem.solution, "strict"), problem
         assert has_valid_equations(problem.solution, "paper"), problem
         assert extract_answer(problem.solution, "strict") is not None
-
-
-def test_expressions_are_read_from_left_to_right() -> None:
-    numbers = {"a": Fraction(7, 2), "b": Fraction(2), "c": Fraction(4)}
-    assert evaluate(["a", "+", "b", "*", "c"], numbers) == ("(3.5+2)*4", Fraction(22))
-    assert evaluate(["a", "*", "b", "-", "c"], numbers) == ("3.5*2-4", Fraction(3))
-    assert evaluate(["100", "-", "b"], numbers) == ("100-2", Fraction(98))
-    with pytest.raises(ValueError, match="no short decimal form"):
-        show(Fraction(1, 3))
 
 
 def test_pre_training_equations_are_true() -> None:
