@@ -13,7 +13,7 @@ from screl.core.cost import read_cost
 from screl.core.io import UserError, read_json_object, real_path
 from screl.core.problems import Problem, load_problems
 from screl.grading.verdict import make_judge
-from screl.rejection.report import PAPER_KS
+from screl.rejection.funnel import PAPER_KS
 from screl.samples.reader import Run, map_problems, open_runs
 from screl.samples.store import Sample, read_manifest
 from screl.scoring.score import RunScore, ScoreRules, score_runs
