@@ -15,7 +15,7 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, NoReturn, TypeVar, get_args, get_origin
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -77,6 +77,12 @@ def run_main(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; run the same command again to continue\n")
         sys.exit(130)
+
+
+def exit_with_usage(message: str) -> NoReturn:
+    """Print one line about a bad command line to stderr and exit with status 2."""
+    sys.stderr.write(f"error: {message}\n")
+    sys.exit(2)
 
 
 def show_config(config: Any) -> str:
@@ -166,9 +172,14 @@ def _read_yaml(path: Path, parser: ArgumentParser, kinds: dict[str, Any]) -> dic
 
 
 def _tidy(message: object) -> str:
-    """Return a library's message on one line, with ``int`` for ``<class 'int'>``."""
+    """Return a library's message on one line: ``count: expected int, got 2.5``."""
     plain = re.sub(r"(?<=Expected )a |<class '(\w+)'>|typing\.", r"\1", str(message))
-    return " ".join(plain.split())
+    plain = " ".join(plain.split())
+    parts = re.search(r'Parser key "(\w+)"( element \d+)?: Expected (.+?)\. Got value: (.*)', plain)
+    if parts is None:
+        return plain
+    kind = re.sub(r"^Literal\[(.*)\]$", r"one of \1", parts[3])
+    return f"{parts[1]}{parts[2] or ''}: expected {kind}, got {parts[4]}"
 
 
 def _another_process_reports() -> bool:
