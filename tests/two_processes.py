@@ -2,9 +2,9 @@
 
     python -m torch.distributed.run --standalone --nproc_per_node 2 tests/two_processes.py RUNS.json
 
-RUNS.json is a list of command lines. In every output folder, ``gradients.pt`` gets the whole
-gradients of the first step, ``held.json`` how many gradients each process held of them; beside
-RUNS.json is written what ``sum_over_processes`` makes of rank + 0.5.
+RUNS.json is a list of (options, step to stop before or null). In every output folder,
+``gradients.pt`` gets the whole gradients of the first step, and ``held.json`` how many numbers each
+process held then; beside RUNS.json is written the sum over processes of rank + 0.5.
 """
 
 import json
@@ -18,14 +18,25 @@ import torch.distributed as dist
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import train
-from screl.training import loop as training
+from screl.training import loop, run
+from screl.training.config import TrainConfig
+from screl.training.data import TrainingData
 from screl.training.processes import is_main_process, rank, sum_over_processes
 
-real_gradients = training.add_gradients
+real_gradients = loop.add_gradients
 
 
-def keep_gradients(config: Any, engine: Any, data: Any, step: int) -> Any:
-    """``add_gradients``, after which those of the first step are written down."""
+class Interrupted(Exception):
+    """Raised before the step in which a run is to stop."""
+
+
+def keep_gradients(
+    config: TrainConfig, engine: Any, data: TrainingData, step: int, stop_before: int | None
+) -> Any:
+    """Call ``add_gradients``; write down what the first step makes, and raise Interrupted at the
+    last."""
+    if step == stop_before:
+        raise Interrupted
     parts = real_gradients(config, engine, data, step)
     if step == 0:
         if config.sharding.startswith("zero"):
@@ -43,20 +54,27 @@ def keep_gradients(config: Any, engine: Any, data: Any, step: int) -> Any:
 
 
 def whole_torch_gradient(weight: torch.Tensor) -> torch.Tensor:
-    """The gradient of a weight, put together."""
+    """Return the gradient of a weight, put together."""
     gradient = weight.grad
     return gradient.full_tensor() if hasattr(gradient, "full_tensor") else gradient
 
 
-if __name__ == "__main__":
-    training.add_gradients = keep_gradients
-    end_processes = train.end_processes
-    train.end_processes = dist.barrier
-    runs = Path(sys.argv[1])
-    for argv in json.loads(runs.read_text()):
+def run_all(path: Path) -> None:
+    """Run all runs of a RUNS.json in this process."""
+    end_processes, run.end_processes = run.end_processes, dist.barrier
+    for argv, stop_before in json.loads(path.read_text()):
+        loop.add_gradients = lambda *given, stop=stop_before: keep_gradients(*given, stop)
         sys.argv = ["train.py", *argv]
-        train.main()
+        try:
+            train.main()
+        except Interrupted:
+            dist.barrier()
     total = sum_over_processes(rank() + 0.5)
     if is_main_process():
-        Path(f"{runs}.sum").write_text(str(total))
+        Path(f"{path}.sum").write_text(str(total))
     end_processes()
+    run.end_processes, loop.add_gradients = end_processes, real_gradients
+
+
+if __name__ == "__main__":
+    run_all(Path(sys.argv[1]))

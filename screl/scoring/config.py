@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from screl.core.config import option
+from screl.core.config import exit_with_usage, option
 from screl.grading.answers import Fidelity
-from screl.samples.reader import exit_with_usage
 from screl.scoring.score import Grader
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from screl.core.io import UserError, format_table, refuse_to_overwrite, sibling
 from screl.core.problems import Problem, load_problems
-from screl.samples.reader import Run, find_data_path, open_and_tell, open_runs, refuse_repeats
+from screl.samples.reader import Run, find_data_path, open_and_report, open_runs, refuse_repeats
 from screl.samples.store import MANIFEST, read_manifest, stored_n_samples
 from screl.scoring.breakdown import check_breakdown_key
 from screl.scoring.config import EvalConfig
@@ -49,7 +49,7 @@ def open_inputs(config: EvalConfig) -> list[ScoringInput]:
     inputs = []
     for path, data_path in zip(paths, data_paths, strict=True):
         found = problems[data_path]
-        runs = open_and_tell(path, data_path, found, "test", stream, config.allow_partial)
+        runs = open_and_report(path, data_path, found, "test", stream, config.allow_partial)
         if any(run.is_adaptive for run in runs):
             raise UserError(
                 f"{path}: was sampled with --until_correct, which takes more samples where answers "

@@ -1,12 +1,16 @@
-"""What is found out about a training run before anything is loaded: is it meant, is it done?"""
+"""The options of train.py, and the checks that need nothing but the options themselves."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from screl.core.config import option
 from screl.core.io import UserError
 from screl.training.processes import world_size
+
+# DeepSpeed's settings for zero2, zero3 and zero3_offload; nothing in them changes what is learned.
+DEEPSPEED_FOLDER = Path(__file__).parents[2] / "configs/deepspeed"
 
 
 @dataclass(frozen=True)
@@ -21,36 +25,36 @@ class TrainConfig:
     lr_scheduler_type: Literal["cosine", "linear", "constant_with_warmup"] = option(
         "decay of the learning rate", "cosine"
     )
-    warmup_ratio: float = option("share of the steps for warm-up", 0.03)
+    warmup_ratio: float = option("share of the steps used for warm-up", 0.03)
     weight_decay: float = option("AdamW weight decay", 0.0)
-    max_grad_norm: float = option("gradients are clipped to this norm; 0: not", 1.0)
+    max_grad_norm: float = option("clip gradients to this norm; 0: no clipping", 1.0)
     global_batch_size: int = option("examples per optimizer step, over all processes", 128)
-    micro_batch_tokens: int = option("tokens a process runs at once, without padding", 4096)
-    max_length: int = option("rows of more tokens than this are left out and named", 512)
+    micro_batch_tokens: int = option("most tokens a process runs at once; no padding", 4096)
+    max_length: int = option("rows with more tokens than this are left out and named", 512)
     loss_norm: Literal["token_mean", "paper"] = option(
-        "mean over all response tokens of a step, or mean over groups of the mean of each group",
+        "mean over all response tokens of a step, or mean over groups of each group's mean",
         "token_mean",
     )
-    loss_group_size: int = option("examples of a group of --loss_norm paper", 4)
+    loss_group_size: int = option("examples per group with --loss_norm paper", 4)
     precision: Literal["bf16", "fp32"] = option(
         "arithmetic (fp32 is TF32 on a GPU); master weights and optimizer are float32", "bf16"
     )
     sharding: Literal["none", "ddp", "fsdp", "zero2", "zero3", "zero3_offload"] = option(
-        "what processes divide among them; of one process fsdp is none", "fsdp"
+        "what is divided among the processes; with one process fsdp is none", "fsdp"
     )
     gradient_checkpointing: bool = option("recompute activations to save memory", False)
-    save_steps: int = option("write a checkpoint to resume from every so many steps; 0: none", 100)
+    save_steps: int = option("steps between checkpoints to resume from; 0: none", 100)
     save_total_limit: int = option("checkpoints to resume from that are kept", 1)
-    save_precision: Literal["bf16", "fp32"] = option("of the weights saved in the end", "fp32")
+    save_precision: Literal["bf16", "fp32"] = option("precision of the saved model", "fp32")
     world_size: int | None = option("processes to plan for with --dry_run; else as launched", None)
     gpu_memory_gib: float | None = option(
-        "memory of a GPU to plan for; else that of this machine's, or 80", None
+        "memory of the GPU to plan for; else this machine's, or 80", None
     )
     gpu_tflops: float | None = option(
-        "bf16 peak of a GPU to plan for; else that of this machine's, or 312 (A100)", None
+        "bf16 peak of the GPU to plan for; else this machine's, or 312 (A100)", None
     )
     seed: int = option("seed of the data order", 42)
-    dry_run: bool = option("print the resolved config and the first row, then stop", False)
+    dry_run: bool = option("print options, first row, memory and time, then stop", False)
 
 
 @dataclass(frozen=True)
@@ -60,30 +64,38 @@ class DoctorConfig:
     doctor: str = option("model to examine: a local folder or a hub id")
 
 
-def check_options(config: TrainConfig) -> None:
-    """UserError for numbers that cannot be meant."""
+def check_train_options(config: TrainConfig) -> None:
+    """Raise UserError for values that make no sense."""
     if not 0 < config.num_train_epochs < 10_000:
         raise UserError("--num_train_epochs must be above 0 and below 10,000")
     for name in ("global_batch_size", "micro_batch_tokens", "max_length", "loss_group_size",
                  "save_total_limit", "world_size"):  # fmt: skip
-        if (getattr(config, name) or 1) < 1 or getattr(config, name) == 0:
+        value = getattr(config, name)
+        if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1")
     if not (0 < config.learning_rate < 10 and 0 <= config.warmup_ratio <= 1):
         raise UserError("--learning_rate must be in (0, 10) and --warmup_ratio in [0, 1]")
     for name in ("save_steps", "seed", "max_grad_norm", "weight_decay"):
-        if not 0 <= getattr(config, name) < 2**63:  # nor nan
-            raise UserError(f"--{name} must be at least 0, and a number of 64 bits")
+        if not 0 <= getattr(config, name) < 2**63:  # NaN fails too
+            raise UserError(f"--{name} must be at least 0 and fit into 64 bits")
     for name in ("gpu_memory_gib", "gpu_tflops"):
         if (value := getattr(config, name)) is not None and not value > 0:
             raise UserError(f"--{name} must be above 0")
-    n_processes = processes_planned(config)
+    n_processes = planned_world_size(config)
     if config.sharding == "none" and n_processes > 1:
         raise UserError(
-            f"--sharding none is for one process, not {n_processes}; ddp copies all to each, fsdp, "
-            "zero2 and zero3 divide it among them"
+            f"--sharding none is for one process, not {n_processes}; use ddp to copy everything to "
+            "each process, or fsdp, zero2 or zero3 to divide it among them"
         )
 
 
-def processes_planned(config: TrainConfig) -> int:
-    """Those of a rehearsal, else those that were started."""
+def planned_world_size(config: TrainConfig) -> int:
+    """Return the number of processes: as planned for with ``--dry_run``, else as launched."""
     return config.world_size if config.dry_run and config.world_size else world_size()
+
+
+def deepspeed_settings(sharding: str) -> dict[str, Any]:
+    """Return the content of configs/deepspeed/``sharding``.json."""
+    text = (DEEPSPEED_FOLDER / f"{sharding}.json").read_text(encoding="utf-8")
+    settings: dict[str, Any] = json.loads(text)
+    return settings

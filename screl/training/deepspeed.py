@@ -1,12 +1,12 @@
 """Training on several processes with DeepSpeed: zero2, zero3 and zero3_offload.
 
-The same surface as ``TorchEngine``. The JSON files in ``configs/deepspeed`` say how; what a run
-learns (optimizer, schedule, clipping, examples a step) is never in them.
+``DeepSpeedEngine`` has the methods of ``TorchEngine``. The JSON files in ``configs/deepspeed`` say
+what is divided and in which buckets; what a run learns (optimizer, schedule, clipping, examples per
+step) is never in them.
 """
 
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,88 +15,76 @@ import torch
 from deepspeed.utils import safe_get_full_fp32_param
 from transformers.integrations import HfDeepSpeedConfig
 
-from screl.models.loading import Model
-from screl.training.engine import parameter_groups, put_buffers
+from screl.models.tokenizer import Tokenizer
+from screl.training.config import TrainConfig, deepspeed_settings
+from screl.training.engine import copy_buffers, load_trainable, parameter_groups
 from screl.training.model import Batch, PackedLM
 
 if not torch.accelerator.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
-CONFIGS = Path(__file__).parents[2] / "configs/deepspeed"
-
 
 class DeepSpeedEngine:
-    """A model, its optimizer, and how both are divided among processes."""
+    """A model and its optimizer, divided among processes by DeepSpeed."""
 
-    def __init__(
-        self,
-        make_model: Callable[[torch.device], Model],
-        sharding: str,
-        precision: str,
-        device: torch.device,
-        optimizer_settings: dict[str, Any],
-        max_grad_norm: float,
-    ) -> None:
-        """``make_model(device)`` gives the model; for zero3 its weights are divided as they are
-        read."""
+    def __init__(self, config: TrainConfig, tokenizer: Tokenizer, device: torch.device) -> None:
+        """Divide the base model; zero3 divides it while it is read."""
         self.device = device
-        config = deepspeed_config(sharding, precision, max_grad_norm)
-        exact = make_model(torch.device("meta"))  # no weights, but buffers
-        divides = HfDeepSpeedConfig(config)  # while it lives, from_pretrained divides for zero3
-        self.packed = PackedLM(make_model(torch.device("cpu")))
+        settings = deepspeed_config(config)
+        exact = load_trainable(config, tokenizer, torch.device("meta"))  # no weights, but buffers
+        divides = HfDeepSpeedConfig(settings)  # while it lives, from_pretrained divides for zero3
+        self.packed = PackedLM(load_trainable(config, tokenizer, torch.device("cpu")))
         del divides
         optimizer = torch.optim.AdamW(
-            parameter_groups(self.packed), fused=True, **optimizer_settings
-        )
+            parameter_groups(self.packed), lr=config.learning_rate,
+            weight_decay=config.weight_decay, fused=True,
+        )  # fmt: skip
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
-            model=self.packed, optimizer=optimizer, config=config
+            model=self.packed, optimizer=optimizer, config=settings
         )
-        # zero3 makes the frequencies of the rotary embedding bf16, which places tokens wrongly
-        put_buffers(exact, self.packed.model, device)
+        # zero3 rounds the frequencies of the rotary embedding to bf16, which shifts positions
+        copy_buffers(exact, self.packed.model, device)
 
-    def loss(self, batch: Batch) -> torch.Tensor:
-        """That of a batch on this process's device."""
-        loss: torch.Tensor = self.engine(batch)
-        return loss
-
-    def backward(self, loss: torch.Tensor, last: bool) -> None:
-        """Add the gradients of ``loss``; those of all processes are summed after the ``last``."""
-        self.engine.set_gradient_accumulation_boundary(last)
-        # DeepSpeed takes the mean over processes
-        self.engine.backward(loss * self.engine.world_size, scale_wrt_gas=False)
+    def add_gradients(self, batches: Sequence[Batch]) -> list[torch.Tensor]:
+        """Run all micro-batches of a step forward and backward; return their losses, on this
+        process's device. The gradients of all processes are summed after the last one."""
+        losses = []
+        for number, batch in enumerate(batches, start=1):
+            loss = self.engine(batch.to(self.device))
+            self.engine.set_gradient_accumulation_boundary(number == len(batches))
+            # DeepSpeed takes the mean over processes
+            self.engine.backward(loss * self.engine.world_size, scale_wrt_gas=False)
+            losses.append(loss.detach())
+        return losses
 
     def step(self, learning_rate: float) -> float:
-        """Clip, update and forget the gradients; return their norm before clipping."""
+        """Clip, update and clear the gradients; return their norm before clipping."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.engine.step()
         return float(self.engine.get_global_grad_norm())
 
     def learning_rate(self) -> float:
-        """That of the running optimizer."""
+        """Return the learning rate of the running optimizer."""
         rate: float = self.optimizer.param_groups[0]["lr"]
         return rate
 
     def save(self, folder: Path) -> None:
-        """Write weights and optimizer, every process its part."""
+        """Write weights and optimizer state, every process its part."""
         self.engine.save_checkpoint(str(folder), tag="state")
 
     def load(self, folder: Path) -> None:
-        """Go on from what ``save`` wrote, on as many processes as wrote it."""
+        """Continue from what ``save`` wrote, on as many processes as wrote it."""
         self.engine.load_checkpoint(str(folder), tag="state")
 
     def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """The float32 master weights by name, whole, one after the other; all processes must ask
-        for them."""
+        """Yield the name and the whole float32 master of each weight; all processes must iterate
+        together."""
         for name, weight in self.packed.model.named_parameters():
             yield name, safe_get_full_fp32_param(weight)
 
-    def n_weights(self) -> int:
-        """Of the whole model."""
-        return sum(getattr(w, "ds_numel", w.numel()) for w in self.packed.parameters())
-
     def numbers_held(self) -> dict[str, int]:
-        """How many numbers this process holds, of weights, gradients and optimizer state."""
+        """Return how many numbers this process holds of weights and optimizer state."""
         weights = list(self.packed.parameters())
         moments = [
             value
@@ -110,15 +98,15 @@ class DeepSpeedEngine:
         }
 
 
-def deepspeed_config(sharding: str, precision: str, max_grad_norm: float) -> dict[str, Any]:
-    """The JSON file of ``sharding`` with what the command line decides."""
-    config: dict[str, Any] = json.loads((CONFIGS / f"{sharding}.json").read_text())
-    config["bf16"]["enabled"] = precision == "bf16"
-    return config | {
-        # What a step holds is laid out by packing.plan_step; DeepSpeed only must not count itself.
+def deepspeed_config(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings of ``config.sharding``, completed by what the command line decides."""
+    settings = deepspeed_settings(config.sharding)
+    settings["bf16"]["enabled"] = config.precision == "bf16"
+    return settings | {
+        # packing.plan_step divides the examples; DeepSpeed must only not count them itself
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
-        "gradient_clipping": max_grad_norm,
+        "gradient_clipping": config.max_grad_norm,
         "data_types": {"grad_accum_dtype": "fp32"},
         "steps_per_print": 2**31,
     }

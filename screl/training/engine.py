@@ -1,15 +1,16 @@
 """Training on one or several processes with torch's own ``fully_shard``: none, ddp and fsdp.
 
-The three are one mechanism with different meshes: the weights of a process are float32 masters,
-of which a copy in the precision of the arithmetic is made when a layer runs. ``ddp`` divides
-nothing, ``fsdp`` divides weights, gradients and optimizer state among the processes. It is the same
-on CPUs and on GPUs, so what tests run is what a cluster runs.
+The three are one mechanism with different meshes: a process holds float32 master weights, and a
+layer that runs gets a copy in the precision of the arithmetic. ``ddp`` divides nothing; ``fsdp``
+divides weights, gradients and optimizer state among the processes. CPUs and GPUs run the same code,
+so what the tests run is what a cluster runs.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 import torch.distributed as dist
@@ -20,64 +21,77 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from screl.models.loading import Model
-from screl.training.model import Batch, PackedLM
+from screl.core.io import UserError
+from screl.models.loading import Model, empty_model, fit_vocabulary, load_model
+from screl.models.tokenizer import Tokenizer
+from screl.training.config import TrainConfig
+from screl.training.model import ATTENTION, Batch, PackedLM, use_liger
+from screl.training.processes import say
+
+
+def load_trainable(config: TrainConfig, tokenizer: Tokenizer, device: torch.device) -> Model:
+    """Return the base model in float32, with packed attention and an embedding for every token; on
+    the meta device without weights."""
+    if device.type == "meta":
+        model = empty_model(config.model_name_or_path, ATTENTION)
+    else:
+        model = load_model(config.model_name_or_path, torch.float32, ATTENTION)
+    grown = fit_vocabulary(model, tokenizer)
+    if grown and device.type != "meta":
+        say(grown)
+    use_liger(model)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model.train()
 
 
 class TorchEngine:
-    """A model, its optimizer, and how both are divided among processes."""
+    """A model and its optimizer, divided among processes by torch."""
 
-    def __init__(
-        self,
-        make_model: Callable[[torch.device], Model],
-        sharding: str,
-        precision: str,
-        device: torch.device,
-        optimizer_settings: dict[str, Any],
-        max_grad_norm: float,
-    ) -> None:
-        """``make_model(device)`` gives the model, on the meta device for all processes but the
-        first, whose weights the others get."""
+    def __init__(self, config: TrainConfig, tokenizer: Tokenizer, device: torch.device) -> None:
+        """Divide the base model: the first process reads it, the others receive its weights."""
         first = dist.get_rank() == 0
-        model = make_model(torch.device("cpu" if first else "meta"))
+        model = load_trainable(config, tokenizer, torch.device("cpu" if first else "meta"))
         self.packed = PackedLM(model)
         self.device = device
-        self.max_grad_norm = max_grad_norm or math.inf  # 0: not clipped, as in DeepSpeed
-        shard_model(self.packed, sharding, precision, device)
+        self.max_grad_norm = config.max_grad_norm or math.inf  # 0: not clipped, as in DeepSpeed
+        shard_model(self.packed, config.sharding, config.precision, device)
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.packed), fused=True, **optimizer_settings
-        )
+            parameter_groups(self.packed), lr=config.learning_rate,
+            weight_decay=config.weight_decay, fused=True,
+        )  # fmt: skip
 
-    def loss(self, batch: Batch) -> torch.Tensor:
-        """That of a batch on this process's device."""
-        loss: torch.Tensor = self.packed(batch)
-        return loss
-
-    def backward(self, loss: torch.Tensor, last: bool) -> None:
-        """Add the gradients of ``loss``; those of all processes are summed."""
-        # fully_shard takes the mean over processes
-        (loss * dist.get_world_size()).backward()
+    def add_gradients(self, batches: Sequence[Batch]) -> list[torch.Tensor]:
+        """Run all micro-batches of a step forward and backward; return their losses, on this
+        process's device. The gradients of all processes are summed."""
+        losses = []
+        for batch in batches:
+            loss = self.packed(batch.to(self.device))
+            # fully_shard takes the mean over processes
+            (loss * dist.get_world_size()).backward()
+            losses.append(loss.detach())
+        return losses
 
     def step(self, learning_rate: float) -> float:
-        """Clip, update and forget the gradients; return their norm before clipping."""
+        """Clip, update and clear the gradients; return their norm before clipping."""
         norm = nn.utils.clip_grad_norm_(self.packed.parameters(), self.max_grad_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return float(whole(norm))
+        return float(_whole(norm))
 
     def learning_rate(self) -> float:
-        """That of the running optimizer."""
+        """Return the learning rate of the running optimizer."""
         rate: float = self.optimizer.param_groups[0]["lr"]
         return rate
 
     def save(self, folder: Path) -> None:
-        """Write weights and optimizer, every process its part."""
+        """Write weights and optimizer state, every process its part."""
         state_dict_saver.save(self._state(), checkpoint_id=folder)
 
     def load(self, folder: Path) -> None:
-        """Go on from what ``save`` wrote, on any number of processes."""
+        """Continue from what ``save`` wrote, on any number of processes."""
         state = self._state()
         state_dict_loader.load(state, checkpoint_id=folder)
         set_state_dict(
@@ -90,17 +104,13 @@ class TorchEngine:
         return {"model": model, "optimizer": optimizer}
 
     def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """The float32 master weights by name, whole, one after the other; all processes must ask
-        for them."""
+        """Yield the name and the whole float32 master of each weight; all processes must iterate
+        together."""
         for name, weight in self.packed.model.named_parameters():
-            yield name, whole(weight.detach())
-
-    def n_weights(self) -> int:
-        """Of the whole model."""
-        return sum(weight.numel() for weight in self.packed.parameters())
+            yield name, _whole(weight.detach())
 
     def numbers_held(self) -> dict[str, int]:
-        """How many numbers this process holds, of weights, gradients and optimizer state."""
+        """Return how many numbers this process holds of weights, gradients and optimizer state."""
         weights = list(self.packed.parameters())
         moments = [
             value
@@ -109,10 +119,35 @@ class TorchEngine:
             if value.dim() > 0
         ]
         return {
-            "weights": sum(local(weight).numel() for weight in weights),
-            "gradients": sum(local(w.grad).numel() for w in weights if w.grad is not None),
-            "optimizer": sum(local(moment).numel() for moment in moments),
+            "weights": sum(_local(weight).numel() for weight in weights),
+            "gradients": sum(_local(w.grad).numel() for w in weights if w.grad is not None),
+            "optimizer": sum(_local(moment).numel() for moment in moments),
         }
+
+
+if TYPE_CHECKING:
+    from screl.training.deepspeed import DeepSpeedEngine
+
+    TrainingEngine: TypeAlias = TorchEngine | DeepSpeedEngine
+
+
+def make_training_engine(
+    config: TrainConfig, tokenizer: Tokenizer, device: torch.device
+) -> "TrainingEngine":
+    """Return the base model, ready to be trained as ``config.sharding`` says.
+
+    Raises UserError if the model cannot be trained, or DeepSpeed is needed and not installed.
+    """
+    if not config.sharding.startswith("zero"):
+        return TorchEngine(config, tokenizer, device)
+    if not find_spec("deepspeed"):
+        raise UserError(
+            f"--sharding {config.sharding} needs DeepSpeed (pip install deepspeed==0.19.8); "
+            "fsdp divides as much as zero3 and needs nothing"
+        )
+    from screl.training.deepspeed import DeepSpeedEngine
+
+    return DeepSpeedEngine(config, tokenizer, device)
 
 
 def shard_model(packed: PackedLM, sharding: str, precision: str, device: torch.device) -> None:
@@ -120,7 +155,7 @@ def shard_model(packed: PackedLM, sharding: str, precision: str, device: torch.d
     world_size = dist.get_world_size()
     if sharding == "fsdp":
         mesh = init_device_mesh(device.type, (world_size,))
-    else:  # copies on all processes, each divided into one part
+    else:  # a copy on each process, divided into one part
         mesh = init_device_mesh(device.type, (world_size, 1), mesh_dim_names=("copy", "part"))
     bf16 = precision == "bf16"
     policy = MixedPrecisionPolicy(
@@ -131,21 +166,21 @@ def shard_model(packed: PackedLM, sharding: str, precision: str, device: torch.d
     model = packed.model
     for module in model.modules():
         if type(module).__name__ in (model._no_split_modules or ()):  # the transformer's layers
-            divide(module, device)
-            # What is not divided need not be given back after the forward pass.
+            broadcast_weights(module, device)
+            # Weights that are not divided need not be freed after the forward pass.
             fully_shard(
                 module, mesh=mesh, mp_policy=policy, reshard_after_forward=sharding == "fsdp"
             )
-    divide(model, device)
+    broadcast_weights(model, device)
     model.tie_weights()
     fully_shard(packed, mesh=mesh, mp_policy=policy)
-    put_buffers(model, model, device)
+    copy_buffers(model, model, device)
 
 
-def divide(module: nn.Module, device: torch.device) -> None:
-    """Put the first process's weights, in float32, on every process's device."""
+def broadcast_weights(module: nn.Module, device: torch.device) -> None:
+    """Copy the first process's weights, in float32, to every process's device."""
     for name, weight in list(module.named_parameters()):
-        if isinstance(weight, DTensor):  # of a layer that is divided already
+        if isinstance(weight, DTensor):  # in a layer that is divided already
             continue
         full = torch.empty(weight.shape, dtype=torch.float32, device=device)
         if dist.get_rank() == 0:
@@ -155,18 +190,19 @@ def divide(module: nn.Module, device: torch.device) -> None:
         setattr(module.get_submodule(owner), attribute, nn.Parameter(full))
 
 
-def put_buffers(source: nn.Module, target: nn.Module, device: torch.device) -> None:
-    """Give ``target`` the buffers of ``source`` (the frequencies of the rotary embedding)."""
+def copy_buffers(source: nn.Module, target: nn.Module, device: torch.device) -> None:
+    """Copy the buffers of ``source``, the frequencies of the rotary embedding, to ``target``."""
     for name, buffer in list(source.named_buffers()):
         owner, _, attribute = name.rpartition(".")
         setattr(target.get_submodule(owner), attribute, buffer.to(device))
 
 
 def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
-    """Matrices decay, norms and biases do not (as in transformers' Trainer)."""
+    """Return AdamW's groups: matrices decay, norms and biases do not (as transformers' Trainer)."""
     weights = list(module.parameters())
+    # ds_shape: a weight divided by DeepSpeed's zero3 has no shape of its own
     flat = [len(getattr(weight, "ds_shape", weight.shape)) < 2 for weight in weights]
-    return [  # ds_shape: divided by DeepSpeed's zero3, a weight has no shape of its own
+    return [
         {"params": [weight for weight, is_flat in zip(weights, flat, strict=True) if not is_flat]},
         {
             "params": [weight for weight, is_flat in zip(weights, flat, strict=True) if is_flat],
@@ -175,11 +211,11 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
     ]
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """A divided tensor put together; another one as it is."""
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a divided tensor put together, any other one as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def local(tensor: torch.Tensor) -> torch.Tensor:
-    """This process's part of a tensor."""
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    """Return this process's part of a tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

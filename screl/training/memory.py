@@ -1,30 +1,25 @@
-"""How much memory one process of a training run needs at its peak, from the model's shape alone.
+"""Predict the memory that one process of a training run needs, from the model's shape alone.
 
-Nothing is allocated and nothing is measured: every term follows what ``torch_engine``,
-``deepspeed_engine`` and ``packed_model`` hold at four moments, and the worst of them counts. On a
-GPU it is what ``torch.cuda.max_memory_allocated`` will say, on a CPU what ``run_info.peak_since``
-does. All sizes are bytes; a "width" is the bytes of a number in the precision of the arithmetic.
+Nothing is allocated or measured: every term follows what ``engine``, ``deepspeed`` and ``model``
+hold at a few moments of a step, and the worst moment counts. On a GPU the result corresponds to
+``torch.cuda.max_memory_allocated``, on a CPU to ``run_info.PeakWatch``. All sizes are in bytes; a
+"width" is the bytes of a number in the precision of the arithmetic.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from screl.core.shape import Shape, n_weights
+from screl.training.config import deepspeed_settings
+from screl.training.loss import HEAD_TOKENS
 
-if TYPE_CHECKING:
-    pass
-
-
-HEAD_CHUNK = 1024  # head_loss's; importing it would import torch
-DEEPSPEED = Path(__file__).parents[2] / "configs/deepspeed"
-# DeepSpeed's defaults for what the files in that folder leave out, in numbers.
-REDUCE_BUCKET = 500_000_000
-PREFETCH_BUCKET = 50_000_000
-REUSE_DISTANCE = 1_000_000_000
-SUB_GROUP = 1_000_000_000
+# DeepSpeed's defaults, in numbers, for what the files in configs/deepspeed leave out.
+DEEPSPEED_DEFAULTS = {
+    "reduce_bucket_size": 500_000_000,
+    "stage3_prefetch_bucket_size": 50_000_000,
+    "stage3_max_reuse_distance": 1_000_000_000,
+    "sub_group_size": 1_000_000_000,
+}
 
 
 @dataclass(frozen=True)
@@ -35,9 +30,9 @@ class Memory:
     weights: float = 0  # float32 masters and the copies in the precision of the arithmetic
     gradients: float = 0
     optimizer: float = 0  # Adam's two moments
-    activations: float = 0  # what the forward pass keeps for the backward pass
+    activations: float = 0  # kept by the forward pass for the backward pass
     logits: float = 0
-    other: float = 0  # buffers of the communication, and what lives for one operation
+    other: float = 0  # communication buffers, and what lives for one operation
 
     @property
     def total(self) -> float:
@@ -49,20 +44,20 @@ TERMS = tuple(field.name for field in fields(Memory) if field.name != "moment")
 
 
 @dataclass(frozen=True)
-class TrainingProcess:
-    """What decides the memory of a process."""
+class Workload:
+    """What a process holds and runs: all that decides its memory."""
 
     shape: Shape
     sharding: str
     world_size: int
     precision: str
-    tokens: int  # of the largest micro-batch
-    targets: int  # with loss, of these
+    tokens: int  # in the largest micro-batch
+    targets: int  # of these, with loss
     gradient_checkpointing: bool
-    micro_batches: int = 2  # of a step; gradients wait in memory from the second on
-    squares: int = 0  # sum of tokens^2 over the examples of a micro-batch, at most
+    micro_batches: int = 2  # per step; gradients wait in memory from the second one on
+    squares: int = 0  # largest sum of tokens^2 over the examples of a micro-batch
     on_cpu: bool = False
-    liger: bool = False  # whether Liger's kernels are used (screl/training/model.py)
+    liger: bool = False  # whether Liger's kernels are used
 
     @property
     def width(self) -> int:
@@ -71,15 +66,16 @@ class TrainingProcess:
 
     @property
     def n_weights(self) -> int:
+        """Weights of the whole model."""
         return n_weights(self.shape)
 
     @property
     def layer_activations(self) -> float:
-        """What one layer keeps for its backward pass.
+        """Bytes that one layer keeps for its backward pass.
 
         A norm keeps its input in float32, and the normed input and its output in the width; with
         Liger, input and output only. Attention keeps queries, keys, values and its output, and 4
-        bytes a head; without the FlashAttention kernel its examples are also put end to end, and
+        bytes per head; without the FlashAttention kernel its outputs are also concatenated, and
         bf16 on a CPU keeps the probabilities. The MLP keeps gate, silu(gate), up and their product;
         Liger computes silu(gate) again.
         """
@@ -95,98 +91,89 @@ class TrainingProcess:
 
     @property
     def activations(self) -> float:
-        """What all layers and the last norm keep; with checkpointing the input of every layer.
-
-        Of the targets, the hidden states and their gradients.
-        """
+        """Bytes kept by all layers (with checkpointing, only their inputs), the last norm, and the
+        hidden states of the targets with their gradients."""
         hidden = self.tokens * self.shape.hidden_size
-        each = self.width * hidden if self.gradient_checkpointing else self.layer_activations
+        layer = self.width * hidden if self.gradient_checkpointing else self.layer_activations
         last = (4 + self.width) * hidden + 2 * self.width * self.targets * self.shape.hidden_size
-        return self.shape.num_hidden_layers * each + last
+        return self.shape.num_hidden_layers * layer + last
 
     @property
     def logits(self) -> float:
-        """Of one chunk of the targets: logits and log-probabilities in float32, and what the
-        logits are made from if that is bf16."""
+        """Bytes of one chunk of targets: logits and log-probabilities in float32, and the logits
+        in bf16 if that is the arithmetic."""
         width = 10 if self.precision == "bf16" else 8
-        return width * self.shape.vocab_size * min(self.targets, HEAD_CHUNK)
+        return width * self.shape.vocab_size * min(self.targets, HEAD_TOKENS)
 
     @property
     def head_gradient(self) -> float:
-        """The gradient of the head, in the width, whole on every process."""
+        """Bytes of the head's gradient, which is whole on every process."""
         return self.width * self.shape.embedding
 
     @property
     def layer_work(self) -> float:
-        """What the backward pass of a layer needs for a moment: the gradients of gate, up and the
-        residual, and with checkpointing everything the layer keeps, computed again."""
+        """Bytes that the backward pass of a layer needs for a moment: the gradients of gate, up
+        and the residual, and with checkpointing everything the layer keeps, computed again."""
         shape = self.shape
         work = self.width * self.tokens * 2 * (shape.intermediate_size + shape.hidden_size)
         return work + self.gradient_checkpointing * self.layer_activations
 
+    @property
+    def host_memory(self) -> float:
+        """Bytes of host memory beyond those of the GPU.
 
-def worst(run: TrainingProcess) -> Memory:
-    """The moment at which a process needs most."""
-    return max(moments(run), key=lambda memory: memory.total)
-
-
-def host_memory(run: TrainingProcess) -> float:
-    """Bytes in the memory of the host beside those of the GPU.
-
-    Of every process with zero3_offload, for what is divided: a copy in the width, masters, Adam's
-    moments, gradients as they are added up and as the optimizer reads them. While the model is
-    read, in float32: of every process with zero2, of the first one with torch's own sharding.
-    """
-    if run.sharding == "zero3_offload":
-        return (run.width + 4 + 8 + 4 + 4) * run.n_weights / run.world_size
-    return 0 if run.sharding == "zero3" else 4 * run.n_weights
+        With zero3_offload on every process, for its part: a copy in the width, masters, Adam's
+        moments, gradients as they are added up and as the optimizer reads them. Otherwise the
+        float32 model while it is read: on every process with zero2, on the first one with torch's
+        own sharding.
+        """
+        if self.sharding == "zero3_offload":
+            return (self.width + 4 + 8 + 4 + 4) * self.n_weights / self.world_size
+        return 0 if self.sharding == "zero3" else 4 * self.n_weights
 
 
-def moments(run: TrainingProcess) -> list[Memory]:
-    """All that can be the worst moment."""
-    if run.sharding == "zero2":
-        return list(zero2_moments(run))
-    return list(zero3_moments(run) if run.sharding.startswith("zero3") else torch_moments(run))
+def peak_moment(workload: Workload) -> Memory:
+    """Return the moment at which the process needs most memory."""
+    return max(memory_moments(workload), key=lambda memory: memory.total)
 
 
-def torch_moments(run: TrainingProcess) -> Iterator[Memory]:
-    """none, ddp and fsdp: float32 masters, of which fully_shard makes copies in the width.
+def memory_moments(workload: Workload) -> list[Memory]:
+    """Return every moment that can be the worst."""
+    if workload.sharding == "zero2":
+        return list(_zero2_moments(workload))
+    if workload.sharding.startswith("zero3"):
+        return list(_zero3_moments(workload))
+    return list(_torch_moments(workload))
 
-    Where they are divided (fsdp), a root of large embeddings is the worst moment of small models,
-    the last layer that of large ones.
+
+def _torch_moments(run: Workload) -> Iterator[Memory]:
+    """Yield the moments of none, ddp and fsdp: float32 masters, of which fully_shard makes copies
+    in the width.
+
+    With fsdp, a root with large embeddings is the worst moment of small models, the last layer that
+    of large ones.
     """
     shape, width, total = run.shape, run.width, run.n_weights
     divided = run.sharding == "fsdp" and run.world_size > 1
     parts = run.world_size if divided else 1
     masters, adam, gradients = (each * total / parts for each in (4, 8, 4))
     accumulates = run.micro_batches > 1
-    waiting = gradients if accumulates else 0
-    # The root's copies stay from its forward to its backward pass; so do the layers' where they
-    # are not divided. fsdp gathers a layer into a buffer and from that into its copies, and one
-    # layer ahead: two of these at any time.
-    copies = width * (shape.root if divided else total)
+    waiting = (gradients if accumulates else 0) + run.head_gradient
+    # The root's copies stay from its forward to its backward pass; so do the layers' if they are
+    # not divided. fsdp gathers a layer into a buffer and from that into its copies, one layer
+    # ahead: two of these at any time.
+    weights = masters + width * (shape.root if divided else total)
     gathered = 2 * width * shape.layer if divided else 0
-    if run.on_cpu:  # the first process reads all, and copies the root while the old one is there
+    if run.on_cpu:  # the first process reads everything, and copies the root beside the old one
         yield Memory("loading", weights=4 * (total + shape.root))
+    yield Memory("logits", weights, waiting, adam, run.activations, run.logits, gathered)
     yield Memory(
-        "logits",
-        masters + copies,
-        waiting + run.head_gradient,
-        adam,
-        run.activations,
-        run.logits,
-        gathered,
-    )
-    yield Memory(
-        "last layer",
-        masters + copies,
-        waiting + run.head_gradient + width * shape.layer,
-        adam,
-        run.activations,
+        "last layer", weights, waiting + width * shape.layer, adam, run.activations,
         other=gathered + run.layer_work,
-    )
-    # Gradients are put together in float32 to be reduced, the root's last of all. Without parts
-    # what was reduced is kept until then (torch's all_reduce_state), beside what it is added to.
+    )  # fmt: skip
+    # Gradients are put together in float32 to be reduced, the root's last of all. If they are not
+    # divided, the reduced ones are kept until then (torch's all_reduce_state), beside those they
+    # are added to.
     again = 4 * (shape.root if divided else total) / parts if accumulates else 0
     again += 5 * shape.root if run.on_cpu and divided else 0  # gloo's copy, and a quarter more
     whole = width * shape.root - (0 if accumulates else 4 * shape.root / parts)
@@ -195,30 +182,24 @@ def torch_moments(run: TrainingProcess) -> Iterator[Memory]:
     )
 
 
-def setting(sharding: str, name: str, default: int) -> int:
-    """What the JSON file of ``sharding`` says of zero_optimization, else DeepSpeed's default."""
-    text = (DEEPSPEED / f"{sharding}.json").read_text(encoding="utf-8")
-    return int(json.loads(text)["zero_optimization"].get(name, default))
-
-
-def zero2_moments(run: TrainingProcess) -> Iterator[Memory]:
-    """All weights in the width on every process; masters, gradients and optimizer divided."""
+def _zero2_moments(run: Workload) -> Iterator[Memory]:
+    """Yield the moments of zero2: all weights in the width on every process; masters, gradients and
+    optimizer state divided."""
     width, total, parts = run.width, run.n_weights, run.world_size
-    bucket = setting("zero2", "reduce_bucket_size", REDUCE_BUCKET)
+    bucket = _setting("zero2", "reduce_bucket_size")
     weights = width * total + 4 * total / parts
     adam, gradients = 8 * total / parts, 4 * total / parts
-    waiting = gradients if run.micro_batches > 1 else 0
+    waiting = (gradients if run.micro_batches > 1 else 0) + run.head_gradient
     if run.on_cpu:
         yield Memory("loading", weights=4 * total + 4 * total / parts)
-    yield Memory("logits", weights, waiting + run.head_gradient, adam, run.activations, run.logits)
-    # Two buckets (overlap_comm) are there from the first gradient to the last.
+    yield Memory("logits", weights, waiting, adam, run.activations, run.logits)
+    # Two buckets (overlap_comm) exist from the first gradient to the last.
     buckets = 2 * width * bucket
     yield Memory(
-        "last layer", weights, waiting + run.head_gradient, adam, run.activations,
-        other=buckets + run.layer_work,
-    )  # fmt: skip
-    # A full bucket is copied to be reduced, when the layers behind it need no activations any more;
-    # what a process keeps of a matrix is made float32 to be added up.
+        "last layer", weights, waiting, adam, run.activations, other=buckets + run.layer_work
+    )
+    # A full bucket is copied to be reduced, when the layers behind it have freed their activations.
+    # A process converts its share of a matrix to float32 to add it up.
     filled = min(total, bucket)
     added = 4 * min(run.shape.embedding, total / parts) if width == 2 else 0
     yield Memory(
@@ -227,40 +208,46 @@ def zero2_moments(run: TrainingProcess) -> Iterator[Memory]:
     )  # fmt: skip
 
 
-def zero3_moments(run: TrainingProcess) -> Iterator[Memory]:
-    """Everything divided; with zero3_offload what is divided lies in host memory."""
+def _zero3_moments(run: Workload) -> Iterator[Memory]:
+    """Yield the moments of zero3, which divides everything, and of zero3_offload, which keeps what
+    is divided in host memory."""
     shape, width, total, parts = run.shape, run.width, run.n_weights, run.world_size
     offload = run.sharding == "zero3_offload"
-    bucket = setting(run.sharding, "reduce_bucket_size", REDUCE_BUCKET)
-    prefetch = setting(run.sharding, "stage3_prefetch_bucket_size", PREFETCH_BUCKET)
-    reuse = setting(run.sharding, "stage3_max_reuse_distance", REUSE_DISTANCE)
-    sub_group = setting(run.sharding, "sub_group_size", SUB_GROUP)
+    bucket = _setting(run.sharding, "reduce_bucket_size")
+    prefetch = _setting(run.sharding, "stage3_prefetch_bucket_size")
+    reuse = _setting(run.sharding, "stage3_max_reuse_distance")
     weights = (width + 4) * total / parts
     adam, gradients = 8 * total / parts, 4 * total / parts
     if offload and not run.on_cpu:
         weights, adam, gradients = 0, 0, 0
     elif offload:
         gradients *= 2  # as they are added up, and as the optimizer reads them
-    # What is used again soon is not given back: the last layers, where the passes meet.
+    waiting = gradients + run.head_gradient
+    # Layers that are used again soon stay gathered: the last ones, where the passes meet.
     gathered = width * min(total, reuse / 2 + shape.embedding + prefetch)
+    buffer = width * bucket
     if run.on_cpu:
-        yield Memory("loading", weights, gradients + 4 * total / parts, other=width * bucket)
+        yield Memory("loading", weights, gradients + 4 * total / parts, other=buffer)
     yield Memory(
-        "logits", weights + gathered, gradients + run.head_gradient, adam, run.activations,
-        run.logits,
-        other=width * bucket,
-    )  # fmt: skip
+        "logits", weights + gathered, waiting, adam, run.activations, run.logits, other=buffer
+    )
     yield Memory(
-        "last layer", weights + gathered, gradients + run.head_gradient, adam, run.activations,
-        other=width * bucket + run.layer_work,
+        "last layer", weights + gathered, waiting, adam, run.activations,
+        other=buffer + run.layer_work,
     )  # fmt: skip
-    # A full bucket is copied to be reduced, into float32.
+    # A full bucket is copied to float32 to be reduced.
     filled = min(total, bucket)
     rest = 1 - filled / total
     yield Memory(
         "reduction", weights + gathered * rest, gradients, adam, run.activations * rest,
-        other=width * bucket + (width + 4 / parts) * filled,
+        other=buffer + (width + 4 / parts) * filled,
     )  # fmt: skip
-    # The optimizer gets a copy of the gradients, a sub-group at a time.
-    flat = 0 if offload else 4 * min(total / parts, sub_group)
-    yield Memory("optimizer step", weights, gradients, adam, other=width * bucket + flat)
+    # The optimizer gets a copy of the gradients, one sub-group at a time.
+    flat = 0 if offload else 4 * min(total / parts, _setting(run.sharding, "sub_group_size"))
+    yield Memory("optimizer step", weights, gradients, adam, other=buffer + flat)
+
+
+def _setting(sharding: str, name: str) -> int:
+    """Return a number that the JSON file of ``sharding`` sets, else DeepSpeed's default."""
+    settings = deepspeed_settings(sharding)["zero_optimization"]
+    return int(settings.get(name, DEEPSPEED_DEFAULTS[name]))

@@ -1,8 +1,8 @@
-"""Which examples of a step a process runs at once, and what each of them weighs in the loss.
+"""Divide the examples of a step among processes and micro-batches.
 
-A step always has exactly ``global_batch_size`` examples, as published; how many of them make one
-micro-batch is a matter of tokens. So neither the number of processes nor the room on a GPU changes
-what a step learns.
+A step always has exactly ``global_batch_size`` examples, as published; how many of them form a
+micro-batch depends on their tokens. So neither the number of processes nor the memory of a GPU
+changes what a step learns.
 """
 
 from collections.abc import Sequence
@@ -14,27 +14,29 @@ MicroBatch = list[int]  # positions of examples in their step
 
 
 def plan_step(lengths: Sequence[int], world_size: int, max_tokens: int) -> list[list[MicroBatch]]:
-    """Return ``plan[rank][i]``: what ``rank`` runs in its micro-batch ``i`` of a step whose
-    examples have ``lengths`` tokens.
+    """Return ``plan[rank][i]``, the micro-batch ``i`` of ``rank``, for a step whose examples have
+    ``lengths`` tokens.
 
-    All ranks have the same, smallest possible number of micro-batches, since sharded processes run
-    in step; none has more than ``max_tokens``. One may be empty where there are few examples.
-    UserError if an example is longer than that, or there are fewer examples than processes.
+    Every rank has the same number of micro-batches, the smallest possible one, because sharded
+    processes run in lockstep; none has more than ``max_tokens``. A micro-batch may be empty if
+    examples are few. Raises UserError if an example is longer than ``max_tokens`` or there are
+    fewer examples than processes.
     """
-    check_plan(max(lengths), len(lengths), world_size, max_tokens)
+    check_step(max(lengths), len(lengths), world_size, max_tokens)
     n_micro = -(-sum(lengths) // (world_size * max_tokens))
     while True:
-        packed = balance(lengths, n_micro * world_size)
+        packed = split_evenly(lengths, n_micro * world_size)
         heaviest, _ = packed[0]
         if heaviest <= max_tokens:
             break
         n_micro += 1
-    # Heaviest first and dealt around: those that run at the same time are about equally long.
+    # Heaviest first, dealt in turn: micro-batches that run at the same time are about equally long.
     return [[positions for _, positions in packed[rank::world_size]] for rank in range(world_size)]
 
 
-def check_plan(longest: int, n_examples: int, world_size: int, max_tokens: int) -> None:
-    """UserError where no plan is possible for a step of ``n_examples``."""
+def check_step(longest: int, n_examples: int, world_size: int, max_tokens: int) -> None:
+    """Raise UserError if a step of ``n_examples``, the longest of ``longest`` tokens, cannot be
+    divided."""
     if longest > max_tokens:
         raise UserError(
             f"a row has {longest} tokens and --micro_batch_tokens is {max_tokens}; "
@@ -42,14 +44,17 @@ def check_plan(longest: int, n_examples: int, world_size: int, max_tokens: int) 
         )
     if n_examples < world_size:
         raise UserError(
-            f"{n_examples} examples a step cannot be divided among {world_size} processes; "
+            f"{n_examples} examples per step cannot be divided among {world_size} processes; "
             f"start 1 to {n_examples} processes, or raise --global_batch_size"
         )
 
 
-def balance(lengths: Sequence[int], n_parts: int) -> list[tuple[int, MicroBatch]]:
-    """Return ``n_parts`` (tokens, positions), heaviest first: the longest example goes first, each
-    to the lightest part, which leaves them within a few percent of equal."""
+def split_evenly(lengths: Sequence[int], n_parts: int) -> list[tuple[int, MicroBatch]]:
+    """Return ``n_parts`` (tokens, positions), heaviest first.
+
+    The longest example goes first, each to the lightest part, which leaves the parts within a few
+    percent of equal.
+    """
     parts: list[tuple[int, MicroBatch]] = [(0, []) for _ in range(n_parts)]
     for position in sorted(range(len(lengths)), key=lambda position: -lengths[position]):
         tokens, positions = parts[0]  # a heap: the lightest

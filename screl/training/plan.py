@@ -1,49 +1,65 @@
-"""What a training run would do on so many GPUs, worked out on one CPU: ``--dry_run``.
+"""Plan a run on any number of GPUs from one CPU (``--dry_run``), and say what would fit.
 
-The steps are divided by the same ``plan_step`` as in training, and the memory is that of ``memory``
-for the largest micro-batch of any process.
+Steps are divided by the same ``plan_step`` as in training, and the memory is the prediction of
+``memory`` for the largest micro-batch of any process.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from statistics import mean
-from typing import TYPE_CHECKING
+from typing import Any
 
+from screl.core.io import UserError
 from screl.core.shape import Shape, n_weights
 from screl.training.config import TrainConfig
-from screl.training.memory import TERMS, Memory, TrainingProcess, host_memory, moments, worst
+from screl.training.data import TrainingData
+from screl.training.memory import TERMS, Workload, memory_moments, peak_moment
 from screl.training.packing import plan_step
-from screl.training.schedule import schedule
-
-if TYPE_CHECKING:
-    from screl.training.data import TrainingData
-
+from screl.training.processes import counted
+from screl.training.schedule import describe_schedule
 
 GIB = 2**30
-MOST_STEPS = 1000  # that are divided; about a millisecond each
-UTILISATION = 0.4  # of a GPU's peak; what full fine-tuning usually reaches on A100s
+MOST_STEPS = 1000  # to divide; about a millisecond each
+UTILIZATION = 0.4  # of a GPU's peak; what full fine-tuning usually reaches on A100s
+RESERVED_GIB = 2.0  # of a GPU, for the CUDA context, NCCL and what the allocator cannot fill
+MOST_NAMED = 4  # changes that would fit
+STEPS_TRIED = 20  # for each of them
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How the steps of a run are divided; a number for every step, rank or micro-batch."""
+class RunPlan:
+    """How the steps of a run are divided: numbers per step, per rank and per micro-batch."""
 
+    config: TrainConfig
+    shape: Shape
+    n_processes: int
     n_steps: int
-    steps: list[int]  # tokens of every step that was looked at
-    ranks: list[int]  # tokens of every rank in those
-    examples: list[int]  # of every rank
-    micro_batches: list[int]  # tokens of each
-    accumulation: list[int]  # micro-batches of a rank, for every step
-    balance: float  # mean over steps of the mean over the most tokens of a rank
+    step_tokens: list[int]  # of the steps that were divided
+    rank_tokens: list[int]
+    rank_examples: list[int]
+    micro_batch_tokens: list[int]
+    accumulation: list[int]  # micro-batches per rank in every step
+    balance: float  # mean over steps of a rank's mean tokens over the most tokens of a rank
     most_targets: int  # with loss, in a micro-batch
     most_squares: int  # sum of tokens^2 over a micro-batch's examples
 
+    def workload(self, on_cpu: bool = False, liger: bool = False) -> Workload:
+        """Return what decides the memory of the process with the largest micro-batch."""
+        return Workload(
+            self.shape, self.config.sharding, self.n_processes, self.config.precision,
+            max(self.micro_batch_tokens), self.most_targets, self.config.gradient_checkpointing,
+            max(self.accumulation), self.most_squares, on_cpu, liger,
+        )  # fmt: skip
 
-def make_plan(config: TrainConfig, data: "TrainingData", n_processes: int, most: int) -> Plan:
-    """Divide all steps, or ``most`` evenly spread ones; UserError if one cannot be."""
+
+def plan_run(
+    config: TrainConfig, shape: Shape, data: TrainingData, n_processes: int, most: int = MOST_STEPS
+) -> RunPlan:
+    """Divide all steps, or ``most`` evenly spread ones; raise UserError if one cannot be."""
     n_steps = len(data.steps)
     chosen = sorted({at * n_steps // most for at in range(most)}) if n_steps > most else None
-    plan = Plan(n_steps, [], [], [], [], [], 1.0, 1, 1)
+    plan = RunPlan(config, shape, n_processes, n_steps, [], [], [], [], [], 1.0, 1, 1)
     balances, targets, squares = [], [1], [1]
     for step in chosen or range(n_steps):
         examples = [data.examples[row] for row in data.steps[step]]
@@ -51,10 +67,10 @@ def make_plan(config: TrainConfig, data: "TrainingData", n_processes: int, most:
         divided = plan_step(lengths, n_processes, config.micro_batch_tokens)
         parts = [part for rank in divided for part in rank if part]
         by_rank = [sum(lengths[at] for part in rank for at in part) for rank in divided]
-        plan.steps.append(sum(lengths))
-        plan.ranks.extend(by_rank)
-        plan.examples.extend(sum(map(len, rank)) for rank in divided)
-        plan.micro_batches.extend(sum(lengths[at] for at in part) for part in parts)
+        plan.step_tokens.append(sum(lengths))
+        plan.rank_tokens.extend(by_rank)
+        plan.rank_examples.extend(sum(map(len, rank)) for rank in divided)
+        plan.micro_batch_tokens.extend(sum(lengths[at] for at in part) for part in parts)
         plan.accumulation.append(len(divided[0]))
         balances.append(mean(by_rank) / max(by_rank))
         targets.extend(sum(examples[at].n_targets for at in part) for part in parts)
@@ -64,108 +80,172 @@ def make_plan(config: TrainConfig, data: "TrainingData", n_processes: int, most:
     )
 
 
-def run_of(
-    config: TrainConfig, shape: Shape, plan: Plan, n_processes: int, **device: bool
-) -> TrainingProcess:
-    """What decides the memory of a process; ``on_cpu`` and ``liger`` as in ``TrainingProcess``."""
-    return TrainingProcess(
-        shape, config.sharding, n_processes, config.precision, max(plan.micro_batches),
-        plan.most_targets, config.gradient_checkpointing, max(plan.accumulation),
-        plan.most_squares, **device,
-    )  # fmt: skip
-
-
-def predict_run(
-    config: TrainConfig, shape: Shape, data: "TrainingData", n_processes: int, *,
-    most: int = MOST_STEPS, **device: bool,
-) -> Memory:  # fmt: skip
-    """The worst moment of a process of this run, from all or ``most`` steps."""
-    return worst(
-        run_of(config, shape, make_plan(config, data, n_processes, most), n_processes, **device)
+def check_fits(
+    config: TrainConfig, shape: Shape, data: TrainingData, n_processes: int, memory_gib: float
+) -> None:
+    """Raise UserError, naming what would fit, if the run needs more memory than a GPU has."""
+    need = peak_moment(plan_run(config, shape, data, n_processes).workload()).total
+    room = (memory_gib - RESERVED_GIB) * GIB
+    if need <= room:
+        return
+    fitting = list(what_fits(config, shape, data, n_processes, room))
+    advice = f"would fit: {', '.join(fitting)}" if fitting else "nothing that was tried would fit"
+    raise UserError(
+        f"--sharding {config.sharding} --world_size {n_processes} needs {need / GIB:.1f} GiB of "
+        f"{memory_gib:g}, of which {RESERVED_GIB:g} stay free; {advice}"
     )
 
 
-def describe_plan(
-    config: TrainConfig, shape: Shape, data: "TrainingData", n_processes: int,
-    memory_gib: float, tflops: float,
-) -> str:  # fmt: skip
-    """The text to print: what would be done, held and needed. Whether it fits, see ``remedies``."""
-    plan = make_plan(config, data, n_processes, MOST_STEPS)
-    looked = f", of which {len(plan.steps)} are looked at" * (len(plan.steps) < plan.n_steps)
+def what_fits(
+    config: TrainConfig, shape: Shape, data: TrainingData, n_processes: int, room: float
+) -> Iterator[str]:
+    """Yield changes of the options, cheapest first, that keep a process below ``room`` bytes.
+
+    Two or three changes together are tried only if no single one is enough.
+    """
+    found = 0
+    single = list(_changes(config, n_processes))
+    for size in (1, 2, 3):
+        for several in combinations(single, size):
+            change = {key: value for one in several for key, value in one.items()}
+            if len(change) < sum(map(len, several)):  # two values for one option
+                continue
+            changed, processes = replace(config, **change), change.get("world_size", n_processes)
+            try:
+                workload = plan_run(changed, shape, data, processes, STEPS_TRIED).workload()
+            except UserError:  # a row is longer than a micro-batch, or there are too few rows
+                continue
+            need = peak_moment(workload).total
+            if need <= room:
+                options = " ".join(map(_as_option, change.items()))
+                host = workload.host_memory if changed.sharding == "zero3_offload" else 0
+                note = f" and {host / GIB:.0f} of the host for each process" if host else ""
+                yield f"{options} ({need / GIB:.1f} GiB{note})"
+                found += 1
+            if found == MOST_NAMED:
+                return
+        if found:
+            return
+
+
+def _changes(config: TrainConfig, n_processes: int) -> Iterator[dict[str, Any]]:
+    """Yield changes of the options that reduce memory, cheapest first."""
+    if n_processes > 1 and config.sharding in ("ddp", "zero2"):
+        yield {"sharding": "fsdp" if config.sharding == "ddp" else "zero3"}
+    if not config.gradient_checkpointing:
+        yield {"gradient_checkpointing": True}
+    yield {"micro_batch_tokens": config.micro_batch_tokens // 2}
+    yield {"micro_batch_tokens": config.micro_batch_tokens // 4}
+    if config.sharding != "zero3_offload":
+        yield {"sharding": "zero3_offload"}
+    sharded = {"sharding": "fsdp"} if config.sharding in ("none", "ddp") else {}
+    yield sharded | {"world_size": n_processes * 2}
+    yield sharded | {"world_size": n_processes * 4}
+
+
+def _as_option(change: tuple[str, Any]) -> str:
+    name, value = change
+    return f"--{name}" if value is True else f"--{name} {value}"
+
+
+def describe_plan(plan: RunPlan, data: TrainingData, memory_gib: float, tflops: float) -> str:
+    """Return the text that --dry_run prints: steps, memory, time and learning rate."""
+    config = plan.config
+    divided = f", {len(plan.step_tokens):,} of them divided here"
+    examples = counted(config.global_batch_size, "example")
     rows = [
-        ("steps", f"{plan.n_steps:,} of {config.global_batch_size} examples{looked}"),
-        ("examples", f"{describe_spread(plan.examples)} a rank and step"),
-        ("tokens", f"{describe_spread(plan.steps)} a step"),
-        ("", f"{describe_spread(plan.ranks)} a rank and step"),
-        ("", f"{describe_spread(plan.micro_batches)} a micro-batch, none of them padding"),
-        ("micro-batches", f"{span(plan.accumulation)} a rank and step"),
+        ("steps", f"{plan.n_steps:,} of {examples}"
+                  + divided * (len(plan.step_tokens) < plan.n_steps)),
+        ("examples", f"{_spread(plan.rank_examples)} per rank and step"),
+        ("tokens", f"{_spread(plan.step_tokens)} per step"),
+        ("", f"{_spread(plan.rank_tokens)} per rank and step"),
+        ("", f"{_spread(plan.micro_batch_tokens)} per micro-batch, none of them padding"),
+        ("micro-batches", f"{_range(plan.accumulation)} per rank and step"),
         ("balance", f"{plan.balance:.1%}: mean over most tokens of a rank"),
-        *held_rows(config, shape, n_processes),
-        *memory_rows(run_of(config, shape, plan, n_processes), memory_gib, config.save_precision),
-        *time_rows(config, shape, data, n_processes, plan, tflops),
-        ("learning rate", schedule(config, plan.n_steps)),
-    ]
+        *_held_rows(plan),
+        *_memory_rows(plan, memory_gib),
+        *_time_rows(plan, data, tflops),
+        ("learning rate", describe_schedule(config, plan.n_steps)),
+    ]  # fmt: skip
     title = (
-        f"rehearsal of --world_size {n_processes} --sharding {config.sharding}, {config.precision}"
+        f"plan for --world_size {plan.n_processes} --sharding {config.sharding}, {config.precision}"
     )
     return "\n".join([title, *(f"  {label:16}{text}".rstrip() for label, text in rows)])
 
 
-def describe_spread(numbers: Sequence[int]) -> str:
-    """Least, mean and most."""
+def _spread(numbers: Sequence[int]) -> str:
     return f"{min(numbers):,} to {max(numbers):,} (mean {mean(numbers):,.1f})"
 
 
-def span(numbers: Sequence[int]) -> str:
-    """Least and most."""
+def _range(numbers: Sequence[int]) -> str:
     least, most = min(numbers), max(numbers)
     return f"{most:,}" if least == most else f"{least:,} to {most:,}"
 
 
-def held_rows(config: TrainConfig, shape: Shape, n_processes: int) -> list[tuple[str, str]]:
-    """What a rank keeps of weights, gradients and Adam's moments: numbers, each of 4 bytes."""
-    total = n_weights(shape)
-    part = -(-total // n_processes)
-    held = total if config.sharding in ("none", "ddp") else part
+def _held_rows(plan: RunPlan) -> list[tuple[str, str]]:
+    """Describe what a rank holds of weights, gradients and Adam's moments, 4 bytes a number."""
+    sharding, precision = plan.config.sharding, plan.config.precision
+    total = n_weights(plan.shape)
+    part = -(-total // plan.n_processes)
+    held = total if sharding in ("none", "ddp") else part
     rows = [
         ("model", f"{total:,} weights"),
-        ("held a rank", f"{held:,} weights, as many gradients, {2 * held:,} of the optimizer"),
+        ("held per rank", f"{held:,} weights, as many gradients, {2 * held:,} of the optimizer"),
         ("", f"{4 * held / GIB:.2f}, {4 * held / GIB:.2f} and {8 * held / GIB:.2f} GiB in float32"),
     ]
-    if config.sharding == "zero2":
-        rows.append(("", f"and all {total:,} weights in {config.precision}"))
-    if config.sharding.startswith("zero3"):
-        rows.append(("", f"and {part:,} weights in {config.precision}"))
+    if sharding == "zero2":
+        rows.append(("", f"and all {total:,} weights in {precision}"))
+    if sharding.startswith("zero3"):
+        rows.append(("", f"and {part:,} weights in {precision}"))
     return rows
 
 
-def memory_rows(
-    run: TrainingProcess, memory_gib: float, save_precision: str
-) -> list[tuple[str, str]]:
-    """The predicted memory at every moment by its terms, in GiB."""
-    every = moments(run)
-    highest = worst(run).total / GIB
-    rows = [("memory, GiB", " ".join(f"{memory.moment:>16}" for memory in every))]
+def _memory_rows(plan: RunPlan, memory_gib: float) -> list[tuple[str, str]]:
+    """Describe the predicted memory at every moment, by its terms, in GiB."""
+    workload, sharding = plan.workload(), plan.config.sharding
+    moments, peak = memory_moments(workload), peak_moment(workload).total / GIB
+    rows = [("memory, GiB", " ".join(f"{memory.moment:>16}" for memory in moments))]
     for term in (*TERMS, "total"):
-        numbers = (getattr(memory, term) / GIB for memory in every)
+        numbers = (getattr(memory, term) / GIB for memory in moments)
         rows.append((f"  {term}", " ".join(f"{number:16.2f}" for number in numbers)))
-    rows.append(("  peak", f"{highest:.2f} of {memory_gib:g} ({highest / memory_gib:.0%})"))
-    if host := host_memory(run) / GIB:
-        whose = "every" if run.sharding.startswith("zero") else "the first"
-        when = "" if run.sharding == "zero3_offload" else " while the model is read"
+    rows.append(("  peak", f"{peak:.2f} of {memory_gib:g} ({peak / memory_gib:.0%})"))
+    if host := workload.host_memory / GIB:
+        whose = "every" if sharding.startswith("zero") else "the first"
+        when = "" if sharding == "zero3_offload" else " while the model is read"
         rows.append(("  of the host", f"{host:.2f} for {whose} process{when}"))
-    saved = (2 if save_precision == "bf16" else 4) * run.n_weights / GIB
+    saved = (2 if plan.config.save_precision == "bf16" else 4) * workload.n_weights / GIB
     rows.append(("  of the host", f"{saved:.2f} for the first process while the model is saved"))
     return rows
 
 
-def flops(shape: Shape, data: "TrainingData", gradient_checkpointing: bool) -> float:
-    """Floating-point operations of the whole run.
+def _time_rows(plan: RunPlan, data: TrainingData, tflops: float) -> list[tuple[str, str]]:
+    """Describe the time, if GPUs reach ``UTILIZATION`` and wait for the rank with most tokens."""
+    config = plan.config
+    work = run_flops(plan.shape, data, config.gradient_checkpointing)
+    hours = work / (plan.n_processes * tflops * 1e12 * UTILIZATION * plan.balance) / 3600
+    step_seconds = hours * 3600 / plan.n_steps
+    slower = "" if config.precision == "bf16" else "; fp32 takes several times as long"
+    rows = [
+        ("work", f"{work:.3g} FLOPs"),
+        ("time", f"{hours:.2f} h ({step_seconds:.1f} s per step), "
+                 f"{hours * plan.n_processes:.1f} GPU hours"),
+        ("", f"assuming {UTILIZATION:.0%} of a GPU's {tflops:g} bf16 TFLOPS{slower}"),
+    ]  # fmt: skip
+    if sent := traffic(plan.workload()) * mean(plan.accumulation) / 1e9:
+        rate = f"{sent:,.1f} GB per step, {sent / step_seconds:,.1f} GB/s"
+        rows.append(("", f"and a network that brings each process {rate}"))
+    if config.sharding == "zero3_offload":
+        rows.append(("", "it takes longer: Adam runs on the host's CPUs"))
+    return rows
 
-    Of a row 6 (W tokens + hidden vocabulary targets) + 6 layers heads width tokens^2, where W are
+
+def run_flops(shape: Shape, data: TrainingData, gradient_checkpointing: bool) -> float:
+    """Return the floating-point operations of the whole run.
+
+    A row takes 6 (W tokens + hidden vocabulary targets) + 6 layers heads width tokens^2, where W is
     the weights in the matrices of all layers: attention for the half that is not masked, the head
-    for the targets only, the embedding not at all. Checkpointing runs the layers' forward pass,
-    a third of it, twice.
+    for the targets only, the embedding not at all. Checkpointing runs the layers' forward pass, a
+    third of their work, twice.
     """
     per_token = shape.num_hidden_layers * shape.layer_matrices
     per_square = shape.num_hidden_layers * shape.query_width
@@ -175,38 +255,17 @@ def flops(shape: Shape, data: "TrainingData", gradient_checkpointing: bool) -> f
     return 6 * (layers * (4 / 3 if gradient_checkpointing else 1) + head)
 
 
-def traffic(run: TrainingProcess) -> float:
-    """Bytes a process sends, and as many it gets, for one micro-batch; the latencies not counted.
+def traffic(workload: Workload) -> float:
+    """Return the bytes a process sends, and as many it receives, per micro-batch.
 
     fsdp and zero3 gather the weights twice and reduce the gradients once; reducing without
-    dividing, as ddp and zero2 do, is twice as much. torch reduces float32, DeepSpeed the width.
+    dividing, as ddp and zero2 do, takes twice as much. torch reduces in float32, DeepSpeed in the
+    width of the arithmetic. Latency is not counted.
     """
-    if run.world_size == 1:
+    if workload.world_size == 1:
         return 0
-    gathers = {"ddp": 0, "zero2": 0}.get(run.sharding, 2)
-    reduced = run.width if run.sharding.startswith("zero") else 4
-    share = 1 - 1 / run.world_size
-    return share * n_weights(run.shape) * (gathers * run.width + reduced * (1 if gathers else 2))
-
-
-def time_rows(
-    config: TrainConfig, shape: Shape, data: "TrainingData", n_processes: int, plan: Plan,
-    tflops: float,
-) -> list[tuple[str, str]]:  # fmt: skip
-    """How long it takes if GPUs reach ``UTILISATION`` and all wait for the one with most tokens."""
-    work = flops(shape, data, config.gradient_checkpointing)
-    hours = work / (n_processes * tflops * 1e12 * UTILISATION * plan.balance) / 3600
-    sent = traffic(run_of(config, shape, plan, n_processes)) * mean(plan.accumulation)
-    slower = "" if config.precision == "bf16" else "; fp32 takes several times as long"
-    each = hours * 3600 / plan.n_steps
-    rows = [
-        ("work", f"{work:.3g} FLOPs"),
-        ("time", f"{hours:.2f} h ({each:.1f} s a step), {hours * n_processes:.1f} GPU hours"),
-        ("", f"assumed: {UTILISATION:.0%} of the {tflops:g} bf16 TFLOPS of a GPU{slower}"),
-    ]
-    if sent:
-        rate = f"{sent / 1e9:,.1f} GB a step, {sent / 1e9 / each:,.1f} GB/s"
-        rows.append(("", f"and a network that brings each process {rate}"))
-    if config.sharding == "zero3_offload":
-        rows.append(("", "it takes longer: Adam runs on the host's CPUs"))
-    return rows
+    gathers = {"ddp": 0, "zero2": 0}.get(workload.sharding, 2)
+    reduced = workload.width if workload.sharding.startswith("zero") else 4
+    share = 1 - 1 / workload.world_size
+    per_weight = gathers * workload.width + reduced * (1 if gathers else 2)
+    return share * workload.n_weights * per_weight

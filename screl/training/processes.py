@@ -1,26 +1,30 @@
-"""The processes of one training run, as torchrun starts them, or a single one without it."""
+"""The processes of one training run: as torchrun starts them, or a single one without it."""
 
 import os
 import sys
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-# The first process alone reads, saves and checks 70 billion weights while the others wait for it;
-# a machine that hangs is noticed no sooner.
-PATIENCE = timedelta(hours=1)
+if TYPE_CHECKING:
+    import torch
+
+# The first process alone reads, saves and verifies up to 70 billion weights while the others wait.
+# A machine that hangs is noticed no sooner.
+TIMEOUT = timedelta(hours=1)
 
 
 def rank() -> int:
-    """This process's number, from 0."""
+    """Return this process's number, from 0."""
     return int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """Return the number of processes."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that writes and prints."""
+    """Return whether this process writes and prints."""
     return rank() == 0
 
 
@@ -30,8 +34,17 @@ def say(line: str) -> None:
         print(line, file=sys.stderr)
 
 
-def start_processes() -> "torch.device":  # type: ignore[name-defined]  # noqa: F821
-    """Connect the processes to each other; return this one's device, a GPU where there are any."""
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "process", "processes"), counted(8, "step")
+    ('1 process', '8 steps')
+    """
+    return f"{n} {noun if n == 1 else plural or noun + 's'}"
+
+
+def start_processes() -> "torch.device":
+    """Connect the processes to each other; return this one's device, a GPU if there is one."""
     import torch
     import torch.distributed as dist
 
@@ -45,14 +58,14 @@ def start_processes() -> "torch.device":  # type: ignore[name-defined]  # noqa: 
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
             store=None if "RANK" in os.environ else dist.HashStore(),  # type: ignore[attr-defined]
-            rank=rank(), world_size=world_size(), timeout=PATIENCE,
+            rank=rank(), world_size=world_size(), timeout=TIMEOUT,
             device_id=device if on_gpu else None,
         )  # fmt: skip
     return device
 
 
 def sum_over_processes(value: float) -> float:
-    """Of the ``value`` that each process calls this with; all must."""
+    """Return the sum of every process's ``value``; all processes must call this."""
     import torch
     import torch.distributed as dist
 
@@ -63,7 +76,7 @@ def sum_over_processes(value: float) -> float:
 
 
 def end_processes() -> None:
-    """Wait for all, then part: one that leaves early would end the others."""
+    """Wait for all processes, then disconnect: one that left early would end the others."""
     import torch.distributed as dist
 
     if dist.is_initialized():

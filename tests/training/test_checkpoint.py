@@ -1,4 +1,4 @@
-"""Checkpoints to resume from: whole or not there, the last few kept."""
+"""Test that checkpoints to resume from are complete or absent, and that the last few are kept."""
 
 import shutil
 from pathlib import Path
@@ -9,10 +9,10 @@ from screl.core.io import UserError
 from screl.training.checkpoint import (
     bytes_to_write,
     check_disk,
-    full_disk_explained,
+    explain_full_disk,
     last_checkpoint,
     read_state,
-    remove_old,
+    remove_old_checkpoints,
     write_checkpoint,
 )
 from screl.training.config import TrainConfig
@@ -26,7 +26,7 @@ def write(folder: Path, step: int, save=save) -> None:
     write_checkpoint(folder, step, {"log": [step]}, save, True, lambda: None)
 
 
-def test_a_checkpoint_is_there_when_all_of_it_is(tmp_path: Path) -> None:
+def test_a_checkpoint_exists_once_it_is_complete(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path) is None
     write(tmp_path, 9)
     write(tmp_path, 10)
@@ -36,7 +36,7 @@ def test_a_checkpoint_is_there_when_all_of_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_one_that_could_not_be_finished_is_not_taken(tmp_path: Path, when: str) -> None:
+def test_an_incomplete_checkpoint_is_ignored(tmp_path: Path, when: str) -> None:
     write(tmp_path, 5)
 
     def fail(folder: Path) -> None:
@@ -48,32 +48,33 @@ def test_one_that_could_not_be_finished_is_not_taken(tmp_path: Path, when: str) 
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, 10, fail)
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-5"
-    write(tmp_path, 10)  # what was left is no hindrance
+    write(tmp_path, 10)  # what is left of it does no harm
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
 
 
-def test_one_written_again_replaces_the_old(tmp_path: Path) -> None:
+def test_a_checkpoint_written_again_replaces_the_old_one(tmp_path: Path) -> None:
     write(tmp_path, 5)
     write(tmp_path, 5, lambda folder: (folder / "weights").write_text("new"))
     assert (tmp_path / "checkpoint-5/weights").read_text() == "new"
 
 
-def test_the_last_few_are_kept(tmp_path: Path) -> None:
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     for step in (8, 9, 10, 11):
         write(tmp_path, step)
     (tmp_path / "checkpoint-12.writing").mkdir()
     (tmp_path / "checkpoint-7").mkdir()  # its removal was killed
-    (tmp_path / "checkpoint-mine").mkdir()  # not ours: left alone
-    remove_old(tmp_path, keep=2)
+    (tmp_path / "checkpoint-mine").mkdir()  # not ours
+    remove_old_checkpoints(tmp_path, keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "checkpoint-10", "checkpoint-11", "checkpoint-mine",
     ]  # fmt: skip
-    remove_old(tmp_path, keep=0)
+    remove_old_checkpoints(tmp_path, keep=0)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-mine"]
 
 
-def test_disk_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the run has written before it was killed is room that it has."""
+def test_earlier_checkpoints_count_as_free_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path, 5, lambda folder: (folder / "weights").write_bytes(bytes(3_000_000)))
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
@@ -82,27 +83,28 @@ def test_disk_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         check_disk(tmp_path, 4_900_000)
 
 
-def test_bytes_to_write_by_hand() -> None:
+def test_disk_space_by_hand() -> None:
     def for_steps(n_steps: int, save_steps: int, **others: object) -> int:
         config = TrainConfig("m", Path("d"), Path("o"), save_steps=save_steps, **others)  # type: ignore[arg-type]
         return bytes_to_write(config, 1000, n_steps)
 
     assert for_steps(176, 0) == 4 * 1000  # the model
     assert for_steps(176, 0, save_precision="bf16") == 2 * 1000
-    assert for_steps(176, 200) == (4 + 12) * 1000  # and the end
-    assert for_steps(176, 100) == (4 + 2 * 12) * 1000  # one, and beside it the end
-    assert for_steps(176, 10) == (4 + 2 * 12) * 1000
+    assert for_steps(176, 200) == (4 + 12) * 1000  # the checkpoint after the last step
+    assert for_steps(176, 100) == (4 + 2 * 12) * 1000  # an older one too, for a while
     assert for_steps(176, 10, save_total_limit=3) == (4 + 4 * 12) * 1000
 
 
-def test_only_a_full_disk_is_called_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RuntimeError, match="something else"), full_disk_explained(tmp_path):
+def test_only_a_full_disk_is_reported_as_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RuntimeError, match="something else"), explain_full_disk(tmp_path):
         raise RuntimeError("something else")
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
-    with pytest.raises(UserError, match="the disk is full"), full_disk_explained(tmp_path):
+    with pytest.raises(UserError, match="the disk is full"), explain_full_disk(tmp_path):
         raise RuntimeError("something else")
-    with pytest.raises(UserError, match="my own"), full_disk_explained(tmp_path):
+    with pytest.raises(UserError, match="my own"), explain_full_disk(tmp_path):
         raise UserError("my own")
-    with pytest.raises(KeyboardInterrupt), full_disk_explained(tmp_path):
+    with pytest.raises(KeyboardInterrupt), explain_full_disk(tmp_path):
         raise KeyboardInterrupt

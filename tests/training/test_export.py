@@ -1,4 +1,4 @@
-"""A saved checkpoint is what was trained, or it is not put in its place."""
+"""Test that the final checkpoint is what was trained, or is not put in place."""
 
 import json
 from pathlib import Path
@@ -12,13 +12,13 @@ from screl.core.alpaca import build_prompt
 from screl.core.io import UserError
 from screl.models.loading import load_model
 from screl.models.tokenizer import load_tokenizer, prompt_ids
-from screl.training import export as final_checkpoint
+from screl.training import export
 from screl.training.export import greedy_tokens, save_and_verify
 from screl.training.model import ATTENTION, PackedLM
 
 
 class Engine:
-    """What save_and_verify needs of an engine: a model that is not divided."""
+    """The part of an engine that save_and_verify uses; its model is not divided."""
 
     def __init__(self, folder: Path) -> None:
         self.packed = PackedLM(load_model(str(folder), torch.float32, ATTENTION))
@@ -38,15 +38,15 @@ def tokenizer(tiny_model: Path):
     return load_tokenizer(str(tiny_model))
 
 
-def test_a_good_one_is_put_in_its_place(engine: Engine, tokenizer, tmp_path: Path) -> None:
+def test_a_good_checkpoint_is_put_in_place(engine: Engine, tokenizer, tmp_path: Path) -> None:
     save_and_verify(engine, tokenizer, tmp_path, "fp32", "fp32")
     assert not (tmp_path / "saving").exists()
     assert load_model(str(tmp_path), "auto").dtype == torch.float32
-    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1  # all as readable
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1  # all equally readable
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, change) -> None:
-    """Let ``change(folder)`` happen to what is saved, before it is read again."""
+    """Apply ``change(folder)`` to the saved files before they are read again."""
     real = LlamaForCausalLM.save_pretrained
 
     def save(model, folder, **settings):
@@ -66,7 +66,7 @@ def change_weights(change):
 
 
 def empty_all(weights: dict[str, torch.Tensor]) -> None:
-    """What bad ZeRO-3 saves hold: every name, and nothing behind it."""
+    """As bad ZeRO-3 saves: every name with an empty tensor."""
     for name in weights:
         weights[name] = torch.zeros(0)
 
@@ -79,13 +79,13 @@ def zero_one(weights: dict[str, torch.Tensor]) -> None:
     weights["model.layers.1.mlp.up_proj.weight"].zero_()
 
 
-def in_other_precision(weights: dict[str, torch.Tensor]) -> None:
+def change_precision(weights: dict[str, torch.Tensor]) -> None:
     for name, weight in weights.items():
         weights[name] = weight.bfloat16()
 
 
 def negate_one(weights: dict[str, torch.Tensor]) -> None:
-    """A norm does not see it; the completion does."""
+    """Norms do not change; the completion does."""
     weights["lm_head.weight"] *= -1
 
 
@@ -95,15 +95,15 @@ def negate_one(weights: dict[str, torch.Tensor]) -> None:
         (empty_all, r"cannot be loaded"),
         (lose_one, r"1 weight is missing"),
         (zero_one, r"up_proj\.weight has norm 0\.0, trained"),
-        (in_other_precision, r"is torch\.(bfloat16|float32)"),
+        (change_precision, r"is torch\.(bfloat16|float32)"),
         (negate_one, r"its greedy completion"),
     ],
 )
-def test_a_bad_save_is_caught_and_nothing_is_put_in_place(
+def test_a_bad_checkpoint_is_caught_and_not_put_in_place(
     engine: Engine, tokenizer, tmp_path: Path, change, message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    if change is in_other_precision:
+    if change is change_precision:
         settings = {"dtype": "bfloat16"}
         real = type(engine.packed.model.config).save_pretrained
 
@@ -119,11 +119,11 @@ def test_a_bad_save_is_caught_and_nothing_is_put_in_place(
     assert not (tmp_path / "config.json").exists()
 
 
-def test_another_arithmetic_is_no_other_model(
+def test_a_tie_may_be_rounded_differently(
     engine: Engine, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where two tokens are about as probable, another device may choose the other."""
-    real = final_checkpoint.greedy_tokens
+    """Another device may choose the other of two about equally probable tokens."""
+    real = export.greedy_tokens
 
     def choose_second(packed: PackedLM, prompt: list[int], device: torch.device) -> list[int]:
         first = real(packed, prompt, device)
@@ -133,9 +133,9 @@ def test_another_arithmetic_is_no_other_model(
             head[second] = head[first[0]] * (1 - share)
         return [second]
 
-    monkeypatch.setattr(final_checkpoint, "greedy_tokens", choose_second)
-    monkeypatch.setattr(final_checkpoint, "gather", lambda engine, dtype: kept)
-    kept = dict(engine.weights())  # in the memory of the model: choose_second changes both
+    monkeypatch.setattr(export, "greedy_tokens", choose_second)
+    monkeypatch.setattr(export, "_gather", lambda engine, dtype: kept)
+    kept = dict(engine.weights())  # shares memory with the model: choose_second changes both
     share = 1 / 300
     save_and_verify(engine, tokenizer, tmp_path, "fp32", "fp32")
     share = 1 / 200
@@ -155,7 +155,7 @@ def test_special_tokens_that_disagree_are_caught(
         save_and_verify(engine, tokenizer, tmp_path, "fp32", "fp32")
 
 
-def test_a_tokenizer_that_reads_otherwise_after_saving_is_caught(
+def test_a_tokenizer_that_splits_differently_after_saving_is_caught(
     engine: Engine, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = type(tokenizer).save_pretrained
@@ -166,11 +166,11 @@ def test_a_tokenizer_that_reads_otherwise_after_saving_is_caught(
         path.write_text(json.dumps(json.loads(path.read_text()) | {"post_processor": None}))
 
     monkeypatch.setattr(type(tokenizer), "save_pretrained", without_bos)
-    with pytest.raises(UserError, match="its tokenizer reads a prompt in another way"):
+    with pytest.raises(UserError, match="its tokenizer splits a prompt into other tokens"):
         save_and_verify(engine, tokenizer, tmp_path, "fp32", "fp32")
 
 
-def test_the_greedy_completion_is_that_of_transformers(engine: Engine, tokenizer) -> None:
+def test_the_greedy_completion_equals_that_of_transformers(engine: Engine, tokenizer) -> None:
     prompt = prompt_ids(tokenizer, build_prompt("How many?"))
     ours = greedy_tokens(engine.packed, prompt, engine.device)
     model = load_model(tokenizer.name_or_path, torch.float32)

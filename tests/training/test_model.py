@@ -1,6 +1,11 @@
-"""Packed examples: the losses and gradients of padded ones, and nobody sees a neighbour."""
+"""Test that packed examples get the losses and gradients of padded ones and never see each other.
 
+Kernels that need a GPU are replaced by stand-ins here; test_gpu.py runs the real ones.
+"""
+
+import sys
 from copy import deepcopy
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -10,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from screl.core.io import UserError
 from screl.models.tokenizer import Example
+from screl.training import model as model_module
 from screl.training.model import (
     ATTENTION,
     Batch,
@@ -19,6 +25,7 @@ from screl.training.model import (
     flash_attention,
     pack,
     packed_attention,
+    use_liger,
 )
 
 
@@ -46,7 +53,7 @@ EXAMPLES = make_examples((30, 10), (50, 20), (7, 3), (20, 19))
 
 
 def padded_losses(model: LlamaForCausalLM, examples: list[Example]) -> torch.Tensor:
-    """A plain reference: right-padded, masked, by transformers' eager attention."""
+    """Return a plain reference: right-padded, masked, by transformers' eager attention."""
     longest = max(map(len, examples))
     ids = torch.zeros(len(examples), longest, dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -73,14 +80,14 @@ def packed(model: LlamaForCausalLM) -> PackedLM:
 
 
 def losses(ours: PackedLM, examples: list[Example]) -> torch.Tensor:
-    """Of every target, by the same forward pass."""
+    """Return the loss of every target, by the same forward pass."""
     batch = pack(examples)
     return functional.cross_entropy(ours(batch, logits=True), batch.targets, reduction="none")
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("n_key_heads", [1, 2, 4])
-def test_losses_and_gradients_are_those_of_padded_examples(
+def test_losses_and_gradients_equal_those_of_padded_examples(
     n_key_heads: int, checkpointing: bool
 ) -> None:
     model = make_model(num_key_value_heads=n_key_heads)
@@ -104,7 +111,7 @@ def test_losses_and_gradients_are_those_of_padded_examples(
 
 
 def test_no_token_sees_another_example() -> None:
-    """Whatever stands beside an example, in front or behind, its losses are the same to the bit."""
+    """Whatever comes before or after an example, its losses are the same to the bit."""
     ours = packed(make_model())
     n = EXAMPLES[1].n_targets
     others = make_examples((30, 10), (7, 3), seed=2)
@@ -131,7 +138,7 @@ def test_no_gradient_flows_between_examples() -> None:
     assert touched == [*range(len(a), len(a) + len(b) - 1)]  # its last token predicts nothing
 
 
-def test_a_batch_says_where_examples_and_targets_are() -> None:
+def test_a_batch_marks_examples_and_targets() -> None:
     examples = [Example(np.array([5, 6, 2]), 1), Example(np.array([7, 8, 9, 2]), 3)]
     batch = pack(examples, [0.5, 0.25])
     assert batch.input_ids.tolist() == [[5, 6, 2, 7, 8, 9, 2]]
@@ -145,13 +152,13 @@ def test_a_batch_says_where_examples_and_targets_are() -> None:
     assert isinstance(batch.to(torch.device("cpu")), Batch)
 
 
-def test_eos_carries_loss_also_where_it_is_the_pad_token() -> None:
-    """No token is special: what carries loss is a matter of position."""
+def test_eos_carries_loss_even_if_it_is_the_pad_token() -> None:
+    """No token is special: position decides what carries loss."""
     assert pack([Example(np.array([2, 2, 6, 2]), 2)]).targets.tolist() == [6, 2]
 
 
-@pytest.mark.parametrize("n_key_heads", [1, 2, 4])
-def test_bf16_attention_is_the_exact_one_rounded(n_key_heads: int) -> None:
+@pytest.mark.parametrize("n_key_heads", [2, 4])
+def test_bf16_attention_equals_the_exact_one_rounded(n_key_heads: int) -> None:
     torch.manual_seed(0)
     shapes = [(1, heads, 60, 16) for heads in (4, n_key_heads, n_key_heads)]
     exact = [torch.randn(shape, dtype=torch.bfloat16).float().requires_grad_() for shape in shapes]
@@ -167,7 +174,7 @@ def test_bf16_attention_is_the_exact_one_rounded(n_key_heads: int) -> None:
 
 
 def plain_varlen(q, k, v, starts_q, starts_k, longest_q, longest_k, scale):
-    """torch's variable-length attention, (tokens, heads, width), on a CPU."""
+    """Compute torch's variable-length attention, (tokens, heads, width), on a CPU."""
     assert torch.equal(starts_q, starts_k)
     assert longest_q == longest_k == int(starts_q.diff().max())
     parts = zip(*(x.split(starts_q.diff().tolist()) for x in (q, k, v)), strict=True)
@@ -189,7 +196,7 @@ def varlen_2_11(*parts, scale, window_size):
 
 @pytest.mark.parametrize("kernel", [varlen_2_13, varlen_2_11])
 @pytest.mark.parametrize("n_key_heads", [1, 2, 4])
-def test_the_gpu_kernel_of_either_version_gets_what_it_takes(
+def test_both_versions_of_the_gpu_kernel_get_their_arguments(
     kernel, n_key_heads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
@@ -202,7 +209,7 @@ def test_the_gpu_kernel_of_either_version_gets_what_it_takes(
 
 
 @pytest.mark.parametrize("kind", ["final_logit_softcapping", "logit_scale", "bias"])
-def test_heads_that_do_more_are_refused(kind: str) -> None:
+def test_heads_that_do_more_than_multiply_are_refused(kind: str) -> None:
     model = make_model()
     if kind == "bias":
         model.lm_head.bias = torch.nn.Parameter(torch.zeros(96))
@@ -212,10 +219,31 @@ def test_heads_that_do_more_are_refused(kind: str) -> None:
         PackedLM(model)
 
 
-def test_kinds_of_attention_that_would_be_left_out_are_refused() -> None:
+def test_attention_that_would_be_left_out_is_refused() -> None:
     q = torch.zeros(1, 2, 5, 4)
     starts = torch.tensor([0, 5], dtype=torch.int32)
     for others, message in [({"softcap": 30.0}, "softcap"), ({"sliding_window": 4}, "last 4")]:
         with pytest.raises(UserError, match=message):
             packed_attention(None, q, q, q, None, starts=starts, longest=5, **others)
     packed_attention(None, q, q, q, None, starts=starts, longest=5, sliding_window=5)
+
+
+def test_liger_changes_all_norms_and_gated_layers_but_no_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = make_model()
+    assert use_liger(model) == 0  # without a GPU
+    norms, gated = [], []
+    patches = ModuleType("liger_kernel.transformers.monkey_patch")
+    patches._patch_rms_norm_module = lambda module, eps: norms.append((type(module).__name__, eps))
+    patches._patch_swiglu_module = lambda module, kernel: gated.append((type(module), kernel))
+    swiglu = ModuleType("liger_kernel.transformers.swiglu")
+    swiglu.LigerSwiGLUMLP = "kernel"
+    for name in ("liger_kernel", "liger_kernel.transformers"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, patches.__name__, patches)
+    monkeypatch.setitem(sys.modules, swiglu.__name__, swiglu)
+    monkeypatch.setattr(model_module, "has_liger", lambda: True)
+    assert use_liger(model) == 2 * 3 + 1
+    assert norms == [("LlamaRMSNorm", 1e-6)] * 5
+    assert gated == [(type(model.model.layers[0].mlp), "kernel")] * 2

@@ -1,4 +1,4 @@
-"""Token rows: what carries loss, what is left out, and the order of training."""
+"""Test how rows become tokens, what carries loss, what is left out, and the order of training."""
 
 from collections import Counter
 from pathlib import Path
@@ -10,12 +10,14 @@ from tokenizers import Tokenizer, models, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from screl.core.alpaca import build_prompt
-from screl.core.problems import Problem
-from screl.models.tokenizer import describe_example, tokenize_example
-from screl.training import data as sft_data
+from screl.core.io import UserError
+from screl.core.problems import Problem, load_problems
+from screl.models.tokenizer import describe_example, load_tokenizer, tokenize_example
+from screl.training import data as data_module
 from screl.training.data import cache_key, tokenize_examples, training_order
 from screl.training.model import pack
 from tests.conftest import write_lines
+from tests.training.conftest import run_here, train_options
 
 PROBLEM = Problem(0, "Jo has 2 pens and 3 cups. How many?", "2+3=<<2+3=5>>5\n#### 5", 1)
 
@@ -25,7 +27,7 @@ def tokenizer(tiny_model: Path):
     return AutoTokenizer.from_pretrained(tiny_model)
 
 
-def test_loss_on_response_and_eos_only(tokenizer) -> None:
+def test_only_the_response_and_eos_carry_loss(tokenizer) -> None:
     example = tokenize_example(tokenizer, PROBLEM)
     ids = example.input_ids.tolist()
     assert ids[0] == tokenizer.bos_token_id
@@ -36,26 +38,19 @@ def test_loss_on_response_and_eos_only(tokenizer) -> None:
     batch = pack([example])
     assert batch.targets.tolist() == ids[example.n_prompt :]
     assert batch.predicting.tolist() == [*range(example.n_prompt - 1, len(ids) - 1)]
+    shown = describe_example(tokenizer, PROBLEM, example).split("(*):\n")[1].split("\n")
+    assert [row[2] for row in shown] == [" "] * example.n_prompt + ["*"] * example.n_targets
 
 
-def test_the_first_token_with_loss_begins_where_the_response_does(tokenizer) -> None:
-    """By the tokenizer's own offsets into the text."""
-    text = build_prompt(PROBLEM.question) + PROBLEM.solution
-    encoded = tokenizer(text, return_offsets_mapping=True)
-    example = tokenize_example(tokenizer, PROBLEM)
-    assert encoded.input_ids == example.input_ids[:-1].tolist()
-    assert encoded.offset_mapping[example.n_prompt][0] == len(build_prompt(PROBLEM.question))
-
-
-def test_a_merge_across_the_boundary_cannot_mislabel() -> None:
-    """A tokenizer that has the token ':2' must still be trained on the prompt's own tokens."""
+def test_a_merge_across_the_boundary_keeps_the_prompts_own_tokens() -> None:
+    """A tokenizer that has the token ':2' is still trained on the prompt as given at inference."""
     characters = sorted(set(build_prompt(PROBLEM.question) + PROBLEM.solution))
     vocabulary = {token: i for i, token in enumerate(["</s>", *characters, ":2"])}
     model = models.BPE(vocab=vocabulary, merges=[(":", "2")])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), eos_token="</s>")
     prompt = tokenizer(build_prompt(PROBLEM.question)).input_ids
     joint = tokenizer(build_prompt(PROBLEM.question) + PROBLEM.solution).input_ids
-    assert joint[: len(prompt)] != prompt  # the trap is there
+    assert joint[: len(prompt)] != prompt  # tokenizing both together would merge
     example = tokenize_example(tokenizer, PROBLEM)
     assert example.input_ids[: example.n_prompt].tolist() == prompt
     assert tokenizer.decode(example.input_ids[example.n_prompt : -1]).replace(" ", "") == (
@@ -70,7 +65,7 @@ def test_a_tokenizer_that_appends_eos_does_not_end_the_prompt_with_it(tiny_model
         single=f"<s> $A {eos}",
         special_tokens=[("<s>", tokenizer.bos_token_id), (eos, tokenizer.eos_token_id)],
     )
-    assert tokenizer("a").input_ids[-1] == tokenizer.eos_token_id  # the trap is there
+    assert tokenizer("a").input_ids[-1] == tokenizer.eos_token_id
     ids = tokenize_example(tokenizer, PROBLEM).input_ids.tolist()
     assert ids.count(tokenizer.eos_token_id) == 1
 
@@ -81,7 +76,7 @@ def test_rows_are_tokenized_once(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     problems = [PROBLEM, Problem(1, "How many?", "9\n#### 9", 2)]
     first = tokenize_examples(tokenizer, problems, "key")
-    again = tokenize_examples(None, problems, "key")  # no tokenizer is needed
+    again = tokenize_examples(None, problems, "key")  # needs no tokenizer
     assert len(again) == 2
     for one, other in zip(first, again, strict=True):
         assert one.input_ids.tolist() == other.input_ids.tolist()
@@ -92,31 +87,23 @@ def test_rows_are_tokenized_once(
     assert torn[1].input_ids.tolist() == first[1].input_ids.tolist()
 
 
-def test_the_cache_knows_what_it_holds_and_what_made_it(
+def test_the_cache_depends_on_its_inputs_and_on_the_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = cache_key("a", "b")
     assert cache_key("a", "b") == before
     assert len({before, cache_key("a", "c"), cache_key("b", "b")}) == 3
     changed = write_lines(tmp_path / "prompts.py", ["# another template"])
-    monkeypatch.setattr(sft_data, "MAKES_ROWS", [*sft_data.MAKES_ROWS[:-1], changed])
+    monkeypatch.setattr(data_module, "ROW_CODE", [*data_module.ROW_CODE[:-1], changed])
     assert cache_key("a", "b") != before
 
 
-def test_a_cache_that_cannot_be_written_costs_nothing(
+def test_a_cache_that_cannot_be_written_does_no_harm(
     tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "gsm8k-screl").write_text("a file in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert len(tokenize_examples(tokenizer, [PROBLEM], "key")) == 1
-
-
-def test_dry_run_marks_the_tokens_with_loss(tokenizer) -> None:
-    example = tokenize_example(tokenizer, PROBLEM)
-    text = describe_example(tokenizer, PROBLEM, example)
-    rows = text.split("(*):\n")[1].split("\n")
-    marks = [row[2] for row in rows]
-    assert marks == [" "] * example.n_prompt + ["*"] * (len(example) - example.n_prompt)
 
 
 @given(
@@ -125,7 +112,7 @@ def test_dry_run_marks_the_tokens_with_loss(tokenizer) -> None:
     batch=st.integers(1, 16),
     seed=st.integers(0, 5),
 )
-def test_every_step_is_full_and_every_row_comes_as_often_as_the_epochs_say(
+def test_every_step_is_full_and_rows_occur_as_often_as_the_epochs_say(
     n_rows: int, epochs: float, batch: int, seed: int
 ) -> None:
     steps = training_order(n_rows, epochs, batch, seed)
@@ -141,3 +128,43 @@ def test_every_step_is_full_and_every_row_comes_as_often_as_the_epochs_say(
 def test_the_order_depends_on_the_seed_alone() -> None:
     assert training_order(50, 2, 8, 1) == training_order(50, 2, 8, 1)
     assert training_order(50, 2, 8, 1) != training_order(50, 2, 8, 2)
+
+
+def test_long_rows_are_left_out_and_named(
+    tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    tokenizer = load_tokenizer(str(tiny_model))
+    problems = load_problems(data)
+    lengths = [len(tokenize_example(tokenizer, problem)) for problem in problems]
+    longest = max(lengths)
+    lines = [p.line for p, length in zip(problems, lengths, strict=True) if length == longest]
+    argv = train_options(tiny_model, data, tmp_path / "m", dry_run=True)
+    run_here(monkeypatch, [*argv, f"--max_length={longest - 1}"])
+    warning = capsys.readouterr().err
+    assert f"left out {len(lines)} of 22 rows, longer than --max_length {longest - 1}" in warning
+    assert f"line {', '.join(map(str, lines))}" in warning
+    with pytest.raises(UserError, match="no row is left; raise --max_length"):
+        run_here(monkeypatch, [*argv, "--max_length=5"])
+
+
+def test_steps_that_make_more_epochs_or_none_are_reported(
+    tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    argv = train_options(tiny_model, data, tmp_path / "m", dry_run=True, num_train_epochs=1)
+    run_here(monkeypatch, [*argv, "--global_batch_size=64"])
+    assert "warning: training takes 2.91 epochs, not 1: steps of 64" in capsys.readouterr().err
+    run_here(monkeypatch, argv)
+    assert "epochs, not" not in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"--num_train_epochs 0\.01 of 22 rows is less than one"):
+        run_here(monkeypatch, [*argv, "--num_train_epochs=0.01"])
+
+
+def test_an_empty_response_is_refused(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = ['{"query": "a", "response": "b"}', '{"query": "a", "response": " "}']
+    data = write_lines(tmp_path / "d.jsonl", rows)
+    with pytest.raises(UserError, match=r"d\.jsonl:2: the response is empty; fix or delete"):
+        run_here(monkeypatch, train_options(tiny_model, data, tmp_path / "m"))

@@ -1,0 +1,120 @@
+"""One training run, from problems to a verified checkpoint, and its dry run."""
+
+from typing import Any
+
+from screl.core.config import show_config
+from screl.core.cost import Cost, Stopwatch, cost_to_json, training_flops
+from screl.core.io import UserError, write_json
+from screl.core.problems import Problem
+from screl.core.run_info import PeakWatch, gpu, write_run_info
+from screl.core.shape import Shape, n_weights
+from screl.models.loading import load_shape
+from screl.models.tokenizer import describe_example
+from screl.training.checkpoint import (
+    bytes_to_write,
+    check_disk,
+    explain_full_disk,
+    remove_old_checkpoints,
+)
+from screl.training.config import TrainConfig, planned_world_size
+from screl.training.data import TrainingData, load_training_data
+from screl.training.engine import make_training_engine
+from screl.training.export import save_and_verify
+from screl.training.loop import TrainingLog, fine_tune
+from screl.training.memory import peak_moment
+from screl.training.model import has_liger
+from screl.training.plan import check_fits, describe_plan, plan_run
+from screl.training.processes import (
+    counted,
+    end_processes,
+    is_main_process,
+    say,
+    start_processes,
+    world_size,
+)
+
+
+def dry_run(config: TrainConfig, problems: list[Problem], identity: dict[str, Any]) -> None:
+    """Print the options, the first row, and what the run would need; raise UserError if it would
+    not fit."""
+    print(show_config(config))
+    n_processes = planned_world_size(config)
+    tokenizer, data = load_training_data(config, problems, identity, n_processes)
+    by_id = {problem.problem_id: problem for problem in problems}
+    print(describe_example(tokenizer, by_id[data.problem_ids[0]], data.examples[0]))
+    shape = load_shape(config.model_name_or_path)
+    memory_gib, tflops = gpu()
+    memory_gib, tflops = config.gpu_memory_gib or memory_gib, config.gpu_tflops or tflops
+    plan = plan_run(config, shape, data, n_processes)
+    print(describe_plan(plan, data, memory_gib, tflops))
+    check_fits(config, shape, data, n_processes, memory_gib)
+
+
+def train(
+    config: TrainConfig, problems: list[Problem], identity: dict[str, Any], stopwatch: Stopwatch
+) -> None:
+    """Tokenize, fine-tune, save and verify; all processes must call this.
+
+    ``identity`` is from ``run_identity``. Raises UserError if the data, the model or the disk does
+    not allow the run, the training fails, or the saved model is not the trained one.
+    """
+    tokenizer, data = load_training_data(config, problems, identity, world_size())
+    shape, n_steps = load_shape(config.model_name_or_path), len(data.steps)
+    if is_main_process():  # which has made the folder
+        check_disk(config.output_dir, bytes_to_write(config, n_weights(shape), n_steps))
+    rows = counted(config.global_batch_size, "row")
+    processes = counted(world_size(), "process", "processes")
+    say(f"{counted(n_steps, 'step')} of {rows} on {processes}")
+    device = start_processes()
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        _warn_if_too_large(config, shape, data)
+    watch = PeakWatch()
+    engine = make_training_engine(config, tokenizer, device)
+    if is_main_process():
+        write_json(config.output_dir / "training.json", identity)
+    log = fine_tune(config, engine, data, stopwatch)
+    workload = plan_run(config, shape, data, world_size()).workload(not on_gpu, has_liger())
+    measured, predicted = watch.end(), peak_moment(workload).total
+    say(f"peak memory {measured / 2**20:,.0f} MiB, {predicted / 2**20:,.0f} predicted")
+    counts = data.counts()
+    results = counts | {
+        "n_processes": world_size(),
+        "numbers_held": engine.numbers_held(),
+        "memory_mib": round(measured / 2**20),
+        "predicted_memory_mib": round(predicted / 2**20),
+    }
+    with explain_full_disk(config.output_dir):
+        save_and_verify(
+            engine, tokenizer, config.output_dir, config.save_precision, config.precision
+        )
+    n_tokens = counts["n_tokens"]
+    cost = Cost(training_flops(shape, n_tokens), n_tokens, log.device_time())
+    if is_main_process():
+        _finish(config, stopwatch, log, results | {"cost": cost_to_json(cost)})
+        remove_old_checkpoints(config.output_dir, keep=0)  # 12 bytes per weight
+    end_processes()
+
+
+def _warn_if_too_large(config: TrainConfig, shape: Shape, data: TrainingData) -> None:
+    """Warn where --dry_run would refuse: the prediction may be wrong, and the run will show it."""
+    try:
+        check_fits(config, shape, data, world_size(), config.gpu_memory_gib or gpu()[0])
+    except UserError as error:
+        say(f"warning: {error}")
+
+
+def _finish(
+    config: TrainConfig, stopwatch: Stopwatch, log: TrainingLog, results: dict[str, Any]
+) -> None:
+    """Write run.json, which marks a finished run, and print one line."""
+    first, last = log.entries[0], log.entries[-1]
+    results |= {
+        "first_loss": first["loss"],
+        "last_loss": last["loss"],
+        "tokens_per_second": last["tokens_per_second"],
+        "training_seconds": round(log.seconds(), 1),  # of all sessions, like the tokens
+    }
+    write_run_info(config.output_dir / "run.json", config, stopwatch.started, results)
+    steps = counted(last["step"], "step")
+    print(f"{config.output_dir}: trained {steps}, last loss {last['loss']:.4f}")

@@ -1,0 +1,72 @@
+"""Test what needs CUDA: the attention kernel, Liger's kernels, and a whole run on a GPU."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from screl.training.model import exact_attention, flash_attention, pack, use_liger
+from tests.conftest import run_script
+from tests.training.conftest import read_log, train_options
+from tests.training.test_model import EXAMPLES, make_model, packed
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.mark.parametrize("n_key_heads", [1, 2, 4])
+def test_flash_attention_equals_exact_attention_of_each_example(n_key_heads: int) -> None:
+    torch.manual_seed(0)
+    shapes = [(1, heads, 60, 16) for heads in (4, n_key_heads, n_key_heads)]
+    rounded = [
+        torch.randn(shape, device="cuda", dtype=torch.bfloat16).requires_grad_() for shape in shapes
+    ]
+    exact = [part.detach().float().requires_grad_() for part in rounded]
+    starts = torch.tensor([0, 35, 60], dtype=torch.int32, device="cuda")
+    parts = zip(*(x.split([35, 25], dim=2) for x in exact), strict=True)
+    expected = torch.cat([exact_attention(*part, 0.3) for part in parts], dim=2).transpose(1, 2)
+    found = flash_attention(*rounded, starts, 35, 0.3)
+    torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
+    by = torch.randn_like(expected)
+    expected.backward(by)
+    found.backward(by.bfloat16())
+    for one, other in zip(exact, rounded, strict=True):
+        assert (other.grad.float() - one.grad).norm() < 0.02 * one.grad.norm()
+
+
+def loss_and_gradients(
+    model: LlamaForCausalLM, liger: bool
+) -> tuple[float, dict[str, torch.Tensor]]:
+    ours = packed(model)
+    ours.model.to("cuda", torch.bfloat16)
+    if liger:
+        assert use_liger(ours.model) == 7  # two layers of two norms and an MLP, and the last norm
+    loss = ours(pack(EXAMPLES, [0.1] * len(EXAMPLES)).to(torch.device("cuda")))
+    loss.backward()
+    return loss.item(), {name: weight.grad for name, weight in ours.model.named_parameters()}
+
+
+def test_ligers_kernels_compute_the_same_within_bf16() -> None:
+    pytest.importorskip("liger_kernel")
+    model = make_model()
+    expected, gradients = loss_and_gradients(model, liger=False)
+    found, others = loss_and_gradients(model, liger=True)
+    assert found == pytest.approx(expected, rel=0.02)
+    for name, gradient in gradients.items():
+        assert (others[name] - gradient).norm() < 0.1 * gradient.norm(), name
+
+
+def test_a_run_on_a_gpu_learns_what_a_cpu_learns(
+    tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    """Also its final checkpoint passes, and memory and device time are those of the GPU."""
+    for name, visible in (("gpu", {}), ("cpu", {"CUDA_VISIBLE_DEVICES": ""})):
+        argv = train_options(tiny_model, data, tmp_path / name, precision="bf16")
+        result = run_script("train.py", *argv, **visible)
+        assert result.returncode == 0, result.stderr[-3000:]
+    assert read_log(tmp_path / "gpu") == pytest.approx(read_log(tmp_path / "cpu"), abs=0.05)
+    info = json.loads((tmp_path / "gpu/run.json").read_text())
+    assert info["gpu"]
+    assert info["results"]["cost"]["device"] == "gpu"
+    assert info["peak_gpu_memory_mib"] >= info["results"]["memory_mib"] > 0
