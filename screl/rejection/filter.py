@@ -81,7 +81,7 @@ def filter_problem(
     candidates: list[Candidate] = []
     for source, of_run in enumerate(samples):
         verdicts = [judge(sample.completion) for sample in of_run]
-        counts.append(count_samples(of_run, verdicts))
+        counts.append(count_verdicts(of_run, verdicts))
         for sample, verdict in zip(of_run, verdicts, strict=True):
             if verdict.reason == "valid":
                 candidates.append(Candidate(sample, verdict.path, source))
@@ -89,7 +89,7 @@ def filter_problem(
     return FilterResult(counts, first_seen, select_candidates(candidates, problem, rules))
 
 
-def count_samples(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> Counter[str]:
+def count_verdicts(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> Counter[str]:
     """Return the counts of FilterResult for one run's samples."""
     counts = Counter[str](verdict.reason for verdict in verdicts)
     counts.update(check for verdict in verdicts for check in verdict.failed_checks)

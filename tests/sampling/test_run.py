@@ -192,7 +192,7 @@ def test_foreign_samples_are_refused(
     store = Path(shutil.copytree(full, tmp_path / "s"))
     with open(store / "samples-0.jsonl", "a") as file:
         file.write(lines_of(full)[0].replace("test-0", "none-0") + "\n")
-    with pytest.raises(UserError, match=r":25: a sample of a problem 'none-0.*does not have"):
+    with pytest.raises(UserError, match=r":25: a sample of problem 'none-0.*does not have"):
         run_here(monkeypatch, options(tiny_model, data, store))
     (store / "manifest.json").unlink()
     with pytest.raises(UserError, match=r"has samples but no manifest\.json"):
