@@ -1,4 +1,4 @@
-"""Folders as the LLaMA checkpoints of several years have them, with a small sentencepiece model."""
+"""Write folders in the layouts of LLaMA checkpoints over the years, with few sentencepieces."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from screl.core.problems import load_problems
 from tests.conftest import MINI_MODEL
 
 N_PIECES = 448
-# What transformers 4.29 wrote into tokenizer_config.json.
+# As transformers 4.29 wrote tokenizer_config.json.
 SLOW = {
     "add_bos_token": True,
     "add_eos_token": False,
@@ -32,13 +32,13 @@ EMPTY = dict.fromkeys(LLAMA, "")
 
 
 def as_added(tokens: dict[str, str], **extra: str) -> dict[str, Any]:
-    """Tokens as the dicts in which some versions wrote them."""
+    """Return tokens as the dicts that some versions wrote."""
     flags = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
     return {key: {"content": token} | flags | extra for key, token in tokens.items()}
 
 
 def train_pieces() -> bytes:
-    """A BPE model as LLaMA's: <unk> 0, <s> 1, </s> 2, bytes, digits apart, text left as it is."""
+    """Train a BPE model like LLaMA's: <unk> 0, <s> 1, </s> 2, bytes, split digits, no cleaning."""
     problems = load_problems(MINI_MODEL.parent / "train.jsonl")[:300]
     written = BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -52,7 +52,7 @@ def train_pieces() -> bytes:
 
 
 def write_model(folder: Path, rows: int = N_PIECES, **settings: Any) -> Path:
-    """A random LLaMA with so many rows of embeddings, with LLaMA's token ids in its config."""
+    """Write a random LLaMA with this many embedding rows and LLaMA's token ids in its config."""
     config = LlamaConfig(
         vocab_size=rows, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
         num_attention_heads=2, max_position_embeddings=1024, bos_token_id=1, eos_token_id=2,
@@ -69,7 +69,7 @@ def write_slow(
     tokens_map: dict[str, Any] | None = None,
     added: dict[str, int] | None = None,
 ) -> Path:
-    """A tokenizer of which there is only tokenizer.model, with the JSON files that are given."""
+    """Write a tokenizer without tokenizer.json: tokenizer.model and the given JSON files."""
     folder.mkdir(exist_ok=True)
     (folder / "tokenizer.model").write_bytes(pieces)
     write(folder, "tokenizer_config.json", settings)
@@ -79,7 +79,7 @@ def write_slow(
 
 
 def write_fast(folder: Path, pieces: bytes, settings: dict[str, Any], template: str) -> Path:
-    """The same with a tokenizer.json as transformers 4 made it, whose prompts are ``template``."""
+    """Write the same with a tokenizer.json as by transformers 4, whose prompts are ``template``."""
     write_slow(folder, pieces, settings)
     parts = SentencePieceExtractor(str(folder / "tokenizer.model")).extract(models.BPE)
     model = models.BPE(
@@ -105,7 +105,7 @@ def write_fast(folder: Path, pieces: bytes, settings: dict[str, Any], template: 
 
 
 def write_published(folder: Path, pieces: bytes) -> Path:
-    """The published 7B and 13B checkpoints: </s> for everything, [PAD] behind the last piece."""
+    """Write the published 7B and 13B layout: </s> for everything, [PAD] after the last piece."""
     write_model(folder, N_PIECES + 1, pad_token_id=0)
     tokens = as_added(PUBLISHED)
     return write_slow(
@@ -118,7 +118,7 @@ def write_published(folder: Path, pieces: bytes) -> Path:
 
 
 def write(folder: Path, name: str, content: dict[str, Any] | None) -> None:
-    """A JSON file, or none."""
+    """Write a JSON file, unless ``content`` is None."""
     if content is not None:
         (folder / name).write_text(json.dumps(content))
 
@@ -130,5 +130,5 @@ def change(folder: Path, name: str, **settings: Any) -> None:
 
 
 def copy_model(source: Path, target: Path) -> Path:
-    """A copy of a checkpoint to break."""
+    """Copy a checkpoint, to break the copy."""
     return Path(shutil.copytree(source, target))
