@@ -1,15 +1,15 @@
-"""What finished runs come to, and the paper's relations in them.
+"""Compare finished runs with the paper: its claims, its figures, and what a point costs.
 
-    python analyze.py paper                     # from the published figures: results/paper.md
-    python analyze.py miniature                 # from scripts/miniature: results/miniature.md
+    python analyze.py paper        # results/paper.md, from the published numbers
+    python analyze.py miniature    # results/miniature.md, from the runs of scripts/miniature
     python analyze.py cost RUN [RUN ...] [--output_path cost.json]
 
-paper, miniature: every claim of the paper with the number that decides it, fits with intervals,
-predictions, and figures in a folder beside the report.
+paper, miniature: write every claim of the paper with the estimate that decides it, fits with
+intervals, predictions, and figures in a folder beside the report.
 
-cost: what each stage that made a model has cost, in FLOPs and device hours, and what a point of
-accuracy has cost, beside the paper's Table 4 (arXiv 2308.01825). RUN is the folder of a model that
-train.py has made; its accuracy is that of the greedy samples in RUN/greedy.
+cost: print what each stage that made a model cost, in FLOPs and device hours, and what a point of
+accuracy cost, beside the paper's Table 4 (arXiv 2308.01825). RUN is the folder of a model that
+train.py made; its accuracy is that of the greedy samples in RUN/greedy.
 """
 
 import sys
@@ -17,7 +17,8 @@ from pathlib import Path
 
 from screl.analysis.claims import CLAIMS
 from screl.analysis.config import CostConfig, MiniatureConfig, PaperConfig
-from screl.analysis.cost import Account, accounts_to_json, cost_report, make_account
+from screl.analysis.cost import RunCost, run_cost
+from screl.analysis.cost_report import cost_report, costs_to_json
 from screl.analysis.miniature import miniature_study
 from screl.analysis.report import study_report
 from screl.analysis.study import Study, paper_study
@@ -29,24 +30,24 @@ from screl.samples.reader import refuse_repeats
 
 
 def cost(argv: list[str]) -> None:
-    """Print the ledger; write it as JSON too."""
+    """Print what runs cost; write it as JSON too if asked."""
     config = parse_config(CostConfig, argv, __doc__, prog="analyze.py cost")
     stopwatch = Stopwatch()
     refuse_repeats(config.runs)
-    accounts = [make_account(run) for run in config.runs]
+    costs = [run_cost(run) for run in config.runs]
     if config.output_path:
         run_json = sibling(config.output_path, ".run.json")
-        refuse_to_overwrite([config.output_path, run_json], files_read(accounts))
-    print(cost_report(accounts))
+        refuse_to_overwrite([config.output_path, run_json], files_read(costs))
+    print(cost_report(costs))
     if config.output_path:
-        write_json(config.output_path, accounts_to_json(accounts))
+        write_json(config.output_path, costs_to_json(costs))
         spent = Cost(0.0, 0, stopwatch.time_of(PROCESSORS))
         write_run_info(run_json, config, stopwatch.started, {"cost": cost_to_json(spent)})
 
 
-def files_read(accounts: list[Account]) -> list[Path]:
-    """What the stages have written, and every run.json that tells of it."""
-    stages = [stage.path for account in accounts for stage in account.stages]
+def files_read(costs: list[RunCost]) -> list[Path]:
+    """Return the outputs of all stages and the run.json files that were read."""
+    stages = [stage.path for cost in costs for stage in cost.stages]
     return [
         path
         for stage in stages
@@ -55,14 +56,14 @@ def files_read(accounts: list[Account]) -> list[Path]:
 
 
 def paper(argv: list[str]) -> None:
-    """Write the report on the published figures."""
+    """Write the report on the published numbers."""
     config = parse_config(PaperConfig, argv, __doc__, prog="analyze.py paper")
-    head = "Made from the published figures in data/paper by `python analyze.py paper`."
-    write_report(config.output_path, "The published figures", [paper_study()], head)
+    head = "Made from the published numbers in data/paper by `python analyze.py paper`."
+    write_report(config.output_path, "The published numbers", [paper_study()], head)
 
 
 def miniature(argv: list[str]) -> None:
-    """Write the report on the runs, beside the published figures."""
+    """Write the report on the miniature's runs, beside the published numbers."""
     config = parse_config(MiniatureConfig, argv, __doc__, prog="analyze.py miniature")
     study = miniature_study(config.runs)
     made = "Run by `bash scripts/miniature/run.sh`, written by `python analyze.py miniature`."
@@ -71,20 +72,20 @@ def miniature(argv: list[str]) -> None:
 
 
 def write_report(path: Path, title: str, studies: list[Study], head: str) -> None:
-    """The report and its figures; says what was decided."""
+    """Write the report and its figures, and print the outcome of every claim."""
     folder = path.with_suffix("")
     text = study_report(title, studies, folder, head)
     write_atomic(path, [text])
-    print(f"{path}: written, figures in {folder}")
+    print(f"wrote {path}, figures in {folder}")
     for claim in CLAIMS:
-        print(f"{claim.ask(studies[-1]).verdict:20}{claim.text}")
+        print(f"{claim.judge(studies[-1]).outcome:14}{claim.text}")
 
 
 COMMANDS = {"paper": paper, "miniature": miniature, "cost": cost}
 
 
 def main() -> None:
-    """Do what the first word says."""
+    """Run the subcommand named by the first argument."""
     word = sys.argv[1] if len(sys.argv) > 1 else ""
     if word in ("-h", "--help"):
         print(__doc__)

@@ -1,4 +1,4 @@
-"""Group sampling: k completions of every problem, or one greedy one, into a sample store.
+"""Group sampling: k completions per problem, or one greedy one, into a sample store.
 
     python sample.py --model_name_or_path M --data_path data/train_use.jsonl --output_dir SAMPLES \\
         --n_samples 100 --temperature 0.7
@@ -7,8 +7,8 @@
     python sample.py --model_name_or_path BASE_MODEL --data_path data/test_use.jsonl \\
         --output_dir SAMPLES3 --greedy --prompt icl
 
-A killed run goes on where it stopped when the same command is given again; a larger --n_samples,
-and problems added to the data, add to what is there.
+The same command continues a killed run where it stopped. A larger --n_samples, or problems appended
+to the data, add to the samples in the store.
 """
 
 import sys
@@ -17,26 +17,24 @@ from typing import TYPE_CHECKING
 from screl.core.config import parse_config, run_main, show_config
 from screl.core.cost import Stopwatch, cost_to_json
 from screl.core.io import UserError, locked
-from screl.core.problems import Problem, load_problems
+from screl.core.problems import load_problems
 from screl.core.run_info import write_run_info
-from screl.samples.reader import open_runs
 from screl.samples.store import finish_store, open_store
-from screl.sampling.config import SampleConfig, check_options
+from screl.sampling.config import SampleConfig, check_sample_options
 
 if TYPE_CHECKING:
-    pass
-    from screl.sampling.run import Made, Prompts
+    from screl.sampling.run import Prompts, SessionResult
 
 
 def main() -> None:
-    """Find out what is missing, have it made, say what came of it."""
+    """Make the samples that the store lacks, then report what the store holds."""
     config = parse_config(SampleConfig, doc=__doc__)
     stopwatch = Stopwatch()
-    check_options(config)
+    check_sample_options(config)
     problems = load_problems(config.data_path)
-    # heavy: after the cheap checks, and not for --help
-    from screl.sampling.preview import describe_sampling_plan, make_again
-    from screl.sampling.run import Prompts, choose_engine, make_manifest, sample
+    # slow imports: after the cheap checks, and not for --help
+    from screl.sampling.preview import describe_sampling_plan, remake_sample
+    from screl.sampling.run import Prompts, choose_engine, make_manifest, run_sampling
 
     engine = choose_engine(config)
     prompts = Prompts(config, problems)
@@ -45,53 +43,65 @@ def main() -> None:
         print(describe_sampling_plan(config, engine, problems, prompts))
         return
     if config.only:
-        print(make_again(config, engine, problems, prompts))
+        print(remake_sample(config, engine, problems, prompts))
         return
-    with locked(config.output_dir, "another process is sampling into it; wait for its end"):
+    with locked(config.output_dir, "another process is sampling into it; wait until it ends"):
         manifest = make_manifest(config, engine, problems, prompts)
         open_store(config.output_dir, manifest, problems)
-        made = sample(config, engine, problems, prompts)
-        report(config, problems, prompts, made, stopwatch)
+        session = run_sampling(config, engine, problems, prompts)
+        if config.until_correct and not session.unfulfilled:
+            finish_store(config.output_dir)
+        if session.n_samples or not (config.output_dir / "run.json").exists():
+            write_run_json(config, prompts, session, stopwatch)
+        report(config, session)
 
 
-def report(
-    config: SampleConfig, problems: list[Problem], prompts: "Prompts", made: "Made",
-    stopwatch: Stopwatch,
-) -> None:  # fmt: skip
-    """run.json, and what it says in short. UserError if something could not be made."""
-    from screl.sampling.checks import summarize_run
-    from screl.sampling.run import sampling_cost
+def write_run_json(
+    config: SampleConfig, prompts: "Prompts", session: "SessionResult", stopwatch: Stopwatch
+) -> None:
+    """Write run.json: the config, what the store holds, what this session did, and the cost."""
+    from screl.models.loading import load_shape
+    from screl.sampling.tally import sampling_cost
 
-    if config.until_correct and not made.unfulfilled:
-        finish_store(config.output_dir)
-    (run,) = open_runs(config.output_dir, problems, "train", allow_partial=True)
-    found = summarize_run(problems, run)
-    results, more, _ = found
-    if made.n_samples or not (config.output_dir / "run.json").exists():
-        now = {
-            "n_samples_made_now": made.n_samples,
-            "tokens_per_second": made.tokens_per_second,
-            "alarms": made.alarms,
-            "cost": cost_to_json(sampling_cost(config, problems, prompts, made, found, stopwatch)),
-        }
-        write_run_info(config.output_dir / "run.json", config, stopwatch.started, results | now)
-    print(
-        f"{config.output_dir}: {made.n_samples} samples made, {results['n_samples']} are there, "
-        f"{results['n_tokens']} tokens, {results['share_cut_off']:.1%} cut off at "
-        f"{config.max_new_tokens} tokens"
-        + (f", {made.tokens_per_second:.0f} tokens/s" if made.tokens_per_second else "")
+    path = config.output_dir / "run.json"
+    cost = sampling_cost(
+        session.summary,
+        load_shape(config.model_name_or_path),
+        map(len, prompts.ids.values()),
+        stopwatch.time_of(session.devices),
+        path,
+        session.n_samples,
     )
-    if more:
-        print(more)
-    for line in made.alarms.values():
+    results = session.summary.results | {
+        "n_samples_made_now": session.n_samples,
+        "tokens_per_second": session.tokens_per_second,
+        "alarms": session.alarms,
+        "cost": cost_to_json(cost),
+    }
+    write_run_info(path, config, stopwatch.started, results)
+
+
+def report(config: SampleConfig, session: "SessionResult") -> None:
+    """Print what run.json says in short. UserError if some samples could not be made."""
+    results, more_samples, _ = session.summary
+    print(
+        f"{config.output_dir}: {session.n_samples} samples made, {results['n_samples']} are "
+        f"stored, {results['n_tokens']} tokens, {results['share_cut_off']:.1%} cut off at "
+        f"{config.max_new_tokens} tokens"
+        + (f", {session.tokens_per_second:.0f} tokens/s" if session.tokens_per_second else "")
+    )
+    if more_samples:
+        print(more_samples)
+    for line in session.alarms.values():
         print(f"warning: {line}", file=sys.stderr)
-    if made.unfulfilled:
-        first = made.unfulfilled[0]
-        problem_ids = list(dict.fromkeys(str(u.request.problem_id) for u in made.unfulfilled))
+    if session.unfulfilled:
+        first = session.unfulfilled[0]
+        ids = list(dict.fromkeys(str(one.request.problem_id) for one in session.unfulfilled))
+        problems = "1 problem" if len(ids) == 1 else f"{len(ids)} problems"
         raise UserError(
-            f"{config.output_dir}: samples of {len(problem_ids)} problems could not be made "
-            f"({', '.join(problem_ids[:20])}); of {first.request.problem_id}: {first.reason}; all "
-            "others are there: run the same command again to try these again"
+            f"{config.output_dir}: samples of {problems} could not be made "
+            f"({', '.join(ids[:20])}); for {first.request.problem_id}: {first.reason}; all others "
+            "are stored: run the same command again to retry these"
         )
 
 

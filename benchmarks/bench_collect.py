@@ -1,15 +1,14 @@
-"""Time and memory of collect_rejection_sampling.py on an input as large as the paper's.
+"""Measure time and memory of collect_rejection_sampling.py on an input as large as the paper's.
 
     python benchmarks/bench_collect.py                       # 7,473 problems x 100 samples
     python benchmarks/bench_collect.py --n_samples 1000      # ten times as much: 5 GB of disk
     python benchmarks/bench_collect.py --published PUBLISHED_collect_rejection_sampling.py
 
-It writes its own input in the published layout (about 490 MB at k=100, 48 % right, about 5 distinct
-paths a problem, as for LLaMA-7B in the paper's Tables 1 and 2), runs the filter on it as a user
-would, and prints seconds, samples/s, and the peak memory of all its processes together. Then the
-same after 20 more samples a problem, once continued and once from nothing. --published times the
-original program (github.com/OFA-Sys/gsm8k-ScRel; needs pip install editdistance) on the same input
-and compares the bytes.
+Writes its own input in the published layout (about 490 MB at k=100, 48% right, about 5 distinct
+paths per problem, like LLaMA-7B in the paper's Tables 1 and 2), runs the filter on it as a user
+would, and prints seconds, samples/s, and the peak memory of all processes together. --published
+also times the original program (github.com/OFA-Sys/gsm8k-ScRel; needs pip install editdistance) on
+the same input and compares the bytes.
 """
 
 import argparse
@@ -27,23 +26,22 @@ sys.path.insert(0, str(ROOT))
 from screl.core.alpaca import build_prompt
 
 N_PROBLEMS = 7473  # GSM8K's training problems
-N_MORE = 20  # samples a problem in the incremental run
 SHARE_RIGHT = 0.48
-N_PATHS = 24  # different orders of a problem's numbers
+N_PATHS = 24  # orders of a problem's numbers
 N_STEPS = 4
 N_WORDINGS = 6  # of each step
 
 
 def main() -> None:
-    """Write the input, run the filter on it, print what it took."""
+    """Write the input, run the filter on it, and print time and memory."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--n_problems", type=int, default=N_PROBLEMS)
     parser.add_argument("--n_samples", type=int, default=100)
     parser.add_argument("--fidelity", choices=("paper", "strict"), default="paper")
-    parser.add_argument("--repeats", type=int, default=3, help="of the full run")
-    parser.add_argument("--folder", type=Path, help="keep the input here, or use that of before")
+    parser.add_argument("--repeats", type=int, default=3, help="number of runs")
+    parser.add_argument("--folder", type=Path, help="keep the input here and reuse it")
     parser.add_argument("--published", type=Path, help="the original program, to compare with")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="bench_collect_"))
@@ -55,10 +53,9 @@ def main() -> None:
 
 
 def run_benchmark(folder: Path, arguments: argparse.Namespace) -> None:
-    """Print one line per run of the filter."""
-    n_samples, total = arguments.n_samples, arguments.n_samples + N_MORE
-    writer = InputWriter(folder / "input", arguments.n_problems)
-    writer.write(range(1, n_samples + 1))
+    """Print one line per run of each program."""
+    n_samples = arguments.n_samples
+    write_input(folder / "input", arguments.n_problems, n_samples)
     size = sum(path.stat().st_size for path in (folder / "input").glob("raw_generation_*.json"))
     print(f"input: {arguments.n_problems} problems x {n_samples} samples, {size / 1e6:.0f} MB")
     command = [
@@ -70,21 +67,13 @@ def run_benchmark(folder: Path, arguments: argparse.Namespace) -> None:
     output = folder / "rft.jsonl"
     n_rows = arguments.n_problems * n_samples
     for repeat in range(arguments.repeats):
-        for path in folder.glob("rft*"):  # so that it starts from nothing
+        for path in folder.glob("rft*"):  # start from scratch
             path.unlink()
         name = f"filter, run {repeat + 1}"
         printed = report(name, [*command, "--output_path", str(output)], n_rows)
     print(printed)
     if arguments.published:
         run_published(folder / "input", arguments.published, n_rows, n_samples, output)
-    writer.write(range(n_samples + 1, total + 1))
-    n_rows = arguments.n_problems * N_MORE
-    report(f"{N_MORE} more a problem, continued", [*command, "--output_path", str(output)], n_rows)
-    scratch = folder / "rft_from_nothing.jsonl"
-    n_rows = arguments.n_problems * total
-    report("all of them, from nothing", [*command, "--output_path", str(scratch)], n_rows)
-    print(f"same bytes: {output.read_bytes() == scratch.read_bytes()}")
-    writer.remove(range(n_samples + 1, total + 1))
 
 
 PUBLISHED = """
@@ -99,7 +88,7 @@ module.collect(sys.argv[2], int(sys.argv[3]))
 
 def run_published(folder: Path, program: Path, n_rows: int, n_samples: int, ours: Path) -> None:
     """Time the original program and compare what it writes with ``ours``."""
-    last = n_samples + 1  # it reads seeds 0 to last - 1; there are 1 to n_samples
+    last = n_samples + 1  # it reads seeds 0 to last - 1; 1 to n_samples exist
     command = [sys.executable, "-c", PUBLISHED, str(program.resolve()), str(folder), str(last)]
     report("the published program", command, n_rows)
     theirs = folder / f"equation_different_pass_query_{last}_0.7_sft.jsonl.v2.farest"
@@ -108,43 +97,29 @@ def run_published(folder: Path, program: Path, n_rows: int, n_samples: int, ours
         path.unlink()
 
 
-class InputWriter:
-    """Writes problems and, for every seed, a file with one completion of each of them."""
-
-    def __init__(self, folder: Path, n_problems: int) -> None:
-        self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self._problems = [MadeUpProblem(random.Random(i)) for i in range(n_problems)]
+def write_input(folder: Path, n_problems: int, n_samples: int) -> None:
+    """Write problems and, unless it exists, one file of completions for every seed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    problems = [MadeUpProblem(random.Random(i)) for i in range(n_problems)]
+    rows = (
+        json.dumps({"query": problem.question, "response": problem.solution}) + "\n"
+        for problem in problems
+    )
+    (folder / "problems.jsonl").write_text("".join(rows))
+    for seed in range(1, n_samples + 1):
+        path = folder / f"raw_generation_0.7_{seed}.json"
+        if path.is_file():
+            continue
+        rng = random.Random(f"seed {seed}")
         rows = (
-            json.dumps({"query": problem.question, "response": problem.solution}) + "\n"
-            for problem in self._problems
+            json.dumps([[build_prompt(problem.question), problem.complete(rng)]]) + "\n"
+            for problem in problems
         )
-        (folder / "problems.jsonl").write_text("".join(rows))
-
-    def write(self, seeds: range) -> None:
-        """One file per seed, unless it is there."""
-        for seed in seeds:
-            path = self._path(seed)
-            if path.is_file():
-                continue
-            rng = random.Random(f"seed {seed}")
-            rows = (
-                json.dumps([[build_prompt(problem.question), problem.complete(rng)]]) + "\n"
-                for problem in self._problems
-            )
-            path.write_text("".join(rows))
-
-    def remove(self, seeds: range) -> None:
-        """Delete the files of these seeds."""
-        for seed in seeds:
-            self._path(seed).unlink()
-
-    def _path(self, seed: int) -> Path:
-        return self._folder / f"raw_generation_0.7_{seed}.json"
+        path.write_text("".join(rows))
 
 
 class MadeUpProblem:
-    """A question, a solution, and some other ways to the same number, in several wordings."""
+    """A question with several solutions, each in several wordings."""
 
     def __init__(self, rng: random.Random) -> None:
         self._numbers = [rng.randint(2, 60) for _ in range(4)]
@@ -157,12 +132,12 @@ class MadeUpProblem:
         self.solution = self._write(rng, self._orders[0])
 
     def complete(self, rng: random.Random) -> str:
-        """One sample: few paths are common, most are rare."""
+        """Return a completion; a few paths are common, most are rare."""
         order = self._orders[min(int(rng.paretovariate(1.8)), N_PATHS) - 1]
         kind = rng.random()
         if kind < SHARE_RIGHT * 0.97:
             return self._write(rng, order)
-        if kind < SHARE_RIGHT:  # the right answer after a false equation
+        if kind < SHARE_RIGHT:  # a false equation, then the right answer
             return self._write(rng, order, slip=1, answer=self._answer)
         if kind < 0.6:
             return self._write(rng, order, slip=rng.randint(1, 9))

@@ -1,12 +1,12 @@
-"""Time and memory of eval.py on the test set of GSM8K with 100 samples a problem.
+"""Measure time and memory of eval.py on GSM8K's test set with 100 samples per problem.
 
     python benchmarks/bench_eval.py                       # 1,319 problems x 100 samples
     python benchmarks/bench_eval.py --n_problems 7473     # as many as the training set has
 
-It writes its own input, a sample store (texts as long as GSM8K's, problems from hopeless to easy,
-wrong answers that mostly differ from one another, so that the vote gains), scores it as a user
-would, with every k and every interval, and prints seconds, samples/s, and the peak memory of all
-its processes together. Then the same with two runs compared and with breakdowns.
+Writes its own input, a sample store: texts as long as GSM8K's, problems from hopeless to easy, and
+wrong answers that mostly differ, so that voting helps. Scores it as a user would, with every k and
+every interval, and prints seconds, samples/s, and the peak memory of all processes together. Then
+compares two runs, and adds breakdowns.
 """
 
 import argparse
@@ -29,7 +29,7 @@ N_PROBLEMS = 1319  # GSM8K's test problems
 
 
 def main() -> None:
-    """Write the input, score it, print what it took."""
+    """Write the input, score it, and print time and memory."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def run_benchmark(folder: Path, arguments: argparse.Namespace) -> None:
-    """Print one line per run of eval.py, and the table of the first."""
+    """Print one line per run of eval.py, and the table of scores."""
     data_path = folder / "test.jsonl"
     problems = [MadeUpProblem(random.Random(i)) for i in range(arguments.n_problems)]
     data_path.write_text("".join(json.dumps(problem.row) + "\n" for problem in problems))
@@ -69,18 +69,18 @@ def run_benchmark(folder: Path, arguments: argparse.Namespace) -> None:
 
 
 class MadeUpProblem:
-    """A question, its solution, and how often models are right about it."""
+    """A question, its solution, and the share of samples that solve it."""
 
     def __init__(self, rng: random.Random) -> None:
         self._a, self._b, self._c = (rng.randint(2, 90) for _ in range(3))
         self._answer = (self._a + self._b) * self._c
         self._share_right = rng.betavariate(0.6, 0.8)
-        self._popular_slip = rng.randint(1, 9)  # a wrong answer that several samples give
+        self._popular_slip = rng.randint(1, 9)  # a wrong answer that several samples share
         question = f"{words(rng, 45)} {self._a} {self._b} {self._c}?"
         self.row = {"query": question, "response": self._write(rng, 0)}
 
     def complete(self, rng: random.Random) -> str:
-        """One sample."""
+        """Return a completion."""
         if rng.random() < self._share_right:
             return self._write(rng, 0)
         kind = rng.random()
@@ -98,7 +98,7 @@ class MadeUpProblem:
 
 
 def write_store(path: Path, data_path: Path, problems: list[MadeUpProblem], n_samples: int) -> None:
-    """A finished sample store."""
+    """Write a finished sample store."""
     manifest = {"data_path": str(data_path), "n_samples": n_samples, "n_problems": len(problems)}
     write_json(path / "manifest.json", manifest | {"greedy": False})
     with SampleWriter(path) as writer:
@@ -106,7 +106,7 @@ def write_store(path: Path, data_path: Path, problems: list[MadeUpProblem], n_sa
 
 
 def make_samples(name: str, problems: list[MadeUpProblem], n_samples: int) -> Iterator[Sample]:
-    """Problem by problem."""
+    """Yield the samples of each problem in turn."""
     for i, problem in enumerate(problems):
         rng = random.Random(f"{name} {i}")
         for j in range(n_samples):

@@ -1,17 +1,17 @@
-"""Speed of sampling, as ratios measured in one run.
+"""Compare the speed of ways to sample, and measure the memory of sampling.
 
     python benchmarks/bench_sample.py --model_name_or_path models/smollm2-135m
 
-Parts (--parts, by default all of them):
-  path       the whole way (queue, store, fsync) against bare LLM.generate, same prompts and seeds
+Parts (--parts, default all):
+  path       the whole path (queue, store, fsync) against bare LLM.generate, same prompts and seeds
   published  each engine against the published way: transformers, one pass per seed, batches of 8
-             padded to the longest prompt, each as long as its longest completion; in its favour
-             the model stays loaded and has the faster of bf16 and fp32
-  workers    two workers, of one core each (or one GPU), against one, and beside two runs of one
-  memory     of the process that deals and writes, with engines that take no time, at several k
+             padded to the longest prompt, each as long as its longest completion; but the model
+             stays loaded and uses the faster of bf16 and fp32
+  workers    two workers with one core each (or one GPU) against one, and two separate runs of one
+  memory     peak memory of the scheduler at several k, with engines that take no time
 
-Prompts are those of the miniature's training problems. What is compared is measured in turns, and a
-ratio is the median over the turns: machines are shared.
+Prompts are those of the miniature's training problems. The ways take turns, since machines are
+shared; a ratio is the median over the turns.
 """
 
 import argparse
@@ -35,33 +35,34 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
 os.environ["TQDM_DISABLE"] = "1"
 
+from screl.core.cost import PROCESSORS, Devices
 from screl.core.problems import Problem, load_problems
 from screl.core.run_info import peak_memory_mib
-from screl.samples.store import Sample
+from screl.samples.store import Sample, open_store
 from screl.sampling import run as sampling
 from screl.sampling.config import SampleConfig
-from screl.sampling.engine import Drawn, Engine, ExchangeResult, Request, exchange, make_engine
+from screl.sampling.engine import Engine, ExchangeResult, Request, exchange, make_engine
 from screl.sampling.workers import (
     DeviceGroup,
-    ProcessPool,
-    core_groups,
-    device_groups,
+    SubprocessPool,
+    split_cores,
+    split_gpus,
     visible_gpus,
 )
 
 DATA = ROOT / "data/mini/train.jsonl"
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
 PUBLISHED_BATCH_SIZE = 8
-MANY_SAMPLES = (100, 400, 1600)  # k, when memory is measured
-TEXT = "x" * 300  # as long as a solution of GSM8K
+MANY_SAMPLES = (100, 400, 1600)  # k of the memory part
+TEXT = "x" * 300  # as long as GSM8K's solutions
 
 
-CREWS: dict[Path, Any] = {}  # who samples into a folder
-sampling.make_crew = lambda config, _: CREWS[config.output_dir]
+POOLS: dict[Path, Any] = {}  # by output folder
+sampling.make_pool = lambda config, _: POOLS[config.output_dir]
 
 
 def main() -> None:
-    """Print a block for every part."""
+    """Measure and print every part."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -76,7 +77,7 @@ def main() -> None:
     parser.add_argument("--n_problems", type=int, default=8)
     parser.add_argument("--n_samples", type=int, default=64)
     parser.add_argument("--max_new_tokens", type=int, default=128)
-    parser.add_argument("--batch_size", type=int, help="default: sample.py's, of each engine")
+    parser.add_argument("--batch_size", type=int, help="default: that of sample.py for each engine")
     parser.add_argument("--turns", type=int, default=3)
     arguments = parser.parse_args()
     for part in arguments.parts:
@@ -85,7 +86,7 @@ def main() -> None:
 
 
 def compare_with_bare_vllm(arguments: argparse.Namespace) -> None:
-    """The whole path, around an engine that is loaded, against the same engine alone."""
+    """Compare the whole path around a loaded engine with the engine alone."""
     if not HAS_VLLM:
         print("vLLM is not installed: nothing to compare with")
         return
@@ -117,7 +118,7 @@ def compare_with_bare_vllm(arguments: argparse.Namespace) -> None:
 
 
 def compare_with_published(arguments: argparse.Namespace) -> None:
-    """Each engine, with its whole path, against transformers as the published code used it."""
+    """Compare each engine, with its whole path, with how the published code used transformers."""
     ways: dict[str, Callable[[], float]] = {}
     for engine in ("vllm", "transformers") if HAS_VLLM else ("transformers",):
         config = make_config(arguments, engine)
@@ -143,7 +144,7 @@ def compare_with_published(arguments: argparse.Namespace) -> None:
 
 
 class Published:
-    """transformers' generate for one seed after the other."""
+    """Calls transformers' generate, one seed after the other."""
 
     def __init__(self, config: SampleConfig, problems: Sequence[Problem], precision: str) -> None:
         import torch
@@ -161,7 +162,7 @@ class Published:
         self._texts = [build_prompt(problem.question) for problem in problems]
 
     def generate(self, seed: int, max_new_tokens: int) -> int:
-        """One sample of every problem; returns tokens, what follows an EOS not counted."""
+        """Draw one sample per problem; return the number of tokens up to each EOS."""
         from transformers import set_seed
 
         set_seed(seed)
@@ -181,19 +182,24 @@ class Published:
 
 
 def compare_workers(arguments: argparse.Namespace) -> None:
-    """Rates from the first samples on: loading the model is not counted. Two runs that know nothing
-    of each other show what the machine allows: cores share memory and caches."""
+    """Compare rates after the model is loaded.
+
+    Two separate runs show what the machine allows, since cores share memory and caches.
+    """
     import torch
 
     on_gpus = torch.cuda.device_count() > 1
-    groups = core_groups(2) if not on_gpus else device_groups(visible_gpus(2), 1, 2)
+    groups = split_cores(2) if not on_gpus else split_gpus(visible_gpus(2), 1, 2)
     config = make_config(arguments, "vllm" if on_gpus and HAS_VLLM else "transformers")
     problems, prompts = load_prompts(arguments, config)
     spec = sampling.make_spec(config, config.engine, prompts)
 
     def rate(groups: Sequence[DeviceGroup]) -> float:
-        crew = ProcessPool(spec, groups, on_gpus)
-        return in_new_store(config, problems, prompts, crew).tokens_per_second or 0.0
+        pool = SubprocessPool(spec, groups, on_gpus)
+        tokens_per_second = in_new_store(config, problems, prompts, pool).tokens_per_second
+        if tokens_per_second is None:
+            sys.exit("the run is too short to measure: raise --n_samples or --max_new_tokens")
+        return tokens_per_second
 
     def rate_apart() -> float:
         with ThreadPoolExecutor(2) as pool:
@@ -209,17 +215,15 @@ def compare_workers(arguments: argparse.Namespace) -> None:
 
 
 def measure_memory(arguments: argparse.Namespace) -> None:
-    """Each k in a process of its own, since a peak never goes down."""
+    """Print the peak at each k, in separate processes, since a peak never goes down."""
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for n_samples in MANY_SAMPLES:
-            before, after = pool.apply(peak_of_dealing, (arguments, n_samples))
-            print(
-                f"k={n_samples}: {after} MiB, of them {before} before the first sample", flush=True
-            )
+            before, after = pool.apply(peak_of_scheduling, (arguments, n_samples))
+            print(f"k={n_samples}: {after} MiB, {before} before the first sample", flush=True)
 
 
-def peak_of_dealing(arguments: argparse.Namespace, n_samples: int) -> tuple[int, int]:
-    """Peak memory in MiB, before sampling and in the end."""
+def peak_of_scheduling(arguments: argparse.Namespace, n_samples: int) -> tuple[int, int]:
+    """Return peak memory in MiB before the first and after the last sample."""
     arguments.n_samples, arguments.n_problems = n_samples, 1000
     config = make_config(arguments, "transformers")
     problems, prompts = load_prompts(arguments, config)
@@ -229,38 +233,41 @@ def peak_of_dealing(arguments: argparse.Namespace, n_samples: int) -> tuple[int,
 
 
 class Ready:
-    """A crew of one worker whose engine is loaded."""
+    """A pool and its one worker, whose engine is loaded."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def hire(self, n_present: int, batch_size: int) -> list["Ready"]:
-        return [] if n_present else [self]
+    def start_workers(self, n_running: int, batch_size: int) -> list["Ready"]:
+        return [] if n_running else [self]
 
     def wait(self, workers: list["Ready"]) -> list["Ready"]:
         return workers
 
-    def ask(self, requests: list[Request], enough: int) -> None:
-        self._asked = requests, enough
+    def devices(self) -> Devices:
+        return PROCESSORS
 
-    def answer(self) -> ExchangeResult:
-        return exchange(self._engine, *self._asked)
+    def send(self, requests: list[Request], enough: int) -> None:
+        self._sent = requests, enough
+
+    def receive(self) -> ExchangeResult:
+        return exchange(self._engine, *self._sent)
 
     def stop(self) -> None:
         pass
 
 
 class Instant(Ready):
-    """One that makes samples in no time."""
+    """A worker that makes samples in no time."""
 
     def __init__(self) -> None:
         pass
 
-    def answer(self) -> ExchangeResult:
+    def receive(self) -> ExchangeResult:
         return ExchangeResult(
             [
-                Drawn(Sample(request.problem_id, i, TEXT, 100, "stop"), None)
-                for request in self._asked[0]
+                Sample(request.problem_id, i, TEXT, 100, "stop")
+                for request in self._sent[0]
                 for i in request.sample_ids
             ],
             [],
@@ -268,7 +275,7 @@ class Instant(Ready):
 
 
 def make_config(arguments: argparse.Namespace, engine: Any) -> SampleConfig:
-    """As for the published sampling, but for the sizes. On a CPU transformers is slow in bf16."""
+    """Return the published sampling with other sizes; fp32 on a CPU, where bf16 is slow."""
     import torch
 
     return SampleConfig(
@@ -287,32 +294,33 @@ def make_config(arguments: argparse.Namespace, engine: Any) -> SampleConfig:
 def load_prompts(
     arguments: argparse.Namespace, config: SampleConfig
 ) -> tuple[list[Problem], sampling.Prompts]:
-    """The first problems and their prompts."""
+    """Return the first problems and their prompts."""
     problems = load_problems(DATA)[: arguments.n_problems]
     return problems, sampling.Prompts(config, problems)
 
 
 def run_whole(
-    config: SampleConfig, problems: list[Problem], prompts: sampling.Prompts, crew: Any
+    config: SampleConfig, problems: list[Problem], prompts: sampling.Prompts, pool: Any
 ) -> int:
-    """All that sample.py does but loading the model; returns tokens."""
-    made = in_new_store(config, problems, prompts, crew)
+    """Do all that sample.py does except loading the model; return the number of tokens."""
+    made = in_new_store(config, problems, prompts, pool)
     assert not made.unfulfilled
     return made.n_tokens
 
 
 def in_new_store(
-    config: SampleConfig, problems: list[Problem], prompts: sampling.Prompts, crew: Any
-) -> sampling.Made:
-    """Sample into an empty folder, with ``crew`` instead of what the config says."""
+    config: SampleConfig, problems: list[Problem], prompts: sampling.Prompts, pool: Any
+) -> sampling.SessionResult:
+    """Sample into an empty folder with the workers of ``pool``."""
     with tempfile.TemporaryDirectory() as folder:
         config = replace(config, output_dir=Path(folder))
-        CREWS[config.output_dir] = crew
+        POOLS[config.output_dir] = pool
+        open_store(config.output_dir, {"n_samples": config.n_samples, "greedy": False}, problems)
         return sampling.sample(config, config.engine, problems, prompts)
 
 
 def timed(way: Callable[[], int]) -> Callable[[], float]:
-    """What gives tokens per second of what gives tokens."""
+    """Turn a function that returns tokens into one that returns tokens per second."""
 
     def rate() -> float:
         started = time.perf_counter()
@@ -322,8 +330,7 @@ def timed(way: Callable[[], int]) -> Callable[[], float]:
 
 
 def compare(turns: int, ways: dict[str, Callable[[], float]]) -> None:
-    """Medians of the tokens per second that each way gives, taken in turns, and the ratio of every
-    one to the last."""
+    """Print the median tokens per second of each way and its ratio to the last one."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(turns):
         for name, way in ways.items():

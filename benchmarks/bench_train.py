@@ -1,25 +1,25 @@
-"""Speed of training, as ratios measured in one run: whole optimizer steps of 128 rows of GSM8K.
+"""Compare the speed of ways to train on whole optimizer steps of 128 rows of GSM8K.
 
     python benchmarks/bench_train.py                                       # SmolLM2-135M on a CPU
     python benchmarks/bench_train.py --random_billions 1.2 --n_rows 1280 --trl_batch_size 8  # GPU
     python benchmarks/bench_train.py --ways ours --micro_batch_tokens 2048 # one way alone
 
-Ways (--ways, by default all of them), with the same rows, weights, AdamW, clipping and precision:
+Ways (--ways, default all), with the same rows, weights, AdamW, clipping, and precision:
   ours       what train.py does: packed rows, logits of the response only
-  trl        TRL's SFTTrainer with its own packing, --trl_batch_size packs of 512 tokens at once
+  trl        TRL's SFTTrainer with its own packing, --trl_batch_size packs of 512 tokens at a time
   published  transformers as the published code used it: tokenize in the collator, micro-batches of
-             4 padded to the longest, all logits; in its favour SDPA and the fused AdamW
+             4 padded to the longest, all logits; but with SDPA and fused AdamW, which are faster
 
-Tokens are those of the rows; padding does not count. Loading, tokenizing (but in the published way,
-where it is part of a step) and a warm-up are not timed. Every measurement has a process of its own
-and is taken in turns; a ratio is the median over the turns: machines are shared.
+Padding does not count as tokens. Loading, tokenizing (except in the published way, where it is part
+of a step), and a warm-up are not timed. Each measurement runs in its own process. The ways take
+turns, since machines are shared; a ratio is the median over the turns.
 
-MFU, model FLOP utilisation, is what the mathematics needs per second over the peak of the machine:
+MFU, model FLOP utilization, is the FLOPs per second that the model needs over the machine's peak:
   FLOPs of a row = 6 (W tokens + hidden vocabulary targets) + 6 layers heads width tokens^2
-W is the weights in the matrices of all layers. The head counts for the targets only (the response
-and its EOS), the embedding not at all, attention for the half that is not masked, and nothing for
-what is computed twice. The usual 6 N tokens would be more. The peak is the one of the data sheet
-for a GPU that is known here, else that of a matrix product measured at the start.
+W counts the weights in the matrices of all layers. The head counts for the targets only (response
+and EOS), the embedding not at all, attention for the half that is not masked, and recomputation not
+at all; the usual 6 N tokens would be more. The peak is from the data sheet of a known GPU, else of
+a matrix product measured at the start.
 """
 
 import argparse
@@ -63,7 +63,7 @@ SHAPES = {  # billions of weights: hidden, intermediate, layers, heads, key-valu
 
 @dataclass(frozen=True)
 class Job:
-    """What one measurement has to train on."""
+    """Input and settings of one measurement."""
 
     model: str
     problems: Sequence[Problem]
@@ -73,13 +73,13 @@ class Job:
 
     @property
     def batch_size(self) -> int:
-        """Rows of a step."""
+        """Return the number of rows per step."""
         return min(BATCH_SIZE, len(self.problems))
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one measurement gave."""
+    """Result of one measurement."""
 
     n_tokens: int
     seconds: float
@@ -87,12 +87,12 @@ class Measured:
 
     @property
     def rate(self) -> float:
-        """Tokens per second."""
+        """Return tokens per second."""
         return self.n_tokens / self.seconds
 
 
 def main() -> None:
-    """Print what is compared, then each way and its ratios."""
+    """Print the input, then each way's speed and the ratios."""
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory() as folder:
         model = arguments.model_name_or_path
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line."""
+    """Return the parsed command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -127,38 +127,44 @@ def parse_arguments() -> argparse.Namespace:
     data_path = next((path for path in known if path.exists()), known[0])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--data_path", type=Path, default=data_path)
-    parser.add_argument("--n_rows", type=int, default=128, help="128 a step")
+    parser.add_argument("--n_rows", type=int, default=128, help="128 per step")
     parser.add_argument(
         "--model_name_or_path", default=str(ROOT / "models/smollm2-135m"),
-        help="with --random_billions only its tokenizer is used",
+        help="with --random_billions, only its tokenizer is used",
     )  # fmt: skip
-    parser.add_argument("--random_billions", type=float, choices=SHAPES, help="random weights")
     parser.add_argument(
-        "--precision", choices=["bf16", "fp32"], help="default: the faster for the published way"
+        "--random_billions", type=float, choices=SHAPES, help="use random weights of this size"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["bf16", "fp32"],
+        help="default: the faster one for the published way",
     )
     parser.add_argument("--micro_batch_tokens", type=int, default=TrainConfig.micro_batch_tokens)
-    parser.add_argument("--trl_batch_size", type=int, default=1, help="1 is TRL's best on a CPU")
-    parser.add_argument("--peak_tflops", type=float, help="of this machine, for the MFU")
+    parser.add_argument(
+        "--trl_batch_size", type=int, default=1, help="packs at a time; 1 is TRL's fastest on a CPU"
+    )
+    parser.add_argument("--peak_tflops", type=float, help="peak of this machine, for the MFU")
     parser.add_argument("--turns", type=int, default=3)
     return parser.parse_args()
 
 
 def chosen_ways(names: Sequence[str]) -> dict[str, Callable[[Job], Measured]]:
-    """Those of the ways that can be run."""
+    """Return the ways in ``names`` that can run here."""
     if "trl" in names and not importlib.util.find_spec("trl"):
-        print("trl is left out: pip install --no-deps trl==1.16.0", file=sys.stderr)
+        print("skipping trl: pip install --no-deps trl==1.16.0", file=sys.stderr)
         names = [name for name in names if name != "trl"]
     return {name: WAYS[name] for name in names}
 
 
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What ``function`` returns; memory, threads and devices are free again afterwards."""
+    """Call ``function`` in a new process, so that memory, threads, and devices are freed."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
 
 
 def choose_rows(model: str, problems: list[Problem], n_rows: int) -> list[tuple[int, int, int]]:
-    """(row, tokens, targets) of ``n_rows`` rows drawn from those of at most 512 tokens."""
+    """Return (row, tokens, targets) of ``n_rows`` random rows of at most 512 tokens."""
     from screl.models.tokenizer import load_tokenizer, tokenize_example
 
     tokenizer, chosen = load_tokenizer(model), []
@@ -172,7 +178,7 @@ def choose_rows(model: str, problems: list[Problem], n_rows: int) -> list[tuple[
 
 
 def faster_precision(job: Job) -> Job:
-    """The job in that precision in which the published way takes less time."""
+    """Return the job in the precision in which the published way is faster."""
     trials = [
         Job(job.model, job.problems[:WARM_UP_ROWS], precision, 0, 0)
         for precision in ("bf16", "fp32")
@@ -182,7 +188,7 @@ def faster_precision(job: Job) -> Job:
 
 
 def train_as_train_py(job: Job) -> Measured:
-    """This project's way."""
+    """Train as train.py does."""
     from screl.models.tokenizer import load_tokenizer, tokenize_example
     from screl.training.data import TrainingData
     from screl.training.engine import make_training_engine
@@ -210,7 +216,7 @@ def train_as_train_py(job: Job) -> Measured:
 
 
 def train_as_published(job: Job) -> Measured:
-    """Gradient accumulation over padded micro-batches, tokenized when they are needed."""
+    """Train by gradient accumulation over padded micro-batches, tokenized in each step."""
     import torch
     from torch.nn.utils import clip_grad_norm_
 
@@ -245,7 +251,7 @@ def train_as_published(job: Job) -> Measured:
 
 
 def collate(tokenizer: Any, problems: Sequence[Problem]) -> dict[str, Any]:
-    """(rows, longest) ids, mask and labels of a micro-batch, padded on the right."""
+    """Return ids, mask, and labels of a micro-batch, (rows, longest), padded on the right."""
     import torch
 
     from screl.models.tokenizer import pad_id
@@ -268,7 +274,7 @@ def collate(tokenizer: Any, problems: Sequence[Problem]) -> dict[str, Any]:
 
 
 def train_with_trl(job: Job) -> Measured:
-    """SFTTrainer, from the beginning of its first step to the end of its last."""
+    """Train with SFTTrainer, timed from the start of its first step to the end of its last."""
     import torch
     from datasets import Dataset
     from transformers import PrinterCallback, TrainerCallback
@@ -278,7 +284,9 @@ def train_with_trl(job: Job) -> Measured:
     from screl.models.loading import load_model
     from screl.models.tokenizer import load_tokenizer, tokenize_example
 
-    logging.disable(logging.WARNING)  # accelerate loads DeepSpeed, which misses a GPU on stdout
+    logging.disable(
+        logging.WARNING
+    )  # accelerate loads DeepSpeed, which warns on stdout if there is no GPU
 
     class Clock(TrainerCallback):
         def on_train_begin(self, *_: Any, **__: Any) -> None:
@@ -298,7 +306,7 @@ def train_with_trl(job: Job) -> Measured:
     ]
     optimizer, clock = make_optimizer(model), Clock()
     with tempfile.TemporaryDirectory() as folder:
-        for used in (rows[:WARM_UP_ROWS], rows):  # the first as a warm-up
+        for used in (rows[:WARM_UP_ROWS], rows):  # the first is a warm-up
             data = Dataset.from_list(used)
             trainer = SFTTrainer(
                 model, trl_settings(job, data, folder), train_dataset=data,
@@ -311,7 +319,7 @@ def train_with_trl(job: Job) -> Measured:
 
 
 def trl_settings(job: Job, data: Any, folder: str) -> Any:
-    """SFTConfig with as many micro-batches a step as make it one of ``job.batch_size`` rows."""
+    """Return an SFTConfig whose steps have about ``job.batch_size`` rows."""
     import torch
     from trl import SFTConfig, pack_dataset
 
@@ -336,12 +344,12 @@ WAYS: dict[str, Callable[[Job], Measured]] = {
 
 
 def in_groups(rows: Sequence[Any], size: int) -> list[Sequence[Any]]:
-    """``rows``, ``size`` at a time."""
+    """Split ``rows`` into groups of ``size``."""
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def make_optimizer(model: Any) -> Any:
-    """AdamW as train.py has it."""
+    """Return AdamW as in train.py."""
     import torch
 
     return torch.optim.AdamW(
@@ -350,7 +358,7 @@ def make_optimizer(model: Any) -> Any:
 
 
 def now() -> float:
-    """Seconds, when all that was asked of a GPU is done."""
+    """Return the time in seconds after a GPU has finished its work."""
     import torch
 
     if torch.cuda.is_available():
@@ -359,12 +367,12 @@ def now() -> float:
 
 
 def measured(n_tokens: int, seconds: float) -> Measured:
-    """With the peak memory of this process: on the GPU, if there is one."""
+    """Return a measurement with the peak memory of this process, on the GPU if there is one."""
     return Measured(n_tokens, seconds, peak_gpu_memory_mib() or peak_memory_mib())
 
 
 def write_random_model(folder: Path, tokenizer: str, billions: float) -> str:
-    """A LLaMA with random weights and the tokenizer of another model, where it can be loaded."""
+    """Write a LLaMA with random weights and another model's tokenizer; return its folder."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -381,14 +389,14 @@ def write_random_model(folder: Path, tokenizer: str, billions: float) -> str:
 
 
 def flops_of(model: str, length: int, n_targets: int) -> float:
-    """Of the forward and backward pass of one row; see the head of this file."""
+    """Return the FLOPs of a row, forward and backward; see the top of this file."""
     shape = read_shape(json.loads((Path(model) / "config.json").read_text()))
     products = shape.num_hidden_layers * shape.layer_matrices * length + shape.embedding * n_targets
     return 6.0 * (products + shape.num_hidden_layers * shape.query_width * length**2)
 
 
 def peak_tflops(precision: str) -> float:
-    """Of the data sheet, else the best of some square matrix products."""
+    """Return the data sheet's peak, else the best of some square matrix products."""
     import torch
 
     on_gpu = torch.cuda.is_available()
@@ -408,17 +416,17 @@ def peak_tflops(precision: str) -> float:
 
 
 def padding_share(lengths: Sequence[int]) -> float:
-    """Share of padding in micro-batches of 4 rows, padded to the longest."""
+    """Return the share of padding in micro-batches of 4 rows, padded to the longest."""
     groups = in_groups(lengths, PUBLISHED_MICRO_BATCH_SIZE)
     return 1 - sum(lengths) / sum(max(group) * len(group) for group in groups)
 
 
 def compare(
-    job: Job, ways: dict[str, Callable[[Job], Measured]], turns: int, utilisation: float
+    job: Job, ways: dict[str, Callable[[Job], Measured]], turns: int, utilization: float
 ) -> None:
-    """Medians over the turns, and the ratio of the first way to each of the others.
+    """Print medians over the turns, and the ratio of the first way to each other one.
 
-    ``utilisation`` is the MFU of a way that needs one second for everything.
+    ``utilization`` is the MFU of a way that takes one second in all.
     """
     results: dict[str, list[Measured]] = {name: [] for name in ways}
     for _ in range(turns):
@@ -429,16 +437,16 @@ def compare(
         rates = [result.rate for result in of_turns]
         seconds = statistics.median(result.seconds for result in of_turns)
         print(
-            f"{name}: {spread(rates, ',.0f')} tokens/s, MFU {utilisation / seconds:.1%}, "
+            f"{name}: {show_range(rates, ',.0f')} tokens/s, MFU {utilization / seconds:.1%}, "
             f"peak memory {max(result.peak_mib for result in of_turns):,} MiB"
         )
     for name in others:
         pairs = zip(results[first], results[name], strict=True)
-        print(f"{first} / {name}: {spread([a.rate / b.rate for a, b in pairs], '.2f')}")
+        print(f"{first} / {name}: {show_range([a.rate / b.rate for a, b in pairs], '.2f')}")
 
 
-def spread(values: Sequence[float], form: str) -> str:
-    """Median and range."""
+def show_range(values: Sequence[float], form: str) -> str:
+    """Show median and range."""
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 

@@ -1,11 +1,11 @@
-"""Hold the six graders against the authors' own flags on real completions of four models.
+"""Compare the six graders with the authors' own flags on real completions of four models.
 
     python benchmarks/check_openai_solutions.py --source example_model_solutions.jsonl
 
-The file is in the repository openai/grade-school-math, in its folder grade_school_math/data (MIT):
-GSM8K's 1,319 test problems, each with the solutions of four models and whether the authors hold
-them for right ("Training Verifiers to Solve Math Word Problems", arXiv 2110.14168). They end in
-``A: n``, which is rewritten to ``#### n`` here. Exits with 1 if a grader disagrees with a flag.
+The file is in the repository openai/grade-school-math, folder grade_school_math/data (MIT): GSM8K's
+1,319 test problems, each with the solutions of four models and the authors' verdict on them
+("Training Verifiers to Solve Math Word Problems", arXiv 2110.14168). They end in ``A: n``, which is
+rewritten to ``#### n`` here. Exits with status 1 if a grader disagrees with a flag.
 """
 
 import argparse
@@ -32,14 +32,14 @@ FINAL_LINE = re.compile(r"^A: (?=[^\n]*\Z)", re.MULTILINE)
 class Graded(NamedTuple):
     """One completion with the authors' flag and the verdict of every grader."""
 
-    name: str  # model and line of the file
+    name: str  # model and line in the file
     completion: str
     is_right: bool
     verdicts: dict[str, GraderVerdict]
 
 
 def main() -> None:
-    """Grade, print, and fail if a verdict is not that of the authors."""
+    """Print the tables; exit with status 1 if a verdict differs from the authors' flag."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", type=Path, required=True, help="example_model_solutions.jsonl")
     source = parser.parse_args().source
@@ -51,14 +51,14 @@ def main() -> None:
     print(score_table(by_model))
     print(f"\n{reading_table(every)}")
     wrong = disagreements(every)
-    print(f"\n{len(wrong)} of {len(every) * len(GRADERS)} verdicts are not the authors' flag")
+    print(f"\n{len(wrong)} of {len(every) * len(GRADERS)} verdicts differ from the authors' flag")
     if wrong:
         print("\n".join(wrong))
         sys.exit(1)
 
 
 def grade(source: Path, number: int, row: dict[str, Any], model: str) -> Graded:
-    """The completion of ``model`` on one line; UserError if the line has another form."""
+    """Grade the completion of ``model`` on one line; UserError if the line has no such solution."""
     try:
         completion = with_hashes(row[model]["solution"])
         solution, is_right = with_hashes(row["ground_truth"]), row[model]["is_correct"]
@@ -69,12 +69,12 @@ def grade(source: Path, number: int, row: dict[str, Any], model: str) -> Graded:
 
 
 def with_hashes(text: str) -> str:
-    """``A: n`` on the last line as ``#### n``."""
+    """Rewrite ``A: n`` on the last line to ``#### n``."""
     return FINAL_LINE.sub("#### ", text)
 
 
 def score_table(by_model: dict[str, list[Graded]]) -> str:
-    """Percent right of every model under the authors' flags and under each grader."""
+    """Return each model's percent right by the authors' flags and by each grader."""
     rows = [["model", "authors", *GRADERS]]
     for model, of_model in by_model.items():
         flags = [graded.is_right for graded in of_model]
@@ -84,12 +84,12 @@ def score_table(by_model: dict[str, list[Graded]]) -> str:
 
 
 def reading_table(every: Sequence[Graded]) -> str:
-    """How many completions each grader reads otherwise than strict, by why, with one of them."""
-    rows = [["grader", "reads otherwise because", "count", "strict", "it", "last line"]]
+    """Count the answers that each grader reads differently than strict, with examples."""
+    rows = [["grader", "reads differently because of", "count", "strict", "it", "last line"]]
     for name in GRADERS:
         by_reason: dict[str, list[Graded]] = {}
         for graded in every:
-            if reason := why_read_otherwise(graded, name):
+            if reason := reason_for_difference(graded, name):
                 by_reason.setdefault(reason, []).append(graded)
         for reason, found in sorted(by_reason.items()):
             verdicts = found[0].verdicts
@@ -100,22 +100,22 @@ def reading_table(every: Sequence[Graded]) -> str:
 
 
 def show(answer: str | None) -> str:
-    """What a grader read, at most 20 characters of it."""
+    """Show at most 20 characters of the answer that a grader read."""
     return "-" if answer is None else answer[:20]
 
 
-def why_read_otherwise(graded: Graded, name: str) -> str | None:
-    """Why the grader ``name`` reads another answer than strict; None if the number is the same."""
+def reason_for_difference(graded: Graded, name: str) -> str | None:
+    """Return why ``name`` reads another answer than strict; None if the number is the same."""
     answer, reference = graded.verdicts[name].answer, graded.verdicts["strict"].answer
     if answer == reference or is_same_number(answer or "", reference or ""):
         return None
     if "#### " not in graded.completion:
         return "no final line"
-    return "an expression, no number" if reference is None else "another number"
+    return "an expression" if reference is None else "another number"
 
 
 def is_same_number(a: str, b: str) -> bool:
-    """Whether two answers are one number, to the digits of a float."""
+    """Return whether two answers are the same number, to float precision."""
     try:
         return math.isclose(to_float(a), to_float(b), rel_tol=1e-12)
     except ValueError:
@@ -123,13 +123,13 @@ def is_same_number(a: str, b: str) -> bool:
 
 
 def to_float(answer: str) -> float:
-    """The value of ``1,234.``, ``5/2`` or LaTeX's fraction; ValueError if it is no number."""
+    """Return the value of ``1,234.``, ``5/2``, or a LaTeX fraction; ValueError if not a number."""
     text = re.sub(r"\\frac\{(\d+)\}\{(\d+)\}", r"\1/\2", answer)
     return float(Fraction(re.sub(r"[,$ ]|\.$", "", text)))
 
 
 def disagreements(every: Sequence[Graded]) -> list[str]:
-    """One line for each verdict that is not the authors'."""
+    """Return one line for each verdict that differs from the authors' flag."""
     return [
         f"{graded.name}: authors {graded.is_right}, {name} {verdict.is_right}: it read "
         f"{verdict.answer!r} at the end of {graded.completion[-80:]!r}"

@@ -1,10 +1,10 @@
-"""How often the process checks object: to GSM8K's own solutions, and to completions of real models.
+"""Measure how often the process checks reject GSM8K's solutions and completions of real models.
 
     python benchmarks/check_process_checks.py --data_path data/train_use.jsonl \\
         --source example_model_solutions.jsonl
 
-The second file is that of check_openai_solutions.py. What a check rejects among right texts is its
-price, what it rejects among wrong ones whose equations hold is what it is for.
+The second file is described in check_openai_solutions.py. Rejected right texts are the cost of a
+check; rejected wrong texts whose equations hold are its benefit.
 """
 
 import argparse
@@ -51,12 +51,12 @@ def main() -> None:
 
 
 def is_valid(text: str) -> bool:
-    """Whether every equation is right, as the strict filter asks before these checks."""
+    """Return whether every equation is right, which the strict filter requires first."""
     return all(check_equation(e, "strict") == "right" for e in find_equations(text))
 
 
 def shares(texts: Texts) -> list[str]:
-    """Of each check, and of any of them."""
+    """Return the share of texts that fail each check, and any of them."""
     failed = [failed_checks(text, question, CHECKS) for question, text in texts]
     counts = [sum(check in checks for checks in failed) for check in CHECKS]
     return [f"{count / len(texts):.1%}" for count in [*counts, sum(map(bool, failed))]]

@@ -1,15 +1,15 @@
-"""Hostile and near-miss text through everything that reads completions in the filter.
+"""Feed hostile and almost valid text to everything that reads completions in the filter.
 
     python benchmarks/fuzz_filter.py --n 1000000
 
-Each string goes, in both fidelities, through extract_answer, find_equations, equation_path and
-check_equation, and through the process checks. Prints how many strings there were, the mean and the
-worst time of one, and how many raised an exception. Proves that nothing of a string is executed:
-an audit hook counts whatever Python does meanwhile that it announces (exec, import, open, os.*,
-subprocess.*, socket.*, all of https://docs.python.org/3/library/audit_events.html but ``compile``,
-which ast.parse announces, too), and the payloads call a function and write a file whose traces are
-looked for. Exits with 1 after an exception, an event or a trace, a mean of more than 1 ms a string,
-or a string that takes more than 50 ms (the best of four attempts, where it is the slowest yet).
+Each string goes through extract_answer, find_equations, equation_path, and check_equation in both
+fidelities, and through the process checks. Prints the number of strings and of exceptions, and the
+mean and worst time per string. Verifies that nothing in a string is executed: an audit hook counts
+every event that Python raises (exec, import, open, os.*, subprocess.*, socket.*, everything in
+https://docs.python.org/3/library/audit_events.html except ``compile``, which ast.parse also
+raises), and payloads try to call a function and to write a file. Exits with status 1 after an
+exception, an event, or a trace of a payload; if the mean exceeds 1 ms per string; or if a string
+takes more than 50 ms (the best of four attempts for a string that is the slowest so far).
 """
 
 import argparse
@@ -20,7 +20,7 @@ import random
 import sys
 import tempfile
 import time
-import unicodedata  # noqa: F401 - Python's parser imports it at the first identifier like é
+import unicodedata  # noqa: F401 - or Python's parser imports it at the first identifier like é
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -38,9 +38,9 @@ from screl.grading.process_checks import ProcessCheck, failed_checks
 
 MAX_MEAN_SECONDS = 1e-3
 MAX_SECONDS = 50e-3
-MAX_CHARACTERS = 10_000  # some 3,000 tokens; the paper's completions have at most 256
+MAX_CHARACTERS = 10_000  # about 3,000 tokens; the paper's completions have at most 256
 CHECKS = get_args(ProcessCheck)
-CANARY = "screl_fuzz_canary"  # both the function and the file
+CANARY = "screl_fuzz_canary"  # name of the function and the file
 
 _PAYLOADS = r"""
 {canary}()
@@ -112,7 +112,7 @@ WORDS = _WORDS.split()
 
 @dataclass
 class Tally:
-    """What was seen."""
+    """Counts and times of a run."""
 
     n_strings: int = 0
     n_statuses: Counter[str] = field(default_factory=Counter)
@@ -124,36 +124,36 @@ class Tally:
 
 
 class Watch:
-    """Counts audit events while ``is_on``; a hook cannot be taken off again."""
+    """Counts audit events while ``is_on``, since a hook cannot be removed."""
 
     def __init__(self) -> None:
         self.is_on = False
         self.events: Counter[str] = Counter()
         self.n_canary_calls = 0
         setattr(builtins, CANARY, self.call_canary)
-        sys.addaudithook(self.hear)
+        sys.addaudithook(self.count_event)
 
-    def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """The audit hook."""
+    def count_event(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Count an event; this is the audit hook."""
         if self.is_on:
             self.events[event] += 1
 
     def call_canary(self) -> int:
-        """What payloads try to call."""
+        """Count a call; payloads try to call this."""
         self.n_canary_calls += 1
         return 0
 
     def forbidden(self) -> dict[str, int]:
-        """Every event but ``compile``, which is what ast.parse announces."""
+        """Return the counts of all events except ``compile``, which ast.parse raises."""
         return {event: count for event, count in self.events.items() if event != "compile"}
 
 
 def main() -> None:
-    """Fuzz, print, judge."""
+    """Fuzz, print the counts, and exit with status 1 if something went wrong."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--n", type=int, default=1_000_000, help="how many strings")
+    parser.add_argument("--n", type=int, default=1_000_000, help="number of strings")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     watch = Watch()
@@ -169,7 +169,7 @@ def main() -> None:
 
 
 def fuzz(n: int, seed: int, watch: Watch) -> Tally:
-    """Send ``n`` strings through the filter's readers; a warning counts as an exception."""
+    """Feed ``n`` strings to the filter's functions; a warning counts as an exception."""
     rng = random.Random(seed)
     tally = Tally()
     with warnings.catch_warnings():
@@ -177,7 +177,7 @@ def fuzz(n: int, seed: int, watch: Watch) -> Tally:
         for _ in range(n):
             text, question = make_string(rng), make_string(rng)[:300]
             seconds = timed(text, question, watch, tally)
-            for _ in range(3):  # the machine may have been busy with something else
+            for _ in range(3):  # the machine may have been busy
                 if seconds > tally.worst_seconds:
                     seconds = min(seconds, timed(text, question, watch, Tally()))
             tally.n_strings += 1
@@ -188,7 +188,7 @@ def fuzz(n: int, seed: int, watch: Watch) -> Tally:
 
 
 def timed(text: str, question: str, watch: Watch, tally: Tally) -> float:
-    """Seconds that one string takes, without what check_equation remembers."""
+    """Return the seconds that one string takes with an empty cache of check_equation."""
     check_equation.cache_clear()
     watch.is_on = True
     started = time.perf_counter()
@@ -202,7 +202,7 @@ def timed(text: str, question: str, watch: Watch, tally: Tally) -> float:
 
 
 def read(text: str, question: str, tally: Tally) -> None:
-    """Everything that the filter does to a completion, and the same as if it were an equation."""
+    """Read ``text`` as the filter reads a completion, and also as an equation."""
     equations = find_equations(text)
     for fidelity in get_args(Fidelity):
         extract_answer(text, fidelity)
@@ -211,12 +211,12 @@ def read(text: str, question: str, tally: Tally) -> None:
             status = check_equation(equation, fidelity)
             tally.n_statuses[f"{fidelity} {status}"] += 1
             if status != "right" and equation is not text:
-                break  # as has_valid_equations does
+                break  # like has_valid_equations
     tally.n_failed_checks.update(failed_checks(text, question, CHECKS))
 
 
 def make_string(rng: random.Random) -> str:
-    """One string of a kind drawn at random, MAX_CHARACTERS at most."""
+    """Return a string of a random kind, of at most MAX_CHARACTERS."""
     kinds: tuple[Callable[[random.Random], str], ...] = (
         *(completion, completion, completion, equation, equation, mutated),
         *(mutated, payload, payload, soup, nested, flood),
@@ -225,12 +225,12 @@ def make_string(rng: random.Random) -> str:
 
 
 def length(rng: random.Random, most: int) -> int:
-    """1 to ``most``, small numbers as likely as large ones."""
+    """Return a number from 1 to ``most``, with a uniform logarithm."""
     return int(math.exp(rng.uniform(0, math.log(most + 1))))
 
 
 def equation(rng: random.Random) -> str:
-    """Mostly right, some rounded, with another sign, as a chain, or off by one."""
+    """Return an equation: right, rounded, formatted differently, chained, or off by one."""
     left = str(rng.randint(1, 99))
     for _ in range(rng.randint(0, 3)):
         left += rng.choice("+-*/") + rng.choice((str(rng.randint(1, 99)), rng.choice(NUMBERS)))
@@ -243,7 +243,7 @@ def equation(rng: random.Random) -> str:
 
 
 def completion(rng: random.Random) -> str:
-    """Lines with text and equations, and an answer line."""
+    """Return lines of text and equations, and an answer line."""
     lines = []
     for _ in range(rng.randint(0, 5)):
         words = " ".join(rng.choices(WORDS, k=rng.randint(0, 8)))
@@ -254,7 +254,7 @@ def completion(rng: random.Random) -> str:
 
 
 def mutated(rng: random.Random) -> str:
-    """An equation or a completion with characters dropped, doubled, swapped or put in."""
+    """Return an equation or a completion with characters dropped, replaced, or inserted."""
     characters = list(rng.choice((equation, completion))(rng))
     for _ in range(length(rng, 8)):
         place = rng.randrange(len(characters) + 1)
@@ -265,20 +265,20 @@ def mutated(rng: random.Random) -> str:
 
 
 def payload(rng: random.Random) -> str:
-    """Code where arithmetic should be."""
+    """Return code in place of arithmetic."""
     code = rng.choice(PAYLOADS).format(canary=CANARY)
     code = rng.choice(("{}", "({})", "1+{}", "{}*2", "1 if {} else 2", "{}=1", "1={}")).format(code)
     return rng.choice((f"{code}=1", f"<<{code}=1>>", f"1={code}", f"<<1=1>>{code}", f"#### {code}"))
 
 
 def soup(rng: random.Random) -> str:
-    """Numbers, operators and words in any order."""
+    """Return numbers, operators, words, and payloads in any order."""
     pieces = (NUMBERS, OPERATORS, OPERATORS, WORDS, PAYLOADS)
     return "".join(rng.choice(rng.choice(pieces)) for _ in range(length(rng, 200)))
 
 
 def nested(rng: random.Random) -> str:
-    """Brackets and signs, many deep."""
+    """Return deeply nested brackets and signs."""
     depth = length(rng, MAX_CHARACTERS // 2)
     opening, closing = rng.choice(
         (("(", ")"), ("[", "]"), ("-", ""), ("~", ""), ("not ", ""), ("(1+", ")"), ("2**", ""))
@@ -288,7 +288,7 @@ def nested(rng: random.Random) -> str:
 
 
 def flood(rng: random.Random) -> str:
-    """The same few pieces again and again, up to MAX_CHARACTERS."""
+    """Return the same few pieces repeated up to MAX_CHARACTERS."""
     special = ("<<", ">>", "<<1=1>>", "<<1+1=2>>2", "#### ", "#", "####5", "=", "1=", "1+", " ")
     pieces = (*special, *NUMBERS, *OPERATORS, *WORDS, equation(rng), chr(rng.randrange(0x110000)))
     unit = "".join(rng.choices(pieces, k=rng.randint(1, 3)))
@@ -297,7 +297,7 @@ def flood(rng: random.Random) -> str:
 
 
 def find_faults(tally: Tally, watch: Watch, traces: list[str]) -> list[str]:
-    """One line for each thing that must not be."""
+    """Return one line for each fault."""
     n_strings = max(tally.n_strings, 1)
     faults = [f"FAILED exception: {error}" for error in tally.exceptions[:10]]
     if events := watch.forbidden():
@@ -305,14 +305,14 @@ def find_faults(tally: Tally, watch: Watch, traces: list[str]) -> list[str]:
     if watch.n_canary_calls or traces:
         faults.append(f"FAILED: the canary was called {watch.n_canary_calls} times, files {traces}")
     if tally.seconds / n_strings > MAX_MEAN_SECONDS:
-        faults.append(f"FAILED: more than {1e3 * MAX_MEAN_SECONDS:.0f} ms a string on average")
+        faults.append(f"FAILED: more than {1e3 * MAX_MEAN_SECONDS:.0f} ms per string on average")
     if tally.worst_seconds > MAX_SECONDS:
         faults.append(f"FAILED: more than {1e3 * MAX_SECONDS:.0f} ms for one string")
     return faults
 
 
 def report(tally: Tally, watch: Watch) -> None:
-    """Print the counts and times."""
+    """Print counts and times."""
     print(f"strings     {tally.n_strings:,} in {tally.seconds:.1f} s")
     print(f"mean        {1e6 * tally.seconds / max(tally.n_strings, 1):.0f} us")
     print(f"worst       {1e3 * tally.worst_seconds:.1f} ms, {len(tally.worst):,} characters:")

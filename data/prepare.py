@@ -1,10 +1,10 @@
 """Write GSM8K in the project's format: data/train_use.jsonl and data/test_use.jsonl.
 
     python data/prepare.py gsm8k                  # downloads openai/gsm8k, config main
-    python data/prepare.py gsm8k --source DIR     # takes DIR/train.jsonl and DIR/test.jsonl instead
+    python data/prepare.py gsm8k --source DIR     # or reads DIR/train.jsonl and DIR/test.jsonl
 
-Either way the number of rows and the SHA-256 of the content are checked before a byte is written,
-so that everybody trains and scores on the same problems. Run it from the repository root.
+Checks the number of rows and the SHA-256 of the content before it writes anything, so that everyone
+trains and scores on the same problems. Run it from the repository root.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from screl.core.config import option, parse_config, run_main
 from screl.core.io import UserError, file_sha256, read_jsonl, write_atomic
 
 HUB_ID = "openai/gsm8k"
-# split: number of rows, SHA-256 of the bytes that `checked_text` makes of them
+# split: number of rows, SHA-256 of the bytes that checked_text returns
 EXPECTED = {
     "train": (7473, "2903868cbd1c745c36bb45daa0402c393b7ddb373edc77e4937c47496ccdbde3"),
     "test": (1319, "e8b472800f8dee3d0a8f61066b3d786c53fa2775396bedb8e3dfabe7b641661a"),
@@ -32,15 +32,17 @@ EXPECTED = {
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    """The options of this script."""
+    """Options of data/prepare.py."""
 
     dataset: Literal["gsm8k"] = option("the dataset to prepare", positional=True)
-    source: Path | None = option("folder with train.jsonl and test.jsonl; no download", None)
-    output_dir: Path = option("folder for train_use.jsonl and test_use.jsonl", Path("data"))
+    source: Path | None = option(
+        "read train.jsonl and test.jsonl in this folder, no download", None
+    )
+    output_dir: Path = option("folder to write train_use.jsonl and test_use.jsonl to", Path("data"))
 
 
 def read_source(folder: Path) -> dict[str, str]:
-    """The text of each split from ``folder``; UserError names the file (and line) at fault."""
+    """Return the text of each split in ``folder``; UserError names the file and line at fault."""
     paths = {split: folder / f"{split}.jsonl" for split in EXPECTED}
     return {
         split: checked_text(split, read_jsonl(path), str(path)) for split, path in paths.items()
@@ -48,12 +50,12 @@ def read_source(folder: Path) -> dict[str, str]:
 
 
 def download() -> dict[str, str]:
-    """The text of each split from the hub; UserError if it cannot be fetched or has changed."""
+    """Return the text of each split from the hub; UserError if that fails or it has changed."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
     print(f"downloading {HUB_ID} (config main)", file=sys.stderr)
-    # Without a network the hub's client would print five retries before the line that matters.
+    # Without a network, the hub's client would print five retries before our error.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         dataset = load_dataset(HUB_ID, "main")
@@ -71,44 +73,44 @@ def download() -> dict[str, str]:
 def checked_text(
     split: str, numbered_rows: Iterable[tuple[int, dict[str, Any]]], where: str
 ) -> str:
-    """The JSONL text of a split: one ASCII-escaped ``{"query", "response"}`` per line.
+    """Return a split as JSONL: one ASCII-escaped ``{"query", "response"}`` per line.
 
     Rows have the keys query and response, or question and answer as on the hub; other keys are
-    dropped. Raises UserError, naming ``where``, unless the text is the published split's.
+    dropped. Raises UserError, naming ``where``, unless this is the published split.
     """
     text = "".join(_to_line(row, f"{where}:{number}") for number, row in numbered_rows)
     n_rows, sha256 = EXPECTED[split]
-    remedy = f"nothing was written; give the complete, unchanged {HUB_ID} (config main)"
+    fix = f"nothing was written; give the complete, unchanged {HUB_ID} (config main)"
     found_rows = text.count("\n")
     if found_rows != n_rows:
-        raise UserError(f"{where}: expected {n_rows:,} rows, found {found_rows:,}; {remedy}")
+        raise UserError(f"{where}: expected {n_rows:,} rows, found {found_rows:,}; {fix}")
     found_sha256 = hashlib.sha256(text.encode()).hexdigest()
     if found_sha256 != sha256:
         raise UserError(
-            f"{where}: expected content with SHA-256 {sha256}, found {found_sha256}; {remedy}"
+            f"{where}: expected content with SHA-256 {sha256}, found {found_sha256}; {fix}"
         )
     return text
 
 
 def is_ready(path: Path, split: str) -> bool:
-    """Whether ``path`` is already right; UserError if it is there with other content."""
+    """Return whether ``path`` is the split already; UserError if it is something else."""
     if not path.exists():
         return False
     if file_sha256(path) != EXPECTED[split][1]:
         raise UserError(
-            f"{path}: is there with other content, which is not overwritten; "
-            "move it away or give another --output_dir"
+            f"{path}: exists with different content and is not overwritten; move it away or give "
+            "another --output_dir"
         )
     return True
 
 
 def main() -> None:
-    """Check what is there, fetch and check what is not, write it."""
+    """Read, check, and write the splits unless both files exist."""
     config = parse_config(PrepareConfig, doc=__doc__)
     paths = {split: config.output_dir / f"{split}_use.jsonl" for split in EXPECTED}
     ready = {split: is_ready(path, split) for split, path in paths.items()}
     if all(ready.values()):
-        print(f"already there, with the right content: {', '.join(map(str, paths.values()))}")
+        print(f"already prepared: {', '.join(map(str, paths.values()))}")
         return
     texts = read_source(config.source) if config.source else download()
     for split, path in paths.items():

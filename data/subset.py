@@ -1,8 +1,8 @@
-"""Write some rows of a JSONL file, drawn at random: SFT on a part of the data (paper section 3.2).
+"""Write random rows of a JSONL file, for SFT on a part of the data (paper section 3.2).
 
     python data/subset.py --data_path data/train_use.jsonl --n_rows 934 --output_path part8.jsonl
 
-Of one seed, a smaller subset is part of every larger one. The rows stay in their order.
+With the same seed, a smaller subset is part of every larger one. Rows keep their order.
 """
 
 import sys
@@ -19,34 +19,33 @@ from screl.core.io import UserError, read_jsonl, refuse_to_overwrite, write_atom
 
 @dataclass(frozen=True)
 class SubsetConfig:
-    """The options of this script."""
+    """Options of data/subset.py."""
 
-    data_path: Path = option('rows: JSONL of {"query", "response"}')
-    output_path: Path = option("where the drawn rows go")
-    n_rows: int = option("how many")
-    seed: int = option("another one draws other rows", 0)
+    data_path: Path = option("JSONL file to draw rows from")
+    output_path: Path = option("file to write the drawn rows to")
+    n_rows: int = option("number of rows to draw")
+    seed: int = option("seed of the draw", 0)
 
 
 def draw_rows(n_all: int, n_rows: int, seed: int) -> list[int]:
-    """Positions of ``n_rows`` of ``n_all`` rows, in order."""
+    """Return the sorted positions of ``n_rows`` random rows among ``n_all``."""
     shuffled = list(range(n_all))
     Random(f"subset {seed}").shuffle(shuffled)
     return sorted(shuffled[:n_rows])
 
 
 def main() -> None:
-    """Read, draw, write."""
+    """Draw the rows and write them; UserError if there are too few."""
     config = parse_config(SubsetConfig, doc=__doc__)
     refuse_to_overwrite([config.output_path], [config.data_path])
     numbers = [number for number, _ in read_jsonl(config.data_path)]
-    if not 1 <= config.n_rows <= len(numbers):
-        raise UserError(
-            f"{config.data_path}: has {len(numbers)} rows; --n_rows must be from 1 to that"
-        )
+    n = len(numbers)
+    if not 1 <= config.n_rows <= n:
+        raise UserError(f"{config.data_path}: has {n} rows; --n_rows must be from 1 to {n}")
     lines = config.data_path.read_text(encoding="utf-8").split("\n")
-    drawn = draw_rows(len(numbers), config.n_rows, config.seed)
+    drawn = draw_rows(n, config.n_rows, config.seed)
     write_atomic(config.output_path, (lines[numbers[row] - 1] + "\n" for row in drawn))
-    print(f"{config.output_path}: {config.n_rows} of {len(numbers)} rows")
+    print(f"{config.output_path}: {config.n_rows} of {n} rows")
 
 
 if __name__ == "__main__":

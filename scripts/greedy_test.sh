@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The greedy completion of every test problem, on all GPUs of this machine.
+# Write the greedy completion of every test problem to MODEL_DIR/greedy, using all GPUs of this machine.
 #   bash scripts/greedy_test.sh MODEL_DIR [options of sample.py]
-# Then: python eval.py MODEL_DIR/greedy. LAUNCHER=echo shows the command and does nothing.
+# Then run: python eval.py MODEL_DIR/greedy. LAUNCHER=echo prints the command instead of running it.
 set -euo pipefail
 source "$(dirname "$0")/model_folder.sh"
 exec ${LAUNCHER:-} python "$root/sample.py" --greedy \

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# 100 samples of every training problem, as published, on all GPUs of this machine.
+# Draw 100 samples per training problem, as published, into MODEL_DIR/samples, using all GPUs of this machine.
 #   bash scripts/group_sample.sh MODEL_DIR [options of sample.py]
-# On several machines: --launcher ray --address auto, see slurm/sample.sbatch.
-# Started again it goes on where it stopped. LAUNCHER=echo shows the command and does nothing.
+# On several machines: --launcher ray --address auto (see slurm/sample.sbatch). If it is interrupted, run it again
+# to continue. LAUNCHER=echo prints the command instead of running it.
 set -euo pipefail
 source "$(dirname "$0")/model_folder.sh"
 exec ${LAUNCHER:-} python "$root/sample.py" --config "$root/configs/sample/paper.yaml" \

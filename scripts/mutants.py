@@ -1,8 +1,8 @@
-"""Mutants of a source: copies of it with one small fault each, for scripts/mutation_check.py.
+"""Make mutants of a source file, copies with one small fault each, for scripts/mutation_check.py.
 
-A comparison, operator, constant, condition, slice, default or return value is changed; an operand,
-a statement, one of several unpacked lists is left out; a regular expression loses one character.
-Annotations, decorators (caches), docstrings, asserts and zip's ``strict`` stay as they are.
+A mutant changes a comparison, operator, constant, condition, slice, default, or return value; or it
+drops an operand, a statement, one of several unpacked lists, or one character of a regular
+expression. Annotations, decorators, docstrings, asserts, and zip's ``strict`` are left alone.
 """
 
 import ast
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout
 from itertools import chain
 
-Change = tuple[ast.expr | ast.stmt, str]  # a node, and the source to put in its place
+Change = tuple[ast.expr | ast.stmt, str]  # a node and the source that replaces it
 
 OPERATORS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
@@ -26,9 +26,9 @@ FUNCTIONS = {"min": "max", "max": "min", "any": "all", "all": "any", "sorted": "
 
 
 def walk(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes that may be changed, see above."""
+    """Yield the nodes that may be changed (see the top of this file)."""
     yield node
-    if isinstance(node, ast.JoinedStr):  # before Python 3.12 its parts do not know where they are
+    if isinstance(node, ast.JoinedStr):  # before Python 3.12 its parts have no position
         return
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list"):
@@ -44,12 +44,14 @@ def walk(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def changes(node: ast.AST) -> Iterator[Change]:
-    """The small faults to try at ``node``."""
-    return chain(of_operators(node), of_values(node), of_lists(node), of_flow(node))
+    """Yield the faults to try at ``node``."""
+    return chain(
+        operator_changes(node), value_changes(node), list_changes(node), flow_changes(node)
+    )
 
 
-def of_operators(node: ast.AST) -> Iterator[Change]:
-    """Another operator, an operand less."""
+def operator_changes(node: ast.AST) -> Iterator[Change]:
+    """Yield other operators, and expressions without one operand."""
     match node:
         case ast.Compare(ops=ops):
             for i, op in enumerate(ops):
@@ -65,8 +67,8 @@ def of_operators(node: ast.AST) -> Iterator[Change]:
             yield node.func, FUNCTIONS[name]
 
 
-def of_values(node: ast.AST) -> Iterator[Change]:
-    """Another constant, pattern or default."""
+def value_changes(node: ast.AST) -> Iterator[Change]:
+    """Yield other constants, patterns, and defaults."""
     match node:
         case ast.Constant(value=bool() | int() | float() as value):
             yield node, repr(not value if isinstance(value, bool) else value + 1)
@@ -80,8 +82,8 @@ def of_values(node: ast.AST) -> Iterator[Change]:
             yield from ((d, "None") for d in defaults if not isinstance(d, ast.Constant))
 
 
-def of_lists(node: ast.AST) -> Iterator[Change]:
-    """A slice without an end, a list of lists without one of them, a filter that does nothing."""
+def list_changes(node: ast.AST) -> Iterator[Change]:
+    """Yield slices without an end, lists without one part, and filters that do nothing."""
     match node:
         case ast.Slice(lower=lower, upper=upper):
             yield from ((end, "") for end in (lower, upper) if end is not None)
@@ -92,8 +94,8 @@ def of_lists(node: ast.AST) -> Iterator[Change]:
             yield from ((test, "True"), (test, "False"))
 
 
-def of_flow(node: ast.AST) -> Iterator[Change]:
-    """A condition decided, a statement left out, another return value."""
+def flow_changes(node: ast.AST) -> Iterator[Change]:
+    """Yield conditions set to a constant, dropped statements, and other return values."""
     match node:
         case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test):
             yield from ((test, "True"), (test, "False"))
@@ -112,7 +114,7 @@ def one_less(items: list[ast.expr]) -> list[list[ast.expr]]:
 
 
 def unparse(node: ast.AST, **fields: object) -> str:
-    """The source of ``node`` with other ``fields``; an expression in brackets, to stay one."""
+    """Return the source of ``node`` with ``fields`` replaced; an expression in parentheses."""
     node = copy.copy(node)
     for name, value in fields.items():
         setattr(node, name, value)
@@ -121,7 +123,7 @@ def unparse(node: ast.AST, **fields: object) -> str:
 
 
 def shorter_patterns(text: str, flags: list[ast.expr]) -> Iterator[str]:
-    """Literals of a regular expression less one character, if valid and not the same to ``re``."""
+    """Yield literals of ``text`` without one character, if valid and different to ``re``."""
     flag = re.NOFLAG
     for name in flags:
         flag |= re.RegexFlag[ast.unparse(name).removeprefix("re.")]
@@ -133,7 +135,7 @@ def shorter_patterns(text: str, flags: list[ast.expr]) -> Iterator[str]:
 
 
 def parse_pattern(pattern: str, flag: re.RegexFlag) -> str:
-    """What ``re`` makes of it, empty if that is an error."""
+    """Return how ``re`` parses ``pattern``; empty if that is an error."""
     printed = io.StringIO()
     try:
         with redirect_stdout(printed), warnings.catch_warnings():
@@ -145,8 +147,8 @@ def parse_pattern(pattern: str, flag: re.RegexFlag) -> str:
 
 
 def mutants(source: str) -> dict[str, tuple[int, str]]:
-    """The mutated sources; for each its first changed line and the change, ``was -> now``."""
-    lines = source.encode().splitlines(keepends=True)  # the offsets of ast are of bytes
+    """Return the mutated sources, each with its first changed line and ``was -> now``."""
+    lines = source.encode().splitlines(keepends=True)  # ast's offsets count bytes
     starts = [sum(map(len, lines[:i])) for i in range(len(lines) + 1)]
     found = {}
     for node, text in chain.from_iterable(map(changes, walk(ast.parse(source)))):
@@ -161,7 +163,7 @@ def mutants(source: str) -> dict[str, tuple[int, str]]:
 
 
 def difference(old: list[str], new: list[str]) -> tuple[int, str]:
-    """The first line that differs, and ``was -> now`` of all that do, joined."""
+    """Return the first line that differs, and all that differ as ``was -> now``."""
     first = next(i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b)
     while old[-1] == new[-1] and min(len(old), len(new)) > first + 1:
         old, new = old[:-1], new[:-1]

@@ -1,11 +1,11 @@
-"""Break every line of the modules on which results hang, and see a test go red each time.
+"""Break every line of the modules that decide the results, and check that a test fails each time.
 
-    python scripts/mutation_check.py [MODULE ...]     # default: answers selection rejection votes
+    python scripts/mutation_check.py [MODULE ...]    # such as scoring/votes; default: all MODULES
 
-The faults are those of scripts/mutants.py. Each is tried in a temporary copy of the source, with
-its tests (TESTS) and hypothesis seeded. Prints how many mutants there were, how many a test
-killed, and every survivor; exits with 1 if one is not in EQUIVALENT. Each has a process of its own,
-forked after the slow imports, and limits to its time and memory: needs Linux.
+Tries each fault of scripts/mutants.py in a temporary copy of the source and runs the tests of the
+module, tests/FOLDER/test_MODULE.py, with hypothesis seeded. Prints how many mutants there were, how
+many a test killed, and every survivor; exits with status 1 if one is not in EQUIVALENT. Needs
+Linux: each mutant runs in a forked process, to save the slow imports, with limited time and memory.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import hypothesis
-import numpy  # noqa: F401 - for the forked processes, as are the imports of hypothesis and pytest
+import numpy  # noqa: F401 - imported once, for all forked processes
 import pytest
 import rapidfuzz.distance  # noqa: F401
 
@@ -34,48 +34,48 @@ MODULES = (
     "rejection/filter",
     "scoring/votes",
 )
-CPU_SECONDS = 60  # ten times what the tests of a module take; a mutant may loop for ever,
-MEMORY_BYTES = 8 << 30  # and fill the memory with it
+CPU_SECONDS = 60  # ten times as long as a module's tests; a mutant may loop forever
+MEMORY_BYTES = 8 << 30  # or fill the memory
 
-# Mutants that no test can tell from the module, and why.
-_FARTHER = "if current is None or (-far, candidate[1:4]) < (-current[0], current[1][1:4]):"
-_ONE_SAMPLE = "only the same sample has the same text, source and sample_id"
+# Mutants that behave like the module, and why no test can fail.
+_FARTHER = "if current is None or (-far, candidate.order) < (-current[0], current[1].order):"
+_PROBLEM, _XX_PROBLEM = 'unit="problem"', "unit='XXproblem'"
+_BAR = f"return list(tqdm(results, total=len(problems), {_PROBLEM}, disable=None, leave=False))"
 _LEAD = "lead = 1 if winner is None else counts[answer] - counts[winner]"
 EQUIVALENT = {
-    r'if "\0" in text: -> if True:': "what has no NUL is not changed",
+    r'if "\0" in text: -> if True:': "a text without NUL is not changed",
     r'text = text.split("\0", maxsplit=1)[0] -> text = text.split("\0", maxsplit=2)[0]': (
         "what follows the first NUL is not used"
     ),
-    "if len(a) != len(b): -> if True:": "no line more, nothing added",
+    "if len(a) != len(b): -> if True:": "adds nothing if there is no further line",
     f"{_FARTHER} -> if current is None or "
-    "((-far, candidate[1:4]) <= (-current[0], current[1][1:4])):": _ONE_SAMPLE,
-    f"{_FARTHER} -> {_FARTHER.replace('candidate[1:4]', 'candidate[1:]')}": _ONE_SAMPLE,
-    f"{_FARTHER} -> {_FARTHER.replace('candidate[1:4]', 'candidate[1:5]')}": _ONE_SAMPLE,
-    f"{_FARTHER} -> {_FARTHER.replace('[1][1:4]', '[1][1:]')}": _ONE_SAMPLE,
-    f"{_FARTHER} -> {_FARTHER.replace('[1][1:4]', '[1][1:5]')}": _ONE_SAMPLE,
+    "((-far, candidate.order) <= (-current[0], current[1].order)):": "only the same sample has the "
+    "same text, source and sample_id",
+    f"{_BAR} -> {_BAR.replace(_PROBLEM, _XX_PROBLEM)}": "only the progress bar differs",
+    f"{_BAR} -> {_BAR.replace('leave=False', 'leave=True')}": "only the progress bar differs",
     'if verdict.reason == "valid" and rules.process_checks: -> '
-    "if (verdict.reason == 'valid'):": "where there are no process checks, none fails",
+    "if (verdict.reason == 'valid'):": "without process checks, none fails",
     "counts[answer] += 1 -> counts[answer] += 2": "the order of the counts is the same",
     f"{_LEAD} -> {_LEAD.replace('winner is None', 'False')}": "a Counter's missing count is 0",
-    f"{_LEAD} -> {_LEAD.replace('1 if', '2 if')}": "only its sign counts",
+    f"{_LEAD} -> {_LEAD.replace('1 if', '2 if')}": "only its sign matters",
     "if lead > 0 or (lead == 0 and first_at[answer] < first_at[winner]): -> "
     "if lead > 0 or (lead == 0 and (first_at[answer] <= first_at[winner])):": (
-        "only the winner is first where the winner is, and it stays"
+        "no other answer has the position of the winner"
     ),
     "most = max(counts.values(), default=0) -> most = max(counts.values(), default=1)": (
-        "of no answers none is returned anyway"
+        "without answers nothing is returned in any case"
     ),
 }
 
 
 def tests_of(module: str) -> str:
     """Return the file that holds the tests of ``module``, such as scoring/votes."""
-    folder, name = module.split("/")
-    return f"tests/{folder}/test_{name}.py"
+    path = Path(module)
+    return f"tests/{path.parent}/test_{path.name}.py"
 
 
 def is_green(copied: Path, module: str) -> bool:
-    """Whether the tests of ``module`` pass in the copy, in a process of their own."""
+    """Return whether the tests of ``module`` pass in the copy, in a forked process."""
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1] == 0
@@ -94,12 +94,12 @@ def is_green(copied: Path, module: str) -> bool:
 
 
 def check(module: str, copied: Path) -> int:
-    """Try the mutants of ``module``, print what survives, and return how many should not."""
+    """Try the mutants of ``module``, print those that survive, and return how many should not."""
     path = copied / f"screl/{module}.py"
     source = path.read_text(encoding="utf-8")
     if not is_green(copied, module):
         sys.exit(
-            f"{tests_of(module)} is red before any change:\n{(copied / 'log.txt').read_text()}"
+            f"{tests_of(module)} fails without any change:\n{(copied / 'log.txt').read_text()}"
         )
     start, tried = time.monotonic(), mutants(source)
     survivors = []
@@ -121,21 +121,24 @@ def check(module: str, copied: Path) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Break every line; a test has to go red.")
+    """Check the modules; return 1 if a mutant survived."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "modules", nargs="*", metavar="MODULE", help=f"default: {' '.join(MODULES)}"
     )
     modules = parser.parse_args().modules or MODULES
     for module in modules:
         if not (ROOT / tests_of(module)).is_file():
-            parser.error(f"there is no {tests_of(module)}; name a module, as in scoring/votes")
-    sys.dont_write_bytecode = True  # two mutants of one second and one size look the same to .pyc
+            parser.error(f"{tests_of(module)} does not exist; name a module like scoring/votes")
+    sys.dont_write_bytecode = True  # a .pyc cannot distinguish mutants of the same second and size
     hypothesis.settings.register_profile(
         "mutants",
         database=None,
         deadline=None,
         phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
-    )  # a failure needs neither to be remembered nor to be made small
+    )  # do not store failures or shrink them
     hypothesis.settings.load_profile("mutants")
     with tempfile.TemporaryDirectory() as folder:
         copied = Path(folder)

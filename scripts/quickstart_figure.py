@@ -2,7 +2,7 @@
 
     python scripts/quickstart_figure.py TABLE results/quickstart.svg
 
-TABLE is a text file with the table that scripts/quickstart.sh prints, such as docs/results.md.
+TABLE is a text file that contains the table printed by scripts/quickstart.sh: docs/results.md.
 """
 
 import re

@@ -1,7 +1,7 @@
-"""The quickstart's one table: python scripts/quickstart_table.py runs/quickstart N_SEEDS
+"""Print the quickstart's table: python scripts/quickstart_table.py runs/quickstart N_SEEDS
 
-Scores are means over problems and seeds, in percent. ``±`` is the standard error over problems of
-the seeds' mean; how much the seeds differ is shown beside it, one value a seed.
+Scores are means over problems and seeds in percent, ± the standard error over problems of the mean
+over seeds. The next column shows the score of each seed.
 """
 
 import re
@@ -41,7 +41,7 @@ BASELINES = ("sft", "sft_matched", "rft_k16_random")
 
 
 def scores_of(stores: list[Path], metric: str) -> Floats | None:
-    """Scores of every seed's store, (seeds, problems); None where the quickstart has no such."""
+    """Return scores of shape (seeds, problems); None if the quickstart has no such stores."""
     if not all(store.exists() for store in stores):
         return None
     problems = load_problems(TEST)
@@ -53,7 +53,7 @@ def scores_of(stores: list[Path], metric: str) -> Floats | None:
 
 
 def show_mean(scores: Floats | None) -> str:
-    """``value ± standard error`` of the seeds' mean in percent; an interval where all are equal."""
+    """Show the mean over seeds as ``value ± standard error``, or an interval if all are equal."""
     if scores is None:
         return "-"
     (value,), (error,) = mean_and_error(scores.mean(axis=0)[:, None])
@@ -61,13 +61,13 @@ def show_mean(scores: Floats | None) -> str:
 
 
 def show_difference(scores: Floats, baseline: Floats) -> str:
-    """Paired over problems, in points."""
+    """Show the difference in points, paired by problem."""
     value, error = paired_difference(baseline.mean(axis=0), scores.mean(axis=0))
     return f"{value:+.1f} ± {error:.1f}"
 
 
 def describe_data(model: str, seed_runs: list[Path]) -> list[str]:
-    """Training rows and steps; samples, right ones and kept ones, a problem; seeds' means."""
+    """Return rows and steps, and samples, right, and kept per problem, as means over seeds."""
     trainings = [read_json(run / model / "run.json")["results"] for run in seed_runs]
     cells = [f"{statistics.fmean(t[key] for t in trainings):.0f}" for key in ("n_rows", "n_steps")]
     if not model.startswith("rft"):
@@ -80,7 +80,7 @@ def describe_data(model: str, seed_runs: list[Path]) -> list[str]:
 
 
 def make_table(root: Path, n_seeds: int) -> str:
-    """The table of all that was run under ``root``."""
+    """Return the table of all models under ``root``."""
     seed_runs = [root / f"seed{seed}" for seed in range(n_seeds)]
     names = sorted({path.parent.name for path in seed_runs[0].glob("*/greedy")}, key=row_order)
     greedy = {
@@ -104,24 +104,23 @@ def make_table(root: Path, n_seeds: int) -> str:
 
 
 def row_order(name: str) -> tuple[bool, int, bool, str]:
-    """SFT before RFT, a small k before a large one, a control before what it is for."""
+    """Sort SFT before RFT, a small k before a large one, and a control before its model."""
     k = re.search(r"_k(\d+)", name)
     return name.startswith("rft"), int(k[1]) if k else 0, not name.endswith("_random"), name
 
 
 def main() -> None:
-    """Print the table and where everything lies."""
+    """Print the table, its legend, and where the files are."""
     root, n_seeds = Path(sys.argv[1]), int(sys.argv[2])
     print(f"\n{make_table(root, n_seeds)}\n")
     n_problems = len(load_problems(TEST))
-    print(f"{n_problems} test problems ({TEST}), {n_seeds} seed(s); percent ± standard error.")
-    print("rows, steps: of training; samples, right, kept: per training problem.")
+    seeds = "1 seed" if n_seeds == 1 else f"{n_seeds} seeds"
+    print(f"{n_problems} test problems ({TEST}), {seeds}; percent ± standard error.")
+    print("rows, steps: training rows and steps; samples, right, kept: per training problem.")
     print("sft_matched: SFT data for as many steps as the largest RFT run.")
-    print("rft_k16_random: as rft_k16, but random right samples instead of one for each path.")
-    print("- sft, - sft_matched, - random: paired differences of maj1@1, by problem, in points.")
-    print(
-        f"Checkpoints, samples, run.json: {root}/seed*/; what was kept: {root}/seed*/rft_k*.jsonl"
-    )
+    print("rft_k16_random: like rft_k16, with random right samples instead of one per path.")
+    print("- sft, - sft_matched, - random: difference in maj1@1, in points, paired by problem.")
+    print(f"Checkpoints, samples, run.json: {root}/seed*/; kept samples: {root}/seed*/rft_k*.jsonl")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The report of scripts/real_gpu.sh: python scripts/real_gpu_report.py runs/real_gpu REPORT.md
+"""Write the report of scripts/real_gpu.sh: python scripts/real_gpu_report.py RUNS REPORT.md
 
-Every number is read from what the run left: sample stores, run.json files, the filter's funnel.
-Only seeds of which both parts are done count. Scores are in percent, ± a standard error: over
-problems, and with several seeds over problems and seeds (screl/scoring/statistics.py).
+Every number is read from the files of the run: sample stores, run.json, the filter's funnel. Only
+finished seeds count. Scores are in percent ± standard error: over problems, and with several seeds
+over problems and seeds (screl/scoring/statistics.py).
 """
 
 import sys
@@ -27,50 +27,50 @@ from screl.scoring.score import ScoreRules, score_runs
 from screl.scoring.statistics import Floats, compare, difference_over_seeds, mean_over_seeds
 
 Info = dict[str, Any]  # a run.json
-# What cost time, by where its run.json lies in a seed's folder, in the order of running.
+# The stages of a seed in the order they run, by the run.json that each writes in the seed's folder.
 STAGES = {
     "sft/run.json": "train SFT",
     "sft/samples/run.json": "sample training problems",
-    "sft/kept.run.json": "filter",
+    "kept.run.json": "filter",
+    "rft/run.json": "train RFT",
     "sft/greedy/run.json": "greedy, SFT",
     "sft/votes/run.json": "sample test problems, SFT",
-    "rft/run.json": "train RFT",
     "rft/greedy/run.json": "greedy, RFT",
     "rft/votes/run.json": "sample test problems, RFT",
 }
+LAST_STAGE = "rft/votes/run.json"
 
 
 @dataclass(frozen=True)
 class Results:
-    """What is under the folder of the runs."""
+    """The finished seeds of a run and its test problems."""
 
     root: Path
-    seeds: list[Path]  # folders of the seeds that are done
+    seeds: list[Path]  # their folders
     test: list[Problem]
 
     def infos(self, name: str) -> list[Info]:
-        """The run.json called ``name`` of every seed."""
+        """Return the run.json called ``name`` of every seed."""
         return [read_json_object(seed / name) for seed in self.seeds]
 
     def every_info(self) -> list[Info]:
-        """All of them, in the order of running."""
+        """Return the run.json of every stage, in the order they ran."""
         base = read_json_object(self.root / "base/greedy/run.json")
         return [base, *(read_json_object(seed / name) for seed in self.seeds for name in STAGES)]
 
     def scores(self, store: str) -> dict[str, Floats]:
-        """By metric, (seeds, problems), of the stores called ``store``."""
-        stores = [seed / store for seed in self.seeds]
-        every = [self.scores_of(path) for path in stores]
-        return {name: np.stack([scores[name] for scores in every]) for name in every[0]}
+        """Return the scores of each seed's ``store`` by metric, each of shape (seeds, problems)."""
+        by_seed = [self.scores_of(seed / store) for seed in self.seeds]
+        return {name: np.stack([scores[name] for scores in by_seed]) for name in by_seed[0]}
 
     def scores_of(self, store: Path) -> dict[str, Floats]:
-        """By metric, (problems,)."""
+        """Return the scores of one store by metric, each of shape (problems,)."""
         data = self.root / "test.jsonl"
         return score_runs(open_runs(store, self.test, "test"), self.test, data, ScoreRules()).scores
 
 
 def show_scores(scores: Floats) -> str:
-    """``value ± standard error`` of (seeds, problems)."""
+    """Show scores of shape (seeds, problems) as ``value ± standard error``."""
     if len(scores) == 1:
         return show_mean(scores[0])
     mean = mean_over_seeds(scores)
@@ -78,7 +78,7 @@ def show_scores(scores: Floats) -> str:
 
 
 def show_difference(first: Floats, second: Floats) -> str:
-    """``second - first``, of (seeds, problems) each, paired by problem, with a 95 % interval."""
+    """Show ``second - first``, paired by problem, with its 95% interval."""
     if len(first) == 1:
         one = compare(first[0], second[0])
         value, error, interval = one.value, one.standard_error or 0.0, one.interval
@@ -88,12 +88,12 @@ def show_difference(first: Floats, second: Floats) -> str:
 
 
 def each(scores: Floats, sign: str = "") -> str:
-    """The mean of every seed, in percent."""
+    """Show the mean of each seed in percent."""
     return " ".join(format(100 * of_seed.mean(), f"{sign}.1f") for of_seed in scores)
 
 
 def score_rows(results: Results) -> list[list[str]]:
-    """The table of scores, and below it RFT - SFT."""
+    """Return the table of scores; its last row is RFT - SFT."""
     greedy = {name: results.scores(f"{name}/greedy")["maj1@1"] for name in ("sft", "rft")}
     sampled = {name: results.scores(f"{name}/votes") for name in ("sft", "rft")}
     k = results.infos("sft/votes/run.json")[0]["config"]["n_samples"]
@@ -114,9 +114,9 @@ def score_rows(results: Results) -> list[list[str]]:
 
 
 def kept_rows(results: Results) -> list[list[str]]:
-    """What the filter made of each seed's samples, a training problem."""
+    """Return the filter's counts per training problem, one row per seed."""
     rows = [["seed", "samples", "right", "distinct paths", "kept", "problems with a right sample"]]
-    for seed, info in zip(results.seeds, results.infos("sft/kept.run.json"), strict=True):
+    for seed, info in zip(results.seeds, results.infos("kept.run.json"), strict=True):
         (report,), n = info["results"]["runs"], info["results"]["n_problems"]
         counts = ("n_sampled", "n_right", "n_distinct", "n_kept")
         solved = 1 - report["solved"]["never"] / n
@@ -126,7 +126,7 @@ def kept_rows(results: Results) -> list[list[str]]:
 
 
 def cost_rows(results: Results) -> list[list[str]]:
-    """Means over seeds of what each stage took; memory is the most of any seed."""
+    """Return seconds and rates of each stage, means over seeds, and the highest peak memory."""
     rows = [["stage", "seconds", "tokens/s", "memory, MiB", "predicted"]]
     for name, stage in STAGES.items():
         infos = results.infos(name)
@@ -146,13 +146,13 @@ def cost_rows(results: Results) -> list[list[str]]:
 
 
 def peak_memory(info: Info) -> int:
-    """In MiB: what train.py measured as it predicts it, else of the GPU, else of the process."""
+    """Return the peak in MiB as train.py measured it, else the GPU's, else the process's."""
     measured = info["results"].get("memory_mib")
     return int(measured or info["peak_gpu_memory_mib"] or info["peak_memory_mib"])
 
 
 def facts(results: Results) -> list[str]:
-    """Machine, dates, versions and commit, as lines."""
+    """Return machine, dates, versions, and commits as lines of Markdown."""
     every = results.every_info()
     versions = distinct(" ".join(f"{k} {v}" for k, v in info["versions"].items()) for info in every)
     no_git = "not in a git checkout"
@@ -160,26 +160,25 @@ def facts(results: Results) -> list[str]:
     started = [info["started"] for info in every]
     return [
         f"* machine: {distinct(info['gpu'] or 'no GPU, ' + info['machine'] for info in every)}",
-        f"* date: {min(started)} to {max(started)} (UTC, starts of the first and the last stage)",
+        f"* date: {min(started)} to {max(started)} (UTC; start of the first and of the last stage)",
         f"* versions: {versions}",
         f"* commit of the code that ran: {commits}; of this report: {git_commit() or no_git}",
         f"* seeds: {' '.join(seed.name.removeprefix('seed') for seed in results.seeds)}",
-        f"* settings: `{(results.root / 'settings').read_text(encoding='utf-8').strip()}`",
     ]
 
 
 def distinct(values: Iterable[str]) -> str:
-    """Each value once."""
+    """Join the values, each once."""
     return "; ".join(dict.fromkeys(values))
 
 
 def block(text: str) -> str:
-    """As code, in which columns stay aligned."""
+    """Return ``text`` as a code block, which keeps columns aligned."""
     return f"```\n{text}\n```"
 
 
 def make_report(results: Results) -> str:
-    """The text, in Markdown."""
+    """Return the report in Markdown."""
     first = results.every_info()[: 1 + len(STAGES)]
     n_train, n_test = len(load_problems(results.root / "train.jsonl")), len(results.test)
     over = "problems" if len(results.seeds) == 1 else "problems and seeds"
@@ -189,28 +188,29 @@ def make_report(results: Results) -> str:
         "`models/smollm2-135m` is SmolLM2-135M-Instruct, Q4_1 (see data/get_model.py).",
         "\n".join(facts(results)),
         block(format_table(score_rows(results))),
-        f"Percent ± standard error over {over}; differences in points, paired by problem, with a "
-        "95 % interval.",
-        "Samples of the SFT model, a training problem:",
+        f"Percent ± standard error over {over}. Differences are in points, paired by problem, with "
+        "95% intervals.",
+        "What the filter kept of the SFT model's samples, counts per training problem:",
         block(format_table(kept_rows(results))),
-        "Cost, mean over seeds; seconds with loading and saving, of the last session where one was "
-        "cut; memory is the peak (of a GPU what torch allocated there), predicted by train.py:",
+        "Cost, mean over seeds. Seconds include loading and saving; for a stage that was "
+        "interrupted they cover its last session. Memory is the peak (on a GPU, what torch "
+        "allocated), next to train.py's prediction:",
         block(format_table(cost_rows(results))),
-        "Commands, those of the first seed:",
+        "Commands of the first seed:",
         block("\n".join(f"python {info['command']}" for info in first)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def main() -> None:
-    """Write the report and show it. UserError if no seed is done."""
+    """Write the report and print it; UserError if no seed is finished."""
     if len(sys.argv) != 3:
         sys.exit("usage: python scripts/real_gpu_report.py RUNS REPORT.md")
     root, output = Path(sys.argv[1]), Path(sys.argv[2])
-    done = [path.parent.parent for path in sorted(root.glob("seed*/rft/done"))]
-    if not done:
-        raise UserError(f"{root}: no seed is done yet; run scripts/real_gpu.sh until one is")
-    report = make_report(Results(root, done, load_problems(root / "test.jsonl")))
+    seeds = [seed for seed in sorted(root.glob("seed*")) if (seed / LAST_STAGE).exists()]
+    if not seeds:
+        raise UserError(f"{root}: no seed is finished; run scripts/real_gpu.sh until one is")
+    report = make_report(Results(root, seeds, load_problems(root / "test.jsonl")))
     write_atomic(output, [report])
     print(f"{report}\n{output}")
 

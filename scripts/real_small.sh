@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A real model on real problems, on a CPU: SmolLM2-135M through the whole pipeline on a slice of GSM8K.
-#   bash scripts/real_small.sh [--source DIR]    DIR holds GSM8K's train.jsonl and test.jsonl
-# The slice is far too small to teach such a model to reason; it shows that every stage takes a real
-# checkpoint, a real tokenizer and real text. Run again, it goes on where it stopped.
+# Run the whole pipeline with a real model on a CPU: SmolLM2-135M on a slice of GSM8K.
+#   bash scripts/real_small.sh [--source DIR]    DIR contains GSM8K's train.jsonl and test.jsonl
+# The slice is far too small to teach such a model to reason; it shows that every stage handles a real checkpoint,
+# a real tokenizer, and real text. If it is interrupted, run it again to continue.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh" requirements.txt
 

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# As published: bash test_7b_13b.sh MODEL_DIR
+# The published command line: bash test_7b_13b.sh MODEL_DIR
 exec bash "$(dirname "$0")/greedy_test.sh" "$@"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# SFT and RFT on the GPUs of this machine, or of several with the same command on each.
+# Train on the GPUs of this machine, or of several machines with the same command on each (SFT and RFT).
 #   bash scripts/train.sh MODEL DATA SAVE_PATH EPOCHS [options of train.py]
-# MODEL names a file of configs/train/ (llama2_7b); anything else is a folder or a hub id, trained with the
-# defaults. There are as many processes as the file's world_size says (8 without), NPROC_PER_NODE on each of
-# NNODES machines; set either for another number, every number trains the same. Of several machines each
-# needs NODE_RANK and MASTER_ADDR, and MASTER_PORT if 29500 is taken; slurm/train.sbatch sets them.
-# Started again it goes on from its last checkpoint. LAUNCHER=echo shows the command and does nothing.
+# MODEL is the name of a file in configs/train/ (llama2_7b), or a folder or hub id, trained with the defaults.
+# The number of processes is the file's world_size (default 8), NPROC_PER_NODE on each of NNODES machines. Set
+# either to change it; any number trains the same model. With several machines, set NODE_RANK and MASTER_ADDR on
+# each, and MASTER_PORT if 29500 is taken; slurm/train.sbatch sets them. If it is interrupted, run it again to
+# continue from the last checkpoint. LAUNCHER=echo prints the command instead of running it.
 set -euo pipefail
 fail() { echo "error: $*" >&2 && exit 2; }
 if [[ "${1:--}" == -* || "${2:--}" == -* || "${3:--}" == -* || "${4:-}" == "" ]]; then
@@ -38,8 +38,8 @@ else
     rank="${NODE_RANK:-}"
     [ "$nodes" != 1 ] || rank=0
     [[ "${MASTER_ADDR:-}" != "" && "$rank" =~ ^(0|[1-9][0-9]*)$ && "$rank" -lt "$nodes" ]] ||
-        fail "$1 on $nodes machines: set on every one NODE_RANK (0 to $((nodes - 1)), another on each) and" \
-            "MASTER_ADDR (the address of the one with 0); or NNODES=1 to train on this one alone"
+        fail "$1 on $nodes machines: set NODE_RANK (0 to $((nodes - 1)), different on each) and MASTER_ADDR" \
+            "(the address of machine 0) on every machine, or NNODES=1 to train on this machine only"
     start=(torchrun --nnodes "$nodes" --nproc_per_node "$per_node" --node_rank "$rank"
         --master_addr "$MASTER_ADDR" --master_port "${MASTER_PORT:-29500}")
 fi

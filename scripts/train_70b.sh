@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# As published: bash train_70b.sh DATA SAVE_PATH EPOCHS (four machines of 8 GPUs)
+# The published command line: bash train_70b.sh DATA SAVE_PATH EPOCHS (four machines with 8 GPUs each)
 exec bash "$(dirname "$0")/train.sh" "${MODEL:-llama2_70b}" "$@"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# As published: bash train_7b.sh DATA SAVE_PATH EPOCHS (MODEL=llama2_7b for LLaMA-2)
+# The published command line: bash train_7b.sh DATA SAVE_PATH EPOCHS (MODEL=llama2_7b for LLaMA-2)
 exec bash "$(dirname "$0")/train.sh" "${MODEL:-llama_7b}" "$@"

@@ -1,4 +1,4 @@
-"""A random LLaMA with the miniature's tokenizer, and a runner for the scripts."""
+"""Share a random LLaMA with the miniature's tokenizer and a function that runs scripts."""
 
 import os
 import subprocess
@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MINI_MODEL = ROOT / "data/mini/model"
+WARM_PYTHON = (sys.executable, ROOT / "tests/warm_python.py")  # runs scripts with faster imports
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A two-layer LLaMA with random weights, in Hugging Face layout."""
+    """Save a two-layer LLaMA with random weights in Hugging Face layout."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -50,7 +51,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_script(
     *arguments: object, launcher: tuple[str, ...] = (), **settings: str
 ) -> subprocess.CompletedProcess:
-    """Run a script of the project as its users do, with environment variables; one thread."""
+    """Run a script as its users do, with environment variables ``settings`` and one thread."""
     command = [*(launcher or (sys.executable,)), *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | settings
     return subprocess.run(
@@ -59,6 +60,6 @@ def run_script(
 
 
 def write_lines(path: Path, lines: list[str]) -> Path:
-    """Write text lines to ``path``."""
+    """Write ``lines`` to ``path`` and return it."""
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return path

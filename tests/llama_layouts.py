@@ -1,4 +1,4 @@
-"""Write folders in the layouts of LLaMA checkpoints over the years, with few sentencepieces."""
+"""Write small checkpoints in the layouts that LLaMA models have had over the years."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from screl.core.problems import load_problems
 from tests.conftest import MINI_MODEL
 
 N_PIECES = 448
-# As transformers 4.29 wrote tokenizer_config.json.
+# What transformers 4.29 wrote into tokenizer_config.json.
 SLOW = {
     "add_bos_token": True,
     "add_eos_token": False,
@@ -32,13 +32,13 @@ EMPTY = dict.fromkeys(LLAMA, "")
 
 
 def as_added(tokens: dict[str, str], **extra: str) -> dict[str, Any]:
-    """Return tokens as the dicts that some versions wrote."""
+    """Return tokens as the dicts that some versions of transformers wrote."""
     flags = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
     return {key: {"content": token} | flags | extra for key, token in tokens.items()}
 
 
 def train_pieces() -> bytes:
-    """Train a BPE model like LLaMA's: <unk> 0, <s> 1, </s> 2, bytes, split digits, no cleaning."""
+    """Train a BPE model like LLaMA's: <unk> 0, <s> 1, </s> 2, bytes, split digits, exact text."""
     problems = load_problems(MINI_MODEL.parent / "train.jsonl")[:300]
     written = BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -52,7 +52,7 @@ def train_pieces() -> bytes:
 
 
 def write_model(folder: Path, rows: int = N_PIECES, **settings: Any) -> Path:
-    """Write a random LLaMA with this many embedding rows and LLaMA's token ids in its config."""
+    """Save a random LLaMA with ``rows`` embeddings and LLaMA's token ids in its config."""
     config = LlamaConfig(
         vocab_size=rows, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
         num_attention_heads=2, max_position_embeddings=1024, bos_token_id=1, eos_token_id=2,
@@ -69,7 +69,7 @@ def write_slow(
     tokens_map: dict[str, Any] | None = None,
     added: dict[str, int] | None = None,
 ) -> Path:
-    """Write a tokenizer without tokenizer.json: tokenizer.model and the given JSON files."""
+    """Write a tokenizer that has only tokenizer.model and the given JSON files."""
     folder.mkdir(exist_ok=True)
     (folder / "tokenizer.model").write_bytes(pieces)
     write(folder, "tokenizer_config.json", settings)
@@ -79,7 +79,7 @@ def write_slow(
 
 
 def write_fast(folder: Path, pieces: bytes, settings: dict[str, Any], template: str) -> Path:
-    """Write the same with a tokenizer.json as by transformers 4, whose prompts are ``template``."""
+    """Add a tokenizer.json as transformers 4 wrote it, which formats text as ``template``."""
     write_slow(folder, pieces, settings)
     parts = SentencePieceExtractor(str(folder / "tokenizer.model")).extract(models.BPE)
     model = models.BPE(
@@ -105,7 +105,7 @@ def write_fast(folder: Path, pieces: bytes, settings: dict[str, Any], template: 
 
 
 def write_published(folder: Path, pieces: bytes) -> Path:
-    """Write the published 7B and 13B layout: </s> for everything, [PAD] after the last piece."""
+    """Write the layout of the published 7B and 13B models: </s> for everything, then [PAD]."""
     write_model(folder, N_PIECES + 1, pad_token_id=0)
     tokens = as_added(PUBLISHED)
     return write_slow(
@@ -118,17 +118,17 @@ def write_published(folder: Path, pieces: bytes) -> Path:
 
 
 def write(folder: Path, name: str, content: dict[str, Any] | None) -> None:
-    """Write a JSON file, unless ``content`` is None."""
+    """Write a JSON file unless ``content`` is None."""
     if content is not None:
         (folder / name).write_text(json.dumps(content))
 
 
 def change(folder: Path, name: str, **settings: Any) -> None:
-    """Set some keys of a JSON file."""
+    """Set keys of a JSON file."""
     path = folder / name
     write(folder, name, json.loads(path.read_text()) | settings)
 
 
 def copy_model(source: Path, target: Path) -> Path:
-    """Copy a checkpoint, to break the copy."""
+    """Copy a checkpoint, to change the copy."""
     return Path(shutil.copytree(source, target))

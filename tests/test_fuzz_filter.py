@@ -1,8 +1,7 @@
-"""A short run of benchmarks/fuzz_filter.py, and that it sees what it looks for."""
+"""Run benchmarks/fuzz_filter.py briefly, and check that it detects what it looks for."""
 
 import builtins
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from benchmarks.fuzz_filter import CANARY, Watch, find_faults, fuzz, report
 
 @pytest.fixture(scope="module")
 def watch() -> Iterator[Watch]:
-    """One for the module: audit hooks stay for good."""
+    """One for the module, because an audit hook cannot be removed."""
     yield Watch()
     delattr(builtins, CANARY)
 
@@ -26,39 +25,29 @@ def fresh(watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     watch.n_canary_calls = 0
 
 
-def test_no_string_raises_or_runs(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
-    tally = fuzz(3000, 1, watch)
+def test_no_string_raises_or_is_executed(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
+    tally = fuzz(1500, 1, watch)
     report(tally, watch)
-    assert tally.n_strings == 3000
+    assert tally.n_strings == 1500
     assert tally.exceptions == []
     assert watch.forbidden() == {}
-    assert watch.events["compile"] > 1000  # the hook does hear
+    assert watch.events["compile"] > 500  # the hook works
     assert watch.n_canary_calls == 0
     assert os.listdir() == []
-    assert all(count > 50 for count in tally.n_statuses.values())
+    assert all(count > 25 for count in tally.n_statuses.values())
     assert len(tally.n_statuses) == 6
     assert "exceptions  0" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_reader_that_evaluates_is_found(
-    watch: Watch, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
+def test_a_reader_that_evaluates_is_found(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     def evaluate(completion: str, question: str, checks: object) -> list[str]:
         if CANARY in completion and len(completion) < 100 and "<" not in completion:
             eval(completion.partition("=1")[0])
         return []
 
     monkeypatch.setattr(fuzz_filter, "failed_checks", evaluate)
-    tally = fuzz(300, seed, watch)
+    tally = fuzz(300, 1, watch)
     faults = "\n".join(find_faults(tally, watch, os.listdir()))
     assert "exception" in faults
     assert "'exec'" in faults
     assert "canary was called" in faults
-
-
-def test_a_slow_reader_is_found(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fuzz_filter, "failed_checks", lambda *_: time.sleep(0.06) or [])
-    tally = fuzz(3, 0, watch)
-    faults = find_faults(tally, watch, [])
-    assert [fault[:15] for fault in faults if "string" in fault] == ["FAILED: more th"] * 2

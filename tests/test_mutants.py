@@ -1,4 +1,4 @@
-"""The faults that the mutation check makes."""
+"""Check the faults that scripts/mutation_check.py tries."""
 
 import pytest
 
@@ -21,15 +21,15 @@ CASES = [
 
 
 @pytest.mark.parametrize(("source", "expected"), CASES)
-def test_every_fault_of_a_line(source: str, expected: set[str]) -> None:
+def test_the_faults_of_one_line(source: str, expected: set[str]) -> None:
     assert set(mutants(source)) == expected
     assert set(mutants(source).values()) == {(1, f"{source} -> {new}") for new in expected}
 
 
-def test_patterns_lose_one_character_and_stay_valid() -> None:
+def test_patterns_lose_one_character_and_remain_valid() -> None:
     source = 're.compile("[0]+ # x", re.VERBOSE)'
     new = [text.split('"""')[1] for text in mutants(source) if '"""' in text]
-    assert new == ["0]+ # x", "[0] # x", "[0]+  x"]  # less a blank it is the same
+    assert new == ["0]+ # x", "[0] # x", "[0]+  x"]  # without the space it is the same
 
 
 def test_changes_of_several_lines_are_shown_in_one() -> None:

@@ -1,7 +1,4 @@
-"""GSM8K is written only if it is the published one, and every failure is one line.
-
-python -m pytest tests/test_prepare.py
-"""
+"""data/prepare.py writes GSM8K only if it is the published one; every failure is one line."""
 
 import hashlib
 import json
@@ -30,7 +27,7 @@ def jsonl(rows: list[Any]) -> str:
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder whose two splits are ROWS, and the constants that go with it."""
+    """A folder whose splits are ROWS, with EXPECTED changed to match."""
     sha256 = hashlib.sha256(jsonl(ROWS).encode()).hexdigest()
     monkeypatch.setattr(prepare, "EXPECTED", {"train": (2, sha256), "test": (2, sha256)})
     folder = tmp_path / "source"
@@ -41,7 +38,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def prepare_from(source: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Run the script in this process; returns its output folder."""
+    """Run the script in this process and return its output folder."""
     output_dir = source.parent / "out"
     arguments = ["gsm8k", "--source", str(source), "--output_dir", str(output_dir)]
     monkeypatch.setattr(sys, "argv", ["prepare.py", *arguments])
@@ -98,26 +95,26 @@ def test_a_wrong_source_is_named_and_nothing_is_written(
     assert not (source.parent / "out").exists()
 
 
-def test_what_is_there_is_kept(
+def test_existing_files_are_kept(
     source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output_dir = prepare_from(source, monkeypatch)
     before = (output_dir / "train_use.jsonl").stat().st_mtime_ns
-    (source / "train.jsonl").unlink()  # it is not even read
+    (source / "train.jsonl").unlink()  # it is not read again
     prepare_from(source, monkeypatch)
-    assert "already there" in capsys.readouterr().out
+    assert "already prepared" in capsys.readouterr().out
     assert (output_dir / "train_use.jsonl").stat().st_mtime_ns == before
 
 
 def test_other_content_is_not_overwritten(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output_dir = prepare_from(source, monkeypatch)
     (output_dir / "test_use.jsonl").write_text("my own\n")
-    with pytest.raises(UserError, match=r"test_use\.jsonl: is there with other content"):
+    with pytest.raises(UserError, match=r"test_use\.jsonl: exists with different content"):
         prepare_from(source, monkeypatch)
     assert (output_dir / "test_use.jsonl").read_text() == "my own\n"
 
 
-def test_a_missing_one_of_two_is_added(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_file_is_added(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output_dir = prepare_from(source, monkeypatch)
     (output_dir / "test_use.jsonl").unlink()
     prepare_from(source, monkeypatch)
@@ -138,8 +135,8 @@ def test_the_downloaded_rows_are_renamed_and_checked(
         prepare.download()
 
 
-def test_without_a_network_one_line_says_what_to_do(tmp_path: Path) -> None:
-    # Run as a user does: this also shows that the script finds the package by itself.
+def test_without_a_network_one_line_says_how_to_continue(tmp_path: Path) -> None:
+    # As a subprocess from another folder, to check that the script finds the package.
     result = subprocess.run(
         [sys.executable, ROOT / "data" / "prepare.py", "gsm8k", "--output_dir", tmp_path / "out"],
         env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")},

@@ -1,4 +1,4 @@
-"""The quickstart's table from stores and run.json files made by hand."""
+"""Check the quickstart's table against stores and run.json files written by hand."""
 
 import json
 from pathlib import Path
@@ -57,10 +57,10 @@ def test_means_errors_and_paired_differences(root: Path) -> None:
     rows = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines[1:]]
     base, sft, _, rft, random, rft_16 = rows
     assert base[6] == "0.0 [0.0, 60.2]"
-    # the seeds' means by problem are 1, .5, 0, 0: mean .375, standard error .2394
+    # means over seeds by problem: 1, .5, 0, 0: mean .375, standard error .2394
     assert sft[6:] == ["37.5 ± 23.9", "25.0 50.0", "-", "-", "-", "50.0 ± 28.9"]
-    # 1, 1, .5, .5; minus SFT 0, .5, .5, .5: mean .375, standard error .125
-    # and minus the control, which solves the first problem only: mean .5, standard error .2041
+    # 1, 1, .5, .5; minus SFT: 0, .5, .5, .5, mean .375, standard error .125
+    # minus the control, which solves only the first problem: mean .5, standard error .2041
     assert rft[6:] == ["75.0 ± 14.4", "75.0 75.0", "+37.5 ± 12.5", "+50.0 ± 20.4", "-", "-"]
     assert (random[0], random[-2:]) == ("rft_k16_random", ["-", "-"])
     assert (rft_16[0], rft_16[-2]) == ("rft_k16", "+25.0 ± 25.0")

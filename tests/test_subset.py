@@ -1,4 +1,4 @@
-"""data/subset.py: rows drawn at random, nested, in their order."""
+"""data/subset.py draws rows at random; subsets are nested and keep the order."""
 
 import json
 from pathlib import Path
@@ -17,18 +17,14 @@ def test_a_smaller_subset_is_part_of_a_larger_one() -> None:
     assert draw_rows(100, 100, seed=3) == list(range(100))
 
 
-def test_another_seed_draws_others() -> None:
-    assert draw_rows(100, 10, seed=3) != draw_rows(100, 10, seed=4)
-
-
-def test_every_row_is_as_likely() -> None:
+def test_every_row_is_equally_likely() -> None:
     drawn = [row for seed in range(2000) for row in draw_rows(5, 2, seed)]
     counts = [drawn.count(row) for row in range(5)]
     assert min(counts) > 700  # of 800; the standard deviation is 22
     assert max(counts) < 900
 
 
-def test_the_rows_are_written_as_they_stand(tmp_path: Path) -> None:
+def test_rows_are_copied_unchanged(tmp_path: Path) -> None:
     lines = [
         json.dumps({"query": f"½ {i}\u2028", "response": "x"}, ensure_ascii=False) for i in range(9)
     ]
@@ -44,7 +40,7 @@ def test_the_rows_are_written_as_they_stand(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("n_rows", ["0", "3", "-1"])
-def test_more_rows_than_there_are_is_one_line(tmp_path: Path, n_rows: str) -> None:
+def test_too_many_rows_are_an_error_of_one_line(tmp_path: Path, n_rows: str) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text('{"query": "a"}\n{"query": "b"}\n')
     out = tmp_path / "part.jsonl"
@@ -52,7 +48,7 @@ def test_more_rows_than_there_are_is_one_line(tmp_path: Path, n_rows: str) -> No
         "data/subset.py", "--data_path", data, "--n_rows", n_rows, "--output_path", out
     )
     assert result.returncode == 1
-    assert result.stderr == f"error: {data}: has 2 rows; --n_rows must be from 1 to that\n"
+    assert result.stderr == f"error: {data}: has 2 rows; --n_rows must be from 1 to 2\n"
     assert not out.exists()
 
 

@@ -2,8 +2,8 @@
 
     python data/mini/generate.py --seed 0
 
-Every number is seeded. A problem of the test set shares with none of the training set its kind
-together with its numbers, so the same sum under another name is not in both.
+No test problem has the kind and the numbers of a training problem, so the same sum with other names
+is never in both files.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))  # run as a script: make `import data.mini`, `import screl` work
+sys.path.insert(0, str(ROOT))  # for the imports below when this is run as a script
 
 from data.mini.kinds import KINDS, PEOPLE, THINGS, Kind, Numbers  # noqa: E402
 from screl.core.io import write_atomic  # noqa: E402
@@ -34,7 +34,7 @@ Signature = tuple[str, tuple[Fraction, ...]]
 
 @dataclass(frozen=True)
 class Instance:
-    """A kind with its numbers and names filled in."""
+    """A problem: a kind with its numbers and names filled in."""
 
     kind: Kind
     numbers: Numbers
@@ -43,17 +43,17 @@ class Instance:
 
     @property
     def signature(self) -> Signature:
-        """The kind and its numbers in any order: what no two sets may share."""
+        """Return the kind and its sorted numbers, which identify a problem."""
         return self.kind.name, tuple(sorted(self.numbers.values()))
 
     @property
     def question(self) -> str:
-        """The problem text."""
+        """Return the problem text."""
         shown = {key: show(value) for key, value in self.numbers.items()}
         return self.kind.questions[self.wording].format(**shown, **self.words)
 
     def steps(self, path: int) -> list[tuple[str, str, str]]:
-        """The path's steps as ``(quantity, expression, result)`` texts."""
+        """Return the path's steps as texts ``(quantity, expression, result)``."""
         numbers = dict(self.numbers)
         steps = []
         for step in self.kind.paths[path].split("; "):
@@ -63,7 +63,7 @@ class Instance:
         return steps
 
     def solution(self, path: int) -> str:
-        """The path as GSM8K writes it: annotated sentences, then ``#### answer``."""
+        """Return the path as GSM8K writes it: annotated sentences, then ``#### answer``."""
         steps = self.steps(path)
         sentences = [
             self.kind.says[quantity].format(f"<<{text}={result}>>{result}", **self.words)
@@ -73,7 +73,7 @@ class Instance:
 
 
 def evaluate(tokens: list[str], numbers: Numbers) -> tuple[str, Fraction]:
-    """Text and exact value of ``a + b * c``, read from left to right as ``(a+b)*c``."""
+    """Return text and exact value of ``a + b * c``, evaluated left to right as ``(a+b)*c``."""
     value = operand(tokens[0], numbers)
     text = show(value)
     for position in range(1, len(tokens), 2):
@@ -86,12 +86,12 @@ def evaluate(tokens: list[str], numbers: Numbers) -> tuple[str, Fraction]:
 
 
 def operand(token: str, numbers: Numbers) -> Fraction:
-    """A quantity by name, or a number written out."""
+    """Return the value of a number or of a named quantity."""
     return Fraction(token) if token.isdigit() else numbers[token]
 
 
 def show(value: Fraction) -> str:
-    """A number in decimals; exact, since the kinds only make numbers that end."""
+    """Return a number in decimals; ValueError if that is not exact."""
     decimal = f"{float(value):g}"
     if Fraction(decimal) != value:
         raise ValueError(f"{value} has no short decimal form")
@@ -99,7 +99,7 @@ def show(value: Fraction) -> str:
 
 
 def draw_instance(random: Random) -> Instance:
-    """One random problem of a random kind."""
+    """Draw a random problem of a random kind."""
     kind = random.choice(KINDS)
     numbers = {key: Fraction(value) for key, value in kind.draw(random).items()}
     name, friend = random.sample(PEOPLE, 2)
@@ -108,7 +108,7 @@ def draw_instance(random: Random) -> Instance:
 
 
 def draw_instances(random: Random, forbidden: set[Signature]) -> Iterator[Instance]:
-    """Endless problems whose signatures are new; each is added to ``forbidden``."""
+    """Yield problems without end whose signatures are new, and add each to ``forbidden``."""
     while True:
         instance = draw_instance(random)
         if instance.signature not in forbidden and is_solvable(instance):
@@ -117,7 +117,7 @@ def draw_instances(random: Random, forbidden: set[Signature]) -> Iterator[Instan
 
 
 def is_solvable(instance: Instance) -> bool:
-    """Every path gives the same answer through positive numbers with at most two decimals."""
+    """Return whether all paths agree, through positive numbers with at most two decimals."""
     results = [[Fraction(result) for _, _, result in instance.steps(path)]
                for path in range(len(instance.kind.paths))]  # fmt: skip
     return len({path[-1] for path in results}) == 1 and all(
@@ -126,7 +126,7 @@ def is_solvable(instance: Instance) -> bool:
 
 
 def shipped_sets(seed: int) -> dict[str, list[Instance]]:
-    """The train and test instances; no signature occurs twice in them."""
+    """Return the train and test problems, in which no signature occurs twice."""
     instances = draw_instances(Random(seed), set())
     return {
         "train": [next(instances) for _ in range(N_TRAIN)],
@@ -135,7 +135,7 @@ def shipped_sets(seed: int) -> dict[str, list[Instance]]:
 
 
 def to_rows(split: str, instances: list[Instance], seed: int) -> list[str]:
-    """JSONL rows; the gold path of each problem is one of its kind's paths at random."""
+    """Return JSONL rows, each with a random path of the problem as its solution."""
     random = Random(f"gold {split} {seed}")
     return [
         json.dumps(
@@ -152,9 +152,14 @@ def to_rows(split: str, instances: list[Instance], seed: int) -> list[str]:
 
 def main() -> None:
     """Write both files."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output_dir", type=Path, default=Path(__file__).parent)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the problems (default 0)")
+    parser.add_argument(
+        "--output_dir", type=Path, default=Path(__file__).parent,
+        help="folder to write train.jsonl and test.jsonl to (default: that of this script)",
+    )  # fmt: skip
     arguments = parser.parse_args()
     for split, instances in shipped_sets(arguments.seed).items():
         path = arguments.output_dir / f"{split}.jsonl"

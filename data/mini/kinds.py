@@ -1,8 +1,8 @@
-"""The kinds of word problems of the miniature: numbers, wordings, and the valid ways to solve them.
+"""Define the miniature's kinds of word problems: their numbers, wordings, and valid solutions.
 
 A path is written ``"a + b = s; s * c = t"``: each step computes one quantity from earlier ones,
-strictly from left to right (``a + b * c`` means ``(a+b)*c``), and the last one is the answer.
-``says`` holds one sentence a quantity, where ``{}`` stands for the annotated equation.
+strictly from left to right (``a + b * c`` means ``(a+b)*c``), and the last quantity is the answer.
+``says`` has one sentence per quantity, in which ``{}`` stands for the annotated equation.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ THINGS = ("apples", "books", "cards", "coins", "eggs", "hats", "lamps", "mugs", 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of problem. ``draw`` gives its numbers; every path leads to the same answer."""
+    """One kind of problem. ``draw`` draws its numbers; every path leads to the same answer."""
 
     name: str
     draw: Callable[[Random], Draw]
@@ -31,12 +31,12 @@ class Kind:
 
 
 def whole(**ranges: tuple[int, int]) -> Callable[[Random], Draw]:
-    """Draws a whole number between two bounds, both included, for every name."""
+    """Return a function that draws a whole number between two inclusive bounds for every name."""
     return lambda r: {name: r.randint(low, high) for name, (low, high) in ranges.items()}
 
 
 def _half(r: Random, low: int, high: int) -> Fraction:
-    """A multiple of one half."""
+    """Draw a multiple of one half."""
     return Fraction(r.randint(2 * low, 2 * high), 2)
 
 

@@ -4,9 +4,9 @@
     python data/mini/pretrain.py --output_dir OUT --hidden_size 96 --steps 1000
 
 The text (pretraining_text.py) has neither ``<<...>>`` nor ``####``, so the base model knows numbers
-and words but not the format that fine-tuning teaches. The loss that run.json names is that of text
-drawn with another seed, in nats a token. A killed run goes on from
-its last checkpoint when the same command is given again.
+and words but not the format that fine-tuning teaches. The loss in run.json is in nats per token on
+text drawn with another seed. If a run is killed, the same command continues from its last
+checkpoint.
 """
 
 import math
@@ -23,7 +23,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))  # run as a script: make `import data.mini`, `import screl` work
+sys.path.insert(0, str(ROOT))  # for the imports below when this is run as a script
 
 from data.mini.pretraining_text import documents, train_tokenizer  # noqa: E402
 from screl.core.config import option, parse_config, plain_config, run_main  # noqa: E402
@@ -52,17 +52,17 @@ N_HELD_OUT = 64  # batches of held-out text, 262,144 tokens
 class PretrainConfig:
     """Options of data/mini/pretrain.py."""
 
-    output_dir: Path = option("where the model, its tokenizer and run.json go")
-    steps: int = option("of 4,096 tokens each", 5000)
+    output_dir: Path = option("folder to write the model, its tokenizer, and run.json to")
+    steps: int = option("optimizer steps of 4,096 tokens each", 5000)
     learning_rate: float = option("peak learning rate", 3e-3)
-    vocab_size: int = option("tokens of the vocabulary", 768)
-    hidden_size: int = option("width; a head is 32 wide", 128)
-    num_hidden_layers: int = option("depth", 4)
-    seed: int = option("of the text, the tokenizer and the first weights", 0)
+    vocab_size: int = option("tokens in the vocabulary", 768)
+    hidden_size: int = option("width, a multiple of 32, which is the width of a head", 128)
+    num_hidden_layers: int = option("number of layers", 4)
+    seed: int = option("seed of the text, the tokenizer, and the initial weights", 0)
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, seed: int | str) -> Iterator[torch.Tensor]:
-    """Token ids (BATCH_SIZE, SEQUENCE_LENGTH): documents joined by BOS and EOS, cut evenly."""
+    """Yield token ids (BATCH_SIZE, SEQUENCE_LENGTH) of documents with BOS and EOS, cut evenly."""
     text = documents(seed)
     size = BATCH_SIZE * SEQUENCE_LENGTH
     buffer: list[int] = []
@@ -75,7 +75,7 @@ def batches(tokenizer: PreTrainedTokenizerFast, seed: int | str) -> Iterator[tor
 
 
 def make_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A randomly initialised LLaMA in float32."""
+    """Return a randomly initialized LLaMA in float32."""
     torch.manual_seed(config.seed)
     llama = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -96,9 +96,9 @@ def make_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> Ll
 def pretrain(
     model: LlamaForCausalLM, data: Iterator[torch.Tensor], config: PretrainConfig, watch: Stopwatch
 ) -> DeviceTime:
-    """AdamW with warm-up and cosine decay, in place, from the last checkpoint if there is one.
+    """Train ``model`` in place (AdamW, warm-up, cosine decay), from the last checkpoint if any.
 
-    Returns what all sessions have taken until now.
+    Returns the device time of all sessions so far.
     """
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.1, fused=True
@@ -125,13 +125,13 @@ def pretrain(
 
 
 def decay(step: int, steps: int) -> float:
-    """The learning rate of a step as a share of the peak."""
+    """Return the learning rate of a step as a fraction of the peak."""
     progress = max(0.0, (step - WARMUP_STEPS) / max(1, steps - WARMUP_STEPS))
     return min((step + 1) / WARMUP_STEPS, 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def loss_of(model: LlamaForCausalLM, ids: torch.Tensor) -> torch.Tensor:
-    """Mean loss in nats a token of every sequence of a batch, (BATCH_SIZE,)."""
+    """Return the mean loss of each sequence in nats per token, (BATCH_SIZE,)."""
     with torch.autocast(model.device.type, torch.bfloat16):
         logits = model(input_ids=ids).logits[:, :-1].float()
     losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
@@ -140,7 +140,7 @@ def loss_of(model: LlamaForCausalLM, ids: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def held_out_loss(model: LlamaForCausalLM, data: Iterator[torch.Tensor]) -> tuple[float, float]:
-    """Mean loss on ``N_HELD_OUT`` batches, in nats a token, and its standard error."""
+    """Return the mean loss on ``N_HELD_OUT`` batches in nats per token, and its standard error."""
     model.eval()
     losses = torch.cat([loss_of(model, ids.to(model.device)) for ids in islice(data, N_HELD_OUT)])
     return losses.mean().item(), losses.std().item() / math.sqrt(len(losses))
@@ -153,7 +153,7 @@ def save_checkpoint(
     step: int,
     spent: DeviceTime,
 ) -> None:
-    """All that the rest of the run depends on; the text is drawn again."""
+    """Save all that the rest of the run depends on, except the text, which is drawn again."""
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
     torch.save(state | {"spent": spent._asdict()}, folder / "checkpoint.writing")
     os.replace(folder / "checkpoint.writing", folder / "checkpoint.pt")
@@ -162,28 +162,26 @@ def save_checkpoint(
 def load_checkpoint(
     folder: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, devices: Devices
 ) -> tuple[int, DeviceTime]:
-    """Take the last checkpoint, if there is one; the steps that it had done, and their time."""
+    """Load the last checkpoint, if any, and return its number of steps and their device time."""
     path = folder / "checkpoint.pt"
     if not path.exists():
         return 0, DeviceTime(devices.kind, 0.0)
     try:
         state = torch.load(path, map_location=model.device)
-    except (EOFError, OSError, RuntimeError, pickle.UnpicklingError):  # what torch says is long
-        raise UserError(
-            f"{path}: is damaged; delete it, and the same command begins anew"
-        ) from None
+    except (EOFError, OSError, RuntimeError, pickle.UnpicklingError):
+        raise UserError(f"{path}: is damaged; delete it and run this again to start over") from None
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"]), DeviceTime(**state["spent"])
 
 
 def main() -> None:
-    """Train the tokenizer and the model, measure the model, save both."""
+    """Train tokenizer and model, measure the held-out loss, and save both."""
     config = parse_config(PretrainConfig, doc=__doc__)
     started, watch = time.time(), Stopwatch()
-    with locked(config.output_dir, "another process pre-trains into it; wait for its end"):
+    with locked(config.output_dir, "another process is pre-training into it; wait until it ends"):
         if is_finished(config):
-            print(f"{config.output_dir}: is finished")
+            print(f"{config.output_dir}: already finished")
             return
         tokenizer = train_tokenizer(config.seed, config.vocab_size)
         model = make_model(config, tokenizer).to("cuda" if torch.cuda.is_available() else "cpu")
@@ -201,11 +199,11 @@ def main() -> None:
         }
         write_run_info(config.output_dir / "run.json", config, started, results)
         (config.output_dir / "checkpoint.pt").unlink(missing_ok=True)
-    print(f"{config.output_dir}: loss {loss:.4f} ± {error:.4f} nats a token on held-out text")
+    print(f"{config.output_dir}: loss {loss:.4f} ± {error:.4f} nats per token on held-out text")
 
 
 def is_finished(config: PretrainConfig) -> bool:
-    """Whether this run is there; UserError if another one is."""
+    """Return whether this run is finished; UserError if the folder holds another run."""
     path = config.output_dir / "run.json"
     if not path.exists():
         return False

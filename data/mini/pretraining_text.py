@@ -1,7 +1,7 @@
-"""What the miniature's base models are pre-trained on: its text and its vocabulary.
+"""Generate the pre-training text of the miniature's base models, and train their tokenizer.
 
-Bare equations and word problems solved in formats of their own, without ``<<...>>`` and ``####``.
-No problem shares its kind and numbers with the train or test set.
+The text is bare equations and word problems solved in two formats without ``<<...>>`` and ``####``.
+No problem has the kind and the numbers of a training or test problem.
 """
 
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from screl.core.alpaca import ALPACA_NO_INPUT
 
 
 def terse_problem(instance: Instance, path: int) -> str:
-    """A solved problem in the pre-training format: only equations and the result."""
+    """Return a solved problem with a list of equations as its solution."""
     steps = "; ".join(f"{text}={result}" for _, text, result in instance.steps(path))
     return f"{instance.question} {steps}."
 
 
-def told_problem(instance: Instance, path: int) -> str:
-    """A solved problem in sentences, with bare equations in them."""
+def prose_problem(instance: Instance, path: int) -> str:
+    """Return a problem solved in sentences with bare equations."""
     sentences = [
         instance.kind.says[quantity].format(f"{text}={result}", **instance.words)
         for quantity, text, result in instance.steps(path)
@@ -31,7 +31,7 @@ def told_problem(instance: Instance, path: int) -> str:
 
 
 def random_equation(random: Random) -> str:
-    """A true equation of the sizes that the problems use."""
+    """Return a true equation with numbers as large as those of the problems."""
     sign = random.choice("++--**/")
     if sign in "+-":
         scale = random.choice((1, 1, 1, 2, 1))  # 2: halves
@@ -48,21 +48,21 @@ def random_equation(random: Random) -> str:
 
 
 def documents(seed: int | str) -> Iterator[str]:
-    """Endless pre-training text: one part problems to one part equations, eight to a line."""
+    """Yield pre-training text without end: solved problems and lines of six equations in turn."""
     shipped = {instance.signature for part in shipped_sets(0).values() for instance in part}
     random = Random(f"pretrain {seed}")
     while True:
-        # a fresh set each round: pre-training may repeat itself, but never a shipped problem
+        # a new set each round: text may repeat itself, but never contain a train or test problem
         instances = draw_instances(random, set(shipped))
         for _ in range(1000):
             instance = next(instances)
-            tell = random.choice((terse_problem, told_problem))
-            yield tell(instance, random.randrange(len(instance.kind.paths)))
+            write = random.choice((terse_problem, prose_problem))
+            yield write(instance, random.randrange(len(instance.kind.paths)))
             yield "; ".join(random_equation(random) for _ in range(6))
 
 
 def train_tokenizer(seed: int, vocab_size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with single digits; each half of the prompt template is one token."""
+    """Train a byte-level BPE with single digits and one token for each half of the prompt."""
     tokenizer = Tokenizer(models.BPE())
     split = r"\d| ?(?:####|<<|>>)|\n+| ?[A-Za-z]+| ?[^\sA-Za-z\d]"
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -91,7 +91,7 @@ def train_tokenizer(seed: int, vocab_size: int) -> PreTrainedTokenizerFast:
 
 
 def tokenizer_text(seed: int) -> Iterator[str]:
-    """Problems in both formats, so that the words of the annotated solutions have tokens too."""
+    """Yield problems in both formats, so that the words of annotated solutions get tokens too."""
     instances = draw_instances(Random(f"tokenizer {seed}"), set())
     for _ in range(4000):
         instance = next(instances)

@@ -1,11 +1,11 @@
-"""The paper's relations fitted to a study, and what they predict."""
+"""Fit the paper's relations to a study and predict what was not measured."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from screl.analysis.estimates import N_DRAWS, Estimate
+from screl.analysis.estimates import N_DRAWS, Estimate, Points
 from screl.analysis.laws import (
     LINE,
     PER_DOUBLING,
@@ -14,28 +14,36 @@ from screl.analysis.laws import (
     SEGMENTS,
     Fit,
     Law,
-    fit,
-    over_problems,
+    fit_law,
+    fit_law_to_draws,
 )
-from screl.analysis.study import Points, Study
+from screl.analysis.study import Study
 from screl.scoring.statistics import Floats
 
-STABLE = 4  # the paper's law of data amounts is stable for 1, 1/2, 1/4 and 1/8 (section 3.2)
-MORE = 100  # human-written solutions
+SFT_OVER_LOSS = "SFT accuracy over pre-training loss"
+ICL_OVER_LOSS = "ICL accuracy over pre-training loss"
+SFT_OVER_STABLE_ROWS = "SFT accuracy over solutions, fractions 1 to 1/8"
+SFT_OVER_ROWS = "SFT accuracy over solutions, all fractions"
+SFT_OVER_ROWS_BENT = "SFT accuracy over solutions, all fractions, with a bend"
+RFT_OVER_K = "RFT accuracy over k"
+RFT_OVER_PATHS = "RFT accuracy over distinct paths"
+PATHS_OVER_K = "new distinct paths over k"
+PATHS_OVER_K_LIMITED = "new distinct paths over k, with a limit"
+
+N_MORE_SOLUTIONS = 100
 
 
-class Fitted(NamedTuple):
-    """One relation of one model (or over models: none named), with draws of its parameters
-    over problems."""
+class FittedRelation(NamedTuple):
+    """A relation fitted for one model, or over models (``model`` is empty)."""
 
     relation: str
     model: str
     fit: Fit
-    problems: Floats  # (draws, parameters)
+    draws: Floats  # of the parameters over problems, (draws, parameters)
 
 
 class Prediction(NamedTuple):
-    """Of something not measured."""
+    """A predicted value with its 95 % interval."""
 
     what: str
     value: float
@@ -44,46 +52,32 @@ class Prediction(NamedTuple):
     unit: str
 
 
-def fit_study(study: Study) -> list[Fitted]:
-    """Every relation that the study has more points for than parameters."""
-    found = [
-        _fit("SFT accuracy over pre-training loss", "", LINE, study.by_loss("sft")),
-        _fit("ICL accuracy over pre-training loss", "", LINE, study.by_loss("icl")),
+def fit_study(study: Study) -> list[FittedRelation]:
+    """Fit every relation for which the study has more points than parameters."""
+    wanted = [
+        (SFT_OVER_LOSS, "", LINE, study.by_loss("sft")),
+        (ICL_OVER_LOSS, "", LINE, study.by_loss("icl")),
     ]
     for model in study.models("sft"):
-        rows = study.by_rows(model)
-        found += [
-            _fit(
-                "SFT accuracy over solutions, 1 to 1/8",
-                model,
-                PER_DOUBLING,
-                largest_parts(study, model),
-            ),
-            _fit("SFT accuracy over solutions, all", model, PER_DOUBLING, rows),
-            _fit("SFT accuracy over solutions, all, with a bend", model, SEGMENTS, rows),
-            _fit("RFT accuracy over k", model, PER_DOUBLING, study.by_k(model)),
-            _fit("RFT accuracy over distinct paths", model, PER_DOUBLING, study.by_paths(model)),
+        rows, paths = study.by_rows(model), new_paths(study, model)
+        wanted += [
+            (SFT_OVER_STABLE_ROWS, model, PER_DOUBLING, study.by_stable_rows(model)),
+            (SFT_OVER_ROWS, model, PER_DOUBLING, rows),
+            (SFT_OVER_ROWS_BENT, model, SEGMENTS, rows),
+            (RFT_OVER_K, model, PER_DOUBLING, study.by_k(model)),
+            (RFT_OVER_PATHS, model, PER_DOUBLING, study.by_paths(model)),
+            (PATHS_OVER_K, model, POWER, paths),
+            (PATHS_OVER_K_LIMITED, model, SATURATION, paths),
         ]
-        new = new_paths(study, model)
-        found += [
-            _fit("distinct paths found over k", model, POWER, new),
-            _fit("distinct paths found over k, to a limit", model, SATURATION, new),
-        ]
+    found = [_fit_relation(*one) for one in wanted]
     return [fitted for fitted in found if fitted]
 
 
-def largest_parts(study: Study, model: str) -> Points:
-    """SFT on 1/8 to all of the data: ``STABLE`` points where all of them were measured."""
-    rows = study.by_rows(model)
-    n = sum(x >= study.n_rows // 2 ** (STABLE - 1) for x in rows.x)
-    return Points(rows.x[-n:], rows.y[-n:])
-
-
 def new_paths(study: Study, model: str) -> Points:
-    """Distinct paths a problem beside the solution's, over k.
+    """Return distinct paths per problem over k, without the solution's own.
 
-    The larger k has the samples of the smaller, so what a law leaves is its misfit rather than
-    chance, and its intervals over points are no more than a hint.
+    The samples of a larger k include those of a smaller one, so what a law leaves over is misfit
+    rather than chance, and its intervals over points are only a hint.
     """
     of_k = study.paths.get(model, {})
     return Points(
@@ -91,92 +85,94 @@ def new_paths(study: Study, model: str) -> Points:
     )
 
 
-def _fit(relation: str, model: str, law: Law, points: Points) -> Fitted | None:
+def _fit_relation(relation: str, model: str, law: Law, points: Points) -> FittedRelation | None:
     x, y = np.array(points.x, dtype=float), np.array([estimate.value for estimate in points.y])
-    if len(x) <= len(law.parameters) or not np.ptp(y):  # all the same: nothing to fit
+    if len(x) <= len(law.parameter_names) or not np.ptp(y):  # nothing to fit if all are equal
         return None
     draws = np.stack([estimate.draws for estimate in points.y], axis=1)
-    return Fitted(relation, model, fit(law, x, y), over_problems(law, x, draws))
+    return FittedRelation(relation, model, fit_law(law, x, y), fit_law_to_draws(law, x, draws))
 
 
-def find(fits: Sequence[Fitted], relation: str, model: str = "") -> Fitted | None:
-    """The fit of this relation and model; None if there were too few points for it."""
+def find_fit(fits: Sequence[FittedRelation], relation: str, model: str = "") -> Fit | None:
+    """Return the fit of this relation and model; None if it had too few points."""
     for fitted in fits:
         if (fitted.relation, fitted.model) == (relation, model):
-            return fitted
+            return fitted.fit
     return None
 
 
-def predict_from_law(study: Study, fits: Sequence[Fitted]) -> list[Prediction]:
-    """Points that nobody has measured, with 95 % intervals."""
-    found = []
-    by_loss = find(fits, "SFT accuracy over pre-training loss")
-    if by_loss:
-        loss = float(np.round((by_loss.fit.x.min() + by_loss.fit.x.max()) / 2, 2))
-        found.append(_accuracy(f"SFT of a base model of loss {loss}", by_loss.fit.predict(loss)))
+def predict_unmeasured(study: Study, fits: Sequence[FittedRelation]) -> list[Prediction]:
+    """Predict points that were not measured, with 95 % intervals."""
+    found: list[Prediction | None] = []
+    if by_loss := find_fit(fits, SFT_OVER_LOSS):
+        loss = float(np.round((by_loss.x.min() + by_loss.x.max()) / 2, 2))
+        found.append(_predict_accuracy(f"SFT of a base model with loss {loss}", by_loss, loss))
     for model in study.models("sft"):
-        if by_k := find(fits, "RFT accuracy over k", model):
-            twice = 2 * by_k.fit.x.max()
-            found.append(_accuracy(f"{model}: RFT with k={twice:.0f}", by_k.fit.predict(twice)))
-        if paths := paths_with_twice_the_samples(fits, model):
-            found.append(paths)
-        if worth := worth_of_solutions(study, fits, model):
-            found.append(worth)
-    return found
+        if by_k := find_fit(fits, RFT_OVER_K, model):
+            k = 2 * by_k.x.max()
+            found.append(_predict_accuracy(f"{model}: RFT with k={k:.0f}", by_k, k))
+        found.append(predict_paths(fits, model))
+        found.append(predict_worth_of_solutions(study, fits, model))
+    return [prediction for prediction in found if prediction]
 
 
-def _accuracy(what: str, predicted: tuple[float, float, float]) -> Prediction:
-    value, low, high = np.clip(predicted, 0, 100).tolist()
+def _predict_accuracy(what: str, fit: Fit, x: float) -> Prediction:
+    value, low, high = np.clip(fit.predict(x), 0, 100).tolist()
     return Prediction(what, value, low, high, "%")
 
 
-def paths_with_twice_the_samples(fits: Sequence[Fitted], model: str) -> Prediction | None:
-    """Distinct paths a problem, between what a law with a limit and one without foresee.
+def predict_paths(fits: Sequence[FittedRelation], model: str) -> Prediction | None:
+    """Predict distinct paths per problem at twice the largest k, from laws with and without limit.
 
-    Neither can be trusted beyond its points: shown k up to 50, of the paper's five models and of
-    five of the miniature's, the law without a limit foresees too many paths of k = 100 and the
-    other too few. The interval goes from the lower end of the lower to the upper end of the higher
-    one; it held the truth ten times in ten, that of the law nearer to the points left out once.
+    Neither law can be trusted beyond its points: fitted up to k = 50 for the paper's five models
+    and five of the miniature's, the law without a limit predicts too many paths at k = 100 and the
+    other one too few. The interval runs from the lower end of one to the upper end of the other; it
+    covered the truth ten times out of ten, that of the law with less leave-one-out error once.
     """
-    relations = ("distinct paths found over k", "distinct paths found over k, to a limit")
-    laws = [fitted.fit for relation in relations if (fitted := find(fits, relation, model))]
-    if len(laws) < len(relations):
+    laws = [find_fit(fits, relation, model) for relation in (PATHS_OVER_K, PATHS_OVER_K_LIMITED)]
+    known = [law for law in laws if law]
+    if len(known) < len(laws):
         return None
-    twice = 2 * laws[0].x.max()
-    values, lows, highs = zip(*(law.predict(twice) for law in laws), strict=True)
-    what = f"{model}: distinct paths with k={twice:.0f}"
+    k = 2 * known[0].x.max()
+    values, lows, highs = zip(*(law.predict(k) for law in known), strict=True)
     ends = (1 + float(np.mean(values)), 1 + min(lows), 1 + max(highs))
-    return Prediction(what, *ends, "a problem") if np.isfinite(ends).all() else None
+    if not np.isfinite(ends).all():
+        return None
+    return Prediction(f"{model}: distinct paths with k={k:.0f}", *ends, "per problem")
 
 
-def worth_of_solutions(study: Study, fits: Sequence[Fitted], model: str) -> Prediction | None:
-    """How many sampled distinct paths bring as many points as ``MORE`` human-written solutions.
+def predict_worth_of_solutions(
+    study: Study, fits: Sequence[FittedRelation], model: str
+) -> Prediction | None:
+    """Predict how many sampled distinct paths gain as much as more human-written solutions.
 
-    The solutions by the law of data amounts from 1/8 on, the paths by that of distinct paths, both
-    continued from all data and all paths. The interval is over points, both slopes drawn from
-    Student's t; infinite where more paths may bring nothing.
+    Extrapolates SFT accuracy over solutions (from 1/8 of the data up) and RFT accuracy over
+    distinct paths. The interval is over points, with both slopes drawn from Student's t; it is
+    infinite if more paths may gain nothing.
     """
-    by_rows = find(fits, "SFT accuracy over solutions, 1 to 1/8", model)
-    by_paths = find(fits, "RFT accuracy over distinct paths", model)
+    by_rows, by_paths = (
+        find_fit(fits, relation, model) for relation in (SFT_OVER_STABLE_ROWS, RFT_OVER_PATHS)
+    )
     if not by_rows or not by_paths:
         return None
-    ratio = np.log2((study.n_rows + MORE) / study.n_rows)
-    paths = by_paths.fit.x.max()
+    doublings_of_rows = np.log2((study.n_rows + N_MORE_SOLUTIONS) / study.n_rows)
+    n_paths = by_paths.x.max()
 
-    def worth(per_doubling_of_rows: Floats, per_doubling_of_paths: Floats) -> Floats:
-        gained = ratio * np.maximum(0, per_doubling_of_rows)
+    def worth(gain_of_rows: Floats, gain_of_paths: Floats) -> Floats:
+        """Convert points per doubling of the rows and of the paths to a number of paths."""
+        points = doublings_of_rows * np.maximum(0, gain_of_rows)
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            doublings = np.where(gained, gained / np.maximum(0, per_doubling_of_paths), 0)
-            return np.asarray(paths * (2**doublings - 1) * study.n_rows)
+            doublings = np.where(points, points / np.maximum(0, gain_of_paths), 0)
+            return np.asarray(n_paths * (2**doublings - 1) * study.n_rows)
 
     random = np.random.default_rng(0)
-    draws = worth(_draw_slopes(by_rows.fit, random), _draw_slopes(by_paths.fit, random))
+    draws = worth(_draw_slopes(by_rows, random), _draw_slopes(by_paths, random))
     low, high = np.percentile(draws, [2.5, 97.5], method="nearest")
-    value = float(worth(by_rows.fit.values[1:2], by_paths.fit.values[1:2])[0])
-    what = f"{model}: {MORE} more human-written solutions are worth"
+    value = float(worth(by_rows.parameters[1:2], by_paths.parameters[1:2])[0])
+    what = f"{model}: {N_MORE_SOLUTIONS} more human-written solutions are worth"
     return Prediction(what, value, float(low), float(high), "sampled distinct paths")
 
 
 def _draw_slopes(line: Fit, random: np.random.Generator) -> Floats:
     error = np.sqrt(line.covariance[1, 1])
-    return line.values[1] + error * random.standard_t(line.degrees_of_freedom, N_DRAWS)
+    return line.parameters[1] + error * random.standard_t(line.degrees_of_freedom, N_DRAWS)

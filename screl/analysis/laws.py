@@ -1,10 +1,10 @@
-"""Laws of scaling fitted to a few points, and how sure they are.
+"""Fit scaling laws to a few points, with intervals for coefficients and predictions.
 
-The paper draws its lines without an equation or an interval (section 7); here every coefficient has
-two 95 % intervals, which answer different questions: over *problems*, what other test problems (and
-training seeds, where there are several) would have given for these models; over *points*, what
-other models or data amounts would have given, by Student's t and the points' scatter. (Points drawn
-with replacement would not do: of 4 points around a line they hold the truth 70 times in 100.)
+The paper draws its lines without equations or intervals (section 7). Here every coefficient has two
+95 % intervals, which answer different questions: over *problems*, what other test problems (and
+training seeds, where there are several) would have given for the same models; over *points*, what
+other models or data amounts would have given, by Student's t and the scatter of the points.
+(Bootstrapping the points is no alternative: with 4 points it covers the truth 70 times in 100.)
 """
 
 from collections.abc import Callable
@@ -15,17 +15,17 @@ import numpy as np
 
 from screl.scoring.statistics import Floats
 
-N_DRAWS = 500  # of an interval
+N_FITTED_DRAWS = 500  # for an interval over problems
 
 
 class Law(NamedTuple):
-    """A curve and its parameters."""
+    """A curve with parameters that are fitted by least squares."""
 
     text: str
-    parameters: tuple[str, ...]
-    curve: Callable[..., Floats]  # of x and the parameters
-    start: Callable[[Floats, Floats], Floats]  # of x and y: where the search begins
-    start_is_best: bool = True  # so that nothing needs to be searched
+    parameter_names: tuple[str, ...]
+    curve: Callable[..., Floats]  # takes x and the parameters
+    start: Callable[[Floats, Floats], Floats]  # takes x and y; returns parameters to start from
+    start_is_best: bool = True  # no search needed
 
 
 def _line(x: Floats, a: float, b: float) -> Floats:
@@ -45,12 +45,11 @@ def _power(x: Floats, c: float, beta: float) -> Floats:
 
 
 def _saturation(x: Floats, limit: float, half: float) -> Floats:
-    """Half of the ``limit`` at x = half."""
     return limit * x / (half + x)
 
 
 def _start_segments(x: Floats, y: Floats) -> Floats:
-    """The best of all bends by least squares, two x or more on either side: one has no slope."""
+    """Return the best bend on a grid, with at least two x on either side to have a slope each."""
     log2 = np.log2(x)
     inner = np.unique(log2)[1:-1]
     best, best_error = np.zeros(4), np.inf
@@ -68,7 +67,7 @@ PER_DOUBLING = Law(
     "a + b·log2 x", ("a", "b"), _per_doubling, lambda x, y: np.polyfit(np.log2(x), y, 1)[::-1],
 )  # fmt: skip
 SEGMENTS = Law(
-    "a + b·log2 x, c steeper from x0 on", ("a", "b", "c", "log2 x0"), _segments, _start_segments
+    "a + b·log2 x, slope b + c beyond x0", ("a", "b", "c", "log2 x0"), _segments, _start_segments
 )
 POWER = Law(
     "c·x^β", ("c", "β"), _power, lambda x, y: np.array([y.max() / x.max(), 1.0]),
@@ -82,69 +81,74 @@ SATURATION = Law(
 
 @dataclass(frozen=True)
 class Fit:
-    """A law fitted by least squares to the points ``(x, y)``."""
+    """A law fitted to the points ``(x, y)``."""
 
     law: Law
     x: Floats
     y: Floats
-    values: Floats  # of the law's parameters
-    covariance: Floats  # of them, from the residuals
+    parameters: Floats  # in the order of law.parameter_names
+    covariance: Floats  # of the parameters, from the residuals
     r_squared: float
-    left_out_error: float  # root mean square error at each point by the fit to all others
+    leave_one_out_error: float  # root mean square error at each point of the fit to all others
 
     def __call__(self, x: Floats | float) -> Floats:
-        """The curve's values."""
-        return self.law.curve(np.asarray(x, dtype=float), *self.values)
+        """Return the values of the curve."""
+        return self.law.curve(np.asarray(x, dtype=float), *self.parameters)
 
     @property
     def degrees_of_freedom(self) -> int:
-        """Of the points' scatter."""
-        return len(self.x) - len(self.values)
+        """Points minus parameters."""
+        return len(self.x) - len(self.parameters)
 
     def intervals(self) -> list[tuple[float, float]]:
-        """The 95 % interval over points of every parameter, by Student's t; infinite where there
-        are no more points than parameters, and where the points do not tell a parameter."""
+        """Return the 95 % interval over points of each parameter, by Student's t.
+
+        Infinite with no more points than parameters, and if the points do not identify a parameter.
+        """
         from scipy import stats
 
         if self.degrees_of_freedom == 0:
-            return [(-np.inf, np.inf)] * len(self.values)
+            return [(-np.inf, np.inf)] * len(self.parameters)
         reach = stats.t.ppf(0.975, self.degrees_of_freedom) * np.sqrt(np.diag(self.covariance))
-        return list(zip(self.values - reach, self.values + reach, strict=True))
+        return list(zip(self.parameters - reach, self.parameters + reach, strict=True))
 
     def predict(self, x: float) -> tuple[float, float, float]:
-        """Value and 95 % interval of one more point at ``x``: the curve's own uncertainty and the
-        scatter of points around it, with Student's t (for straight lines the textbook's interval).
+        """Return value, low, and high of the 95 % interval for one more point at ``x``.
+
+        It covers the uncertainty of the curve and the scatter around it, by Student's t; for
+        straight lines this is the textbook's prediction interval.
         """
         from scipy import optimize, stats
 
         def value(parameters: Floats) -> float:
             return float(self.law.curve(np.asarray([x]), *parameters)[0])
 
-        middle, degrees = value(self.values), self.degrees_of_freedom
+        middle, degrees = value(self.parameters), self.degrees_of_freedom
         if degrees == 0 or not np.isfinite(self.covariance).all():
             return middle, -np.inf, np.inf
-        slope = optimize.approx_fprime(self.values, value)
+        slope = optimize.approx_fprime(self.parameters, value)
         scatter = float(((self(self.x) - self.y) ** 2).sum() / degrees)
         error = np.sqrt(slope @ self.covariance @ slope + scatter)
         half = float(stats.t.ppf(0.975, degrees) * error)
         return middle, middle - half, middle + half
 
 
-def fit(law: Law, x: Floats, y: Floats) -> Fit:
-    """Fit ``law`` by least squares. ValueError if there are fewer points than parameters."""
-    values, slopes = _least_squares(law, x, y)
-    residual, spread = ((law.curve(x, *values) - y) ** 2).sum(), ((y - y.mean()) ** 2).sum()
+def fit_law(law: Law, x: Floats, y: Floats) -> Fit:
+    """Fit ``law`` by least squares. Raises ValueError with fewer points than parameters."""
+    parameters, slopes = _least_squares(law, x, y)
+    residual = ((law.curve(x, *parameters) - y) ** 2).sum()
+    spread = ((y - y.mean()) ** 2).sum()
     covariance = _covariance(slopes, float(residual))
     r_squared = float(1 - residual / spread) if spread else np.nan
-    return Fit(law, x, y, values, covariance, r_squared, _left_out_error(law, x, y))
+    return Fit(law, x, y, parameters, covariance, r_squared, _leave_one_out_error(law, x, y))
 
 
 def _least_squares(law: Law, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Parameters, and the curve's slopes in them, (points, parameters).
+    """Return the parameters and the Jacobian of the curve in them, (points, parameters).
 
-    A search that has no end, such as for the limit of points that bend upwards, is broken off.
+    A search without end, such as for the limit of points that bend upward, is cut short.
     """
-    from scipy import optimize  # takes a fifth of a second
+    from scipy import optimize  # takes 0.2 s to import
 
     def residuals(values: Floats) -> Floats:
         return law.curve(x, *values) - y
@@ -154,22 +158,21 @@ def _least_squares(law: Law, x: Floats, y: Floats) -> tuple[Floats, Floats]:
 
 
 def _covariance(slopes: Floats, residual: float) -> Floats:
-    """Of the parameters, from the sum of squares that is left; infinite where the points do not
-    tell them apart."""
+    """Return the parameters' covariance; infinite if the points do not identify them."""
     n_points, n_parameters = slopes.shape
     scale = np.linalg.norm(slopes, axis=0)  # a parameter may be a million times another
     if n_points == n_parameters or not scale.all():
         return np.full((n_parameters, n_parameters), np.inf)
     _, singular, right = np.linalg.svd(slopes / scale, full_matrices=False)
-    if singular[-1] < 1e-6 * singular[0]:  # slopes are known to some 8 digits
+    if singular[-1] < 1e-6 * singular[0]:  # slopes are accurate to about 8 digits
         return np.full((n_parameters, n_parameters), np.inf)
     root = right.T / singular / scale[:, None]
     return root @ root.T * residual / (n_points - n_parameters)
 
 
-def _left_out_error(law: Law, x: Floats, y: Floats) -> float:
-    """NaN where the others would be fewer than the parameters."""
-    if len(x) <= len(law.parameters):
+def _leave_one_out_error(law: Law, x: Floats, y: Floats) -> float:
+    """Return NaN if the other points would be fewer than the parameters."""
+    if len(x) <= len(law.parameter_names):
         return np.nan
     errors = []
     for i in range(len(x)):
@@ -179,11 +182,10 @@ def _left_out_error(law: Law, x: Floats, y: Floats) -> float:
     return float(np.sqrt(np.mean(np.square(errors))))
 
 
-def over_problems(law: Law, x: Floats, y_draws: Floats) -> Floats:
-    """Parameters, (draws, parameters), of the fits to the first draws of y, (draws, points)."""
-    different, which = np.unique(y_draws[:N_DRAWS], axis=0, return_inverse=True)
-    return np.array([_estimate(law, x, y) for y in different])[which]
-
-
-def _estimate(law: Law, x: Floats, y: Floats) -> Floats:
-    return law.start(x, y) if law.start_is_best else _least_squares(law, x, y)[0]
+def fit_law_to_draws(law: Law, x: Floats, y_draws: Floats) -> Floats:
+    """Return parameters, (draws, parameters), fitted to the first draws of y, (draws, points)."""
+    different, which = np.unique(y_draws[:N_FITTED_DRAWS], axis=0, return_inverse=True)
+    fitted = [
+        law.start(x, y) if law.start_is_best else _least_squares(law, x, y)[0] for y in different
+    ]
+    return np.array(fitted)[which]

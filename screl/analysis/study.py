@@ -1,80 +1,86 @@
-"""What the paper measured, in one shape for its own numbers and for runs made here.
+"""One shape for what a study measured: the paper's published numbers, or runs made here.
 
-*Settings* name what a base model was made into, as folders of ``scripts/miniature`` do:
+A *setting* names what was done with a base model, like the folders of ``scripts/miniature``:
 ``icl`` (exemplars in the prompt), ``sft``, ``part8-epochs3`` (SFT on 1/8 of the data), ``k100``
-(RFT), ``k100-no_dedup``, ``k100-rows`` and ``k100-tokens`` (random right samples instead, as many
-rows or tokens), ``sft_matched`` (the solutions alone, for as many steps), ``u_small`` and ``u_all``
-(RFT on the samples of several models).
+(RFT), its controls ``k100-no_dedup`` (every correct sample), ``k100-rows`` and ``k100-tokens``
+(random correct samples, as many rows or tokens), ``sft_matched`` (SFT for as many steps as RFT),
+and ``u_small`` and ``u_all`` (RFT on the samples of several models).
 """
 
 import re
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from screl.analysis import published_numbers as paper
-from screl.analysis.estimates import Estimate, exactly, published_estimate
+from screl.analysis.estimates import Estimate, Points, exact_estimate, published_estimate
+from screl.analysis.published_numbers import published_numbers
 from screl.scoring.statistics import Floats
 
 N_GSM8K_TRAIN, N_GSM8K_TEST = 7473, 1319
-# of the paper's settings
-OUR_NAMES = {"rft": "k100", "rft_u13b": "u_small", "rft_u33b": "u_all"}
-
+N_STABLE = 4  # the paper finds its law of data amounts stable for 1, 1/2, 1/4, and 1/8 (3.2)
+OUR_NAMES = {"rft": "k100", "rft_u13b": "u_small", "rft_u33b": "u_all"}  # by the paper's
 
 CAUTIONS = (
-    "Every number is of a single run. Its interval is binomial and takes models as independent; "
-    "what training seeds, sampling and shared problems do to it is not known.",
-    "Losses are of different corpora and tokenizers; the authors warn against a regression on "
-    "them. Seven of them, and GPT-3's accuracies, are read off Figure 2.",
-    "GPT-4's accuracy is 5-shot ICL, which the figure draws on the SFT line.",
-    "Of two numbers of epochs the parts of the data take the better one, on the test problems.",
+    "Every score comes from a single run. Intervals are binomial and treat models as independent; "
+    "the effects of training seeds, of sampling, and of shared test problems are unknown.",
+    "Losses come from different corpora and tokenizers, and the authors warn against regressing on "
+    "them. Seven losses and GPT-3's accuracies are read off Figure 2.",
+    "GPT-4's accuracy is 5-shot ICL, although the figure plots it on the SFT line.",
+    "For each fraction of the data, the better of two epoch settings is used, chosen on the test "
+    "problems.",
 )
-
-
-class Points(NamedTuple):
-    """Estimates at several x, x rising."""
-
-    x: list[float]
-    y: list[Estimate]
-
 
 Key = tuple[str, str]  # base model, setting
 
 
 @dataclass(frozen=True)
 class Study:
-    """Losses in nats a token; accuracies, maj1@1 of greedy completions, in percent."""
+    """What a study measured: losses in nats per token, accuracies (greedy maj1@1) in percent."""
 
     name: str
     test_set: str
-    n_problems: int  # of the test set
-    n_rows: int  # human-written solutions
+    n_problems: int  # in the test set
+    n_rows: int  # human-written solutions in the training set
     losses: dict[str, float]
     accuracy: dict[Key, Estimate]
     n_seeds: dict[Key, int]
-    # maj1@1 and maj1@100 on the same problems, and how many these are
     n_vote_problems: int = 0
-    votes: dict[Key, tuple[Estimate, Estimate]] = field(default_factory=dict)
-    # distinct paths a training problem, the solution's too, by the number of samples: of base
-    # models, and of u_small and u_all
+    votes: dict[Key, tuple[Estimate, Estimate]] = field(default_factory=dict)  # maj1@1, maj1@100
+    # Distinct paths per training problem, including the solution's, by number of samples; of base
+    # models, u_small, and u_all.
     paths: dict[str, dict[int, Estimate]] = field(default_factory=dict)
-    # right samples of training problems, percent
-    right: dict[str, float] = field(default_factory=dict)
-    # distinct right paths of every test problem among the voting samples, (problems,)
-    test_paths: dict[Key, Floats] = field(default_factory=dict)
-    # that made a base model; that a setting took beyond it (sft) or beyond SFT (all others)
+    percent_correct: dict[str, float] = field(default_factory=dict)  # samples of training problems
+    # Distinct correct paths of each test problem among the voting samples, (problems,).
+    paths_on_test: dict[Key, Floats] = field(default_factory=dict)
     pretraining_flops: dict[str, float] = field(default_factory=dict)
-    flops: dict[Key, float] = field(default_factory=dict)
-    cautions: tuple[str, ...] = ()  # what a reader must know to read the numbers
+    flops: dict[Key, float] = field(default_factory=dict)  # beyond the base model, or beyond SFT
+    cautions: tuple[str, ...] = ()  # what a reader must know
 
     def models(self, *settings: str) -> list[str]:
-        """Those with an accuracy in all ``settings``; weakest, of the highest loss, first."""
+        """Return the models with an accuracy in all ``settings``, weakest (highest loss) first."""
         known = [
             m for m in self.losses if all((m, setting) in self.accuracy for setting in settings)
         ]
         return sorted(known, key=lambda model: -self.losses[model])
 
+    def gain(self, model: str, setting: str, over: str = "sft") -> Estimate:
+        """Return the points that a setting gains over another one."""
+        return self.accuracy[model, setting] - self.accuracy[model, over]
+
+    def gains(self, setting: str, over: str = "sft") -> dict[str, Estimate]:
+        """Return ``gain`` for all models measured in both settings, weakest first."""
+        return {model: self.gain(model, setting, over) for model in self.models(over, setting)}
+
+    def gains_over_control(self, control: str, min_k: int) -> dict[tuple[str, float], Estimate]:
+        """Return what RFT gains over its control, by model and k from ``min_k`` on."""
+        gains = {}
+        for model in self.losses:
+            of_rft = dict(zip(*self.by_k(model), strict=True))
+            of_control = dict(zip(*self.by_k(model, control), strict=True))
+            for k in sorted(k for k in of_rft.keys() & of_control.keys() if k >= min_k):
+                gains[model, k] = of_rft[k] - of_control[k]
+        return gains
+
     def by_loss(self, setting: str) -> Points:
-        """Estimate over pre-training loss, of all models."""
+        """Return accuracy over pre-training loss, of all models."""
         models = self.models(setting)[::-1]
         return Points(
             [self.losses[model] for model in models],
@@ -82,7 +88,7 @@ class Study:
         )
 
     def by_rows(self, model: str) -> Points:
-        """SFT over the number of solutions; of the paper's two epoch settings the better one."""
+        """Return SFT accuracy over the number of solutions; the better of two epoch settings."""
         best = {self.n_rows: self.accuracy[model, "sft"]}
         for (of, setting), accuracy in self.accuracy.items():
             if of == model and (part := re.match(r"part(\d+)-", setting)):
@@ -90,8 +96,14 @@ class Study:
                 best[rows] = max(best.get(rows, accuracy), accuracy, key=lambda a: a.value)
         return Points(sorted(best), [best[rows] for rows in sorted(best)])
 
+    def by_stable_rows(self, model: str) -> Points:
+        """Return ``by_rows`` for 1/8 of the data and more."""
+        rows = self.by_rows(model)
+        n = sum(x >= self.n_rows // 2 ** (N_STABLE - 1) for x in rows.x)
+        return Points(rows.x[-n:], rows.y[-n:])
+
     def by_k(self, model: str, control: str = "") -> Points:
-        """RFT over k; ``control`` is ``-no_dedup``, ``-rows`` or ``-tokens``."""
+        """Return RFT accuracy over k; ``control`` is ``-no_dedup``, ``-rows``, or ``-tokens``."""
         found = {
             int(k[1]): accuracy
             for (of, setting), accuracy in self.accuracy.items()
@@ -100,45 +112,40 @@ class Study:
         return Points(sorted(found), [found[k] for k in sorted(found)])
 
     def by_paths(self, model: str) -> Points:
-        """RFT over the number of distinct paths a problem, the solution among them, where known."""
+        """Return RFT accuracy over distinct paths per problem, where these were counted."""
         paths, of_k = self.paths.get(model, {}), zip(*self.by_k(model), strict=True)
         known = [(paths[int(k)].value, accuracy) for k, accuracy in of_k if k in paths]
         return Points([x for x, _ in known], [accuracy for _, accuracy in known])
 
+    def k_sweeps(self) -> dict[str, Points]:
+        """Return ``by_k`` of the models with four k or more."""
+        sweeps = {model: self.by_k(model) for model in self.models("sft")}
+        return {model: points for model, points in sweeps.items() if len(points.x) >= 4}
+
 
 def paper_study() -> Study:
-    """The published figures (``data/paper``), all of single runs on GSM8K."""
-    percents = {
-        (row.of["model"], row.of["quantity"]): row.value for row in paper.rows("pretraining_loss")
-    }
-    losses = {
-        model: percents.pop((model, what)) for model, what in list(percents) if what == "loss"
-    }
-    for row in paper.rows("sft_data_amount"):
-        part = row.of["fraction"].removeprefix("1/")
-        if part != "1":
-            percents[row.of["model"], f"part{part}-epochs{row.of['epochs']}"] = row.value
-    for row in paper.rows("rft_by_k"):
-        if setting := _setting(row.of):
-            percents[row.of["model"], setting] = row.value
-    paths: dict[str, dict[int, Estimate]] = {}
-    for row in paper.rows("distinct_paths"):
-        source = OUR_NAMES.get(f"rft_{row.of['model']}", row.of["model"])
-        paths.setdefault(source, {})[int(row.of["k"])] = exactly(row.value)
+    """Return the published numbers (``data/paper``), all of single runs on GSM8K."""
+    percents, losses = _published_percents()
     accuracy = {key: _published(key, "maj1@1", percent) for key, percent in percents.items()}
     votes = {}
-    for row in paper.rows("maj_at_100", metric="maj1@100"):
-        key = row.of["model"], OUR_NAMES.get(row.of["setting"], row.of["setting"])
+    for row in published_numbers("maj_at_100", metric="maj1@100"):
+        setting = row.columns["setting"]
+        key = row.columns["model"], OUR_NAMES.get(setting, setting)
         votes[key] = accuracy[key], _published(key, "maj1@100", row.value)
-    cost = {
-        (row.of["model"], row.of["stage"]): row.value
-        for row in paper.rows("cost", quantity="flops")
+    paths: dict[str, dict[int, Estimate]] = {}
+    for row in published_numbers("distinct_paths"):
+        source = OUR_NAMES.get(f"rft_{row.columns['model']}", row.columns["model"])
+        paths.setdefault(source, {})[int(row.columns["k"])] = exact_estimate(row.value)
+    flops, of_pretraining = {}, {}
+    costs = {
+        (row.columns["model"], row.columns["stage"]): row.value
+        for row in published_numbers("cost", quantity="flops")
     }
-    flops = {}
-    for model, _ in cost:
-        flops[model, "sft"] = cost[model, "sft"]
+    for model in dict.fromkeys(model for model, _ in costs):
+        of_pretraining[model] = costs[model, "pretrain"]
+        flops[model, "sft"] = costs[model, "sft"]
         # Table 4's RFT is on U33B
-        flops[model, "u_all"] = cost[model, "rft_inference"] + cost[model, "rft_train"]
+        flops[model, "u_all"] = costs[model, "rft_inference"] + costs[model, "rft_train"]
     return Study(
         name="paper",
         test_set="GSM8K",
@@ -150,22 +157,37 @@ def paper_study() -> Study:
         n_vote_problems=N_GSM8K_TEST,
         votes=votes,
         paths=paths,
-        right={
-            row.of["model"]: row.value  # of 100 samples a problem
-            for row in paper.rows("correct_paths", quantity="correct", temperature="0.7")
+        percent_correct={
+            row.columns["model"]: row.value  # of 100 samples per problem
+            for row in published_numbers("correct_paths", quantity="correct", temperature="0.7")
         },
-        pretraining_flops={
-            model: value for (model, stage), value in cost.items() if stage == "pretrain"
-        },
+        pretraining_flops=of_pretraining,
         flops=flops,
         cautions=CAUTIONS,
     )
 
 
-def _setting(row: dict[str, str]) -> str | None:
-    """Our name of a row of rft_by_k; None for parts of the samples that were not de-duplicated."""
-    of_k = {"rft": f"k{row['k']}", "rft_no_dedup": f"k{row['k']}-no_dedup"}
-    return (OUR_NAMES | of_k).get(row["setting"])
+def _published_percents() -> tuple[dict[Key, float], dict[str, float]]:
+    """Return every published accuracy, by model and setting, and the pre-training losses."""
+    percents, losses = {}, {}
+    for row in published_numbers("pretraining_loss"):
+        model, quantity = row.columns["model"], row.columns["quantity"]
+        if quantity == "loss":
+            losses[model] = row.value
+        else:
+            percents[model, quantity] = row.value
+    for row in published_numbers("sft_data_amount"):
+        part = row.columns["fraction"].removeprefix("1/")
+        if part != "1":
+            setting = f"part{part}-epochs{row.columns['epochs']}"
+            percents[row.columns["model"], setting] = row.value
+    for row in published_numbers("rft_by_k"):
+        k = row.columns["k"]
+        names = OUR_NAMES | {"rft": f"k{k}", "rft_no_dedup": f"k{k}-no_dedup"}
+        # other rows repeat SFT or train on parts of the samples
+        if (setting := row.columns["setting"]) in names:
+            percents[row.columns["model"], names[setting]] = row.value
+    return percents, losses
 
 
 def _published(key: Key, metric: str, percent: float) -> Estimate:

@@ -1,6 +1,6 @@
-"""The prompt of both papers: the Alpaca template without input, nothing after ``### Response:``.
+"""The prompt of both papers: the Alpaca template without input, which ends in ``### Response:``.
 
-That of base models is in ``screl.models.prompts``.
+``screl.models.prompts`` has the few-shot prompt of base models.
 """
 
 ALPACA_NO_INPUT = (
@@ -11,17 +11,16 @@ ALPACA_NO_INPUT = (
 
 
 def build_prompt(question: str, template: str = ALPACA_NO_INPUT) -> str:
-    """The text given to the model for one question, which takes the place of the template's last
-    ``{question}``.
+    """Return the text given to the model: ``template`` with its last ``{question}`` filled in.
 
     >>> build_prompt("1+1?")[-34:]
     '### Instruction:\\n1+1?\\n\\n### Response:'
     """
-    # not format: questions contain braces
-    before, _, behind = template.rpartition("{question}")
-    return before + question + behind
+    # not str.format: questions contain braces
+    before, _, after = template.rpartition("{question}")
+    return before + question + after
 
 
 def without_spaces(text: str) -> str:
-    """To compare prompts by: decoding changes their white space."""
+    """Return ``text`` without white space, to compare prompts: decoding changes white space."""
     return "".join(text.split())

@@ -15,7 +15,7 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, NoReturn, TypeVar, get_args, get_origin
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -77,6 +77,12 @@ def run_main(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; run the same command again to continue\n")
         sys.exit(130)
+
+
+def exit_with_usage(message: str) -> NoReturn:
+    """Print one line about a bad command line to stderr and exit with status 2."""
+    sys.stderr.write(f"error: {message}\n")
+    sys.exit(2)
 
 
 def show_config(config: Any) -> str:

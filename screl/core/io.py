@@ -1,9 +1,7 @@
 """Read and write files so that a crash, a full disk or a torn line never costs finished work.
 
-Reading names the file and the line at fault; writing goes to a temporary name, is flushed to the
-disk and renamed, so that a reader sees the old file or the new one and nothing in between.
-
-Print rows as aligned columns.
+Errors in a file that was read name the file and the line. A file is written under a temporary
+name, flushed to disk and renamed, so that a reader sees the old file or the new one, never a part.
 """
 
 import fcntl
@@ -17,19 +15,28 @@ from typing import Any
 
 import orjson
 
-# How the files that hold samples begin, in a sample store and in the published layout.
-INPUT_NAMES = ("manifest.json", "samples-", "raw_generation_")
+# Prefixes of files that hold samples, in a sample store and in the published layout.
+SAMPLE_FILE_PREFIXES = ("manifest.json", "samples-", "raw_generation_")
 
 
 class UserError(Exception):
-    """The input or the run is at fault; the message is one line: what is wrong, how to mend it."""
+    """A fault of the input or the run; its message says in one line what is wrong and the fix."""
+
+
+def open_for_reading(path: Path) -> Any:
+    """Open ``path`` in binary mode. Raises UserError for a missing file or a folder."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give a file")
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; check the path") from None
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield ``(line number from 1, object)`` for every line of a JSONL file.
+    """Yield ``(line number from 1, object)`` for every line of a JSONL file but the blank ones.
 
-    Blank lines are skipped. Raises UserError for a missing or empty file and for a line that is
-    not a JSON object.
+    Raises UserError for a missing or empty file and for a line that is not a JSON object.
     """
     n_rows = 0
     with open_for_reading(path) as file:
@@ -41,35 +48,42 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise UserError(f"{path}: the file is empty; expected one JSON object per line")
 
 
-def open_for_reading(path: Path) -> Any:
-    """Open ``path`` as bytes; a missing file or a folder is a UserError that says so."""
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; give a file")
-    try:
-        return open(path, "rb")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; check the path") from None
-
-
 def parse_object(line: bytes, where: str) -> dict[str, Any]:
-    """The JSON object on one line; UserError naming ``where``, file:line, if it is not one."""
+    """Return the JSON object on one line. Raises UserError naming ``where``, its file:line."""
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise UserError(f"{where}: not valid JSON ({error}); mend or delete this line") from None
+        raise UserError(f"{where}: not valid JSON ({error}); fix or delete this line") from None
     if not isinstance(row, dict):
         found = type(row).__name__
-        raise UserError(f"{where}: expected a JSON object, found {found}; mend or delete this line")
+        raise UserError(f"{where}: expected a JSON object, found {found}; fix or delete this line")
     return row
 
 
-def write_atomic(path: Path, parts: Iterable[str]) -> None:
-    """Write the concatenated ``parts`` to ``path``: all of it, or nothing if anything fails.
+def read_json(path: Path) -> Any:
+    """Return the value in a JSON file. Raises UserError if it is missing or not JSON."""
+    with open_for_reading(path) as file:
+        try:
+            return orjson.loads(file.read())
+        except orjson.JSONDecodeError as error:
+            raise UserError(f"{path}: not valid JSON ({error})") from None
 
-    A link is followed. UserError if ``path`` is a folder or a device.
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file. Raises UserError if it is missing or anything else."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object; delete it and make its folder again")
+    return value
+
+
+def write_atomic(path: Path, parts: Iterable[str]) -> None:
+    """Write the concatenated ``parts`` to ``path``: everything, or nothing if anything fails.
+
+    Follows links. Raises UserError if ``path`` is a folder or a device.
     """
     path = real_path(path)
-    refuse_special_file(path)
+    _refuse_special_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -82,33 +96,41 @@ def write_atomic(path: Path, parts: Iterable[str]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def refuse_special_file(path: Path) -> None:
-    """UserError if ``path`` exists and is no regular file: a folder, or a device such as /dev/null,
-    which renaming a finished file into place would remove."""
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
+    write_atomic(path, [text, "\n"])
+
+
+def refuse_to_overwrite(outputs: Sequence[Path], inputs: Iterable[Path]) -> None:
+    """Raise UserError if writing ``outputs`` would destroy something.
+
+    That is: one of ``inputs``, samples in one of them, another output, a folder or a device.
+    """
+    taken = [real_path(path) for path in inputs]
+    for path in outputs:
+        output = real_path(path)
+        _refuse_special_file(output)
+        has_samples = output.parent in taken and output.name.startswith(SAMPLE_FILE_PREFIXES)
+        if output in taken or has_samples:
+            raise UserError(f"{output}: is an input; give another path to write to")
+        if [real_path(other) for other in outputs].count(output) > 1:
+            raise UserError(f"{output}: would be written twice; give another path to write to")
+
+
+def _refuse_special_file(path: Path) -> None:
+    """Raise UserError for a folder, and for a device, which renaming a file into place removes."""
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: is not a regular file; give another path to write to")
 
 
-def refuse_to_overwrite(outputs: Sequence[Path], inputs: Iterable[Path]) -> None:
-    """UserError if writing ``outputs`` would destroy one of ``inputs``, samples inside one, another
-    output, or anything that is no regular file."""
-    taken = [real_path(path) for path in inputs]
-    for path in outputs:
-        output = real_path(path)
-        refuse_special_file(output)
-        if output in taken or (output.parent in taken and output.name.startswith(INPUT_NAMES)):
-            raise UserError(f"{output}: is an input; give another path to write to")
-        if [real_path(other) for other in outputs].count(output) > 1:
-            raise UserError(f"{output}: is to be written twice; give another path to write to")
-
-
 def real_path(path: Path) -> Path:
-    """Absolute, links followed; unlike Path.resolve, a loop of links is left as it is."""
+    """Return the absolute path, links followed; unlike Path.resolve, accept a loop of links."""
     return Path(os.path.realpath(path))
 
 
 def sibling(path: Path, ending: str) -> Path:
-    """``path`` without .jsonl or .json, with ``ending``: where what belongs to it is written.
+    """Return ``path`` with ``ending`` in place of .jsonl or .json: the name of an attached file.
 
     >>> str(sibling(Path("rft_0.7"), ".run.json")), str(sibling(Path("rft.jsonl"), ".run.json"))
     ('rft_0.7.run.json', 'rft.run.json')
@@ -117,32 +139,9 @@ def sibling(path: Path, ending: str) -> Path:
     return path.with_name(stem + ending)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically."""
-    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
-    write_atomic(path, [text, "\n"])
-
-
-def read_json(path: Path) -> Any:
-    """The value in a JSON file; UserError if it is missing or not JSON."""
-    with open_for_reading(path) as file:
-        try:
-            return orjson.loads(file.read())
-        except orjson.JSONDecodeError as error:
-            raise UserError(f"{path}: not valid JSON ({error})") from None
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; UserError if it is missing or anything else."""
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a JSON object; delete it and make its folder again")
-    return value
-
-
 @contextmanager
 def locked(folder: Path, in_use: str) -> Iterator[None]:
-    """Hold ``folder`` for this process; UserError, "folder: in_use", if another one does."""
+    """Hold ``folder`` for this process. Raises UserError ("folder: in_use") if another has it."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w", encoding="utf-8") as file:
         try:
@@ -158,13 +157,13 @@ def locked(folder: Path, in_use: str) -> Iterator[None]:
 
 
 def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Return the hex SHA-256 of a file's bytes."""
     with open_for_reading(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """The rows as text, header first: the first column to the left, the others to the right.
+    """Return the rows, header first, as text: first column left-aligned, the others right-aligned.
 
     >>> print(format_table([["run", "maj1@1"], ["sft", "41.6"]]))
     run  maj1@1

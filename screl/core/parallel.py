@@ -1,4 +1,4 @@
-"""The same function on many items, in as many processes as there are processors."""
+"""Apply a function to many items in parallel processes."""
 
 import gc
 import multiprocessing
@@ -13,44 +13,44 @@ from typing import Any, TypeVar
 from screl.core.io import UserError
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Output = TypeVar("Output")
 
-# What every call in a worker process gets besides its item; set once, when the process starts.
+# The arguments that every call in a worker process gets besides its item, set when it starts.
 _shared: tuple[Any, ...] = ()
 
 
 def n_processors() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def parallel_map(
-    function: Callable[..., Result],
+    function: Callable[..., Output],
     items: Sequence[Item],
     shared: tuple[Any, ...] = (),
     n_workers: int | None = None,
-) -> Iterator[Result]:
+) -> Iterator[Output]:
     """Yield ``function(item, *shared)`` for each item, in the order of the items.
 
-    ``n_workers``: processes, at most one an item; None: one a processor. With one, all is done in
-    this process. ``function`` must be importable. Its exceptions are raised here; UserError if a
-    process was killed.
+    ``n_workers`` is the number of processes, by default one per processor and never more than there
+    are items; with one, everything runs in this process. ``function`` must be importable. Raises
+    its exceptions, and UserError if a process was killed.
     """
     n_workers = min(n_workers or n_processors(), len(items))
     if n_workers <= 1:
         yield from (function(item, *shared) for item in items)
         return
-    # A forked process has `shared` at once and in the same memory. Where forking is not safe
-    # (macOS) it is pickled to a fresh process.
+    # A forked process shares the memory of `shared`. Where forking is not safe (macOS), `shared` is
+    # pickled to a fresh process.
     method = "fork" if sys.platform == "linux" else "spawn"
     with ProcessPoolExecutor(
         n_workers, multiprocessing.get_context(method), _start_worker, (shared,)
     ) as pool:
-        try:  # after an exception, or when nobody wants more, map cancels what is not begun
+        try:  # on an exception, or if the caller stops, map cancels the items not yet started
             yield from pool.map(_call, [(function, item) for item in items])
         except BrokenProcessPool:
             raise UserError(
-                "a worker process was killed, most often for want of memory; let there be fewer "
+                "a worker process was killed, most often for lack of memory; use fewer "
                 "(taskset -c 0-3 python ... for 4) or free some memory"
             ) from None
 
@@ -59,7 +59,7 @@ def _start_worker(shared: tuple[Any, ...]) -> None:
     global _shared
     _shared = shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers itself
-    gc.freeze()  # what is shared with the parent is not garbage, and looking at it would copy it
+    gc.freeze()  # scanning what is shared with the parent for garbage would copy it
 
 
 def _call(task: tuple[Callable[..., Any], Any]) -> Any:

@@ -1,7 +1,7 @@
 """Problems and training data: JSONL rows ``{"query", "response"}``, optionally ``problem_id``.
 
-The keys of GSM8K (``question``, ``answer``) and of MATH (``problem``, ``solution``) on the hub are
-understood too.
+The keys of GSM8K (``question``, ``answer``) and MATH (``problem``, ``solution``) on the Hugging
+Face hub are understood too.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ SOLUTION_KEYS = ("response", "answer", "solution")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One row: ``question`` is its ``query`` on disk, ``solution`` its ``response``.
+    """A question with its reference solution, and the line of the file that it came from.
 
-    ``extra`` holds its other keys (``level``, ``type``), by which scores can be broken down.
+    ``extra`` holds the row's other keys (``level``, ``type``), by which scores can be broken down.
     """
 
     problem_id: ProblemId
@@ -32,9 +32,9 @@ class Problem:
 
 
 def load_problems(path: Path) -> list[Problem]:
-    """The rows of a JSONL file in their order; ids are ``problem_id`` or the 0-based row number.
+    """Return the rows of a JSONL file in order, with ``problem_id`` or the 0-based row as id.
 
-    Raises UserError, with file and line, for a missing key, an empty question or an id given twice.
+    Raises UserError, with file and line, for a missing key, an empty question or a repeated id.
     """
     problems: list[Problem] = []
     line_of_id: dict[ProblemId, int] = {}
@@ -44,19 +44,19 @@ def load_problems(path: Path) -> list[Problem]:
         question, solution = row[question_key], row[solution_key]
         if not question.strip():
             raise UserError(
-                f"{path}:{number}: the {question_key} is empty; mend or delete this line"
+                f"{path}:{number}: the {question_key} is empty; fix or delete this line"
             )
         problem_id = row.get("problem_id", len(problems))
         if not isinstance(problem_id, int | str):
-            raise UserError(f"{path}:{number}: problem_id must be a number or a text")
+            raise UserError(f"{path}:{number}: problem_id must be a number or a string")
         if problem_id in line_of_id:
             raise UserError(
                 f"{path}:{number}: problem_id {problem_id!r} is already on line "
                 f"{line_of_id[problem_id]}; ids must be unique"
             )
         line_of_id[problem_id] = number
-        own = (question_key, solution_key, "problem_id")
-        extra = {key: value for key, value in row.items() if key not in own}
+        used = (question_key, solution_key, "problem_id")
+        extra = {key: value for key, value in row.items() if key not in used}
         problems.append(Problem(problem_id, question, solution, number, extra))
     return problems
 

@@ -1,4 +1,4 @@
-"""How large a model is, from its config.json alone."""
+"""The size of a model, from its config.json alone."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a LLaMA-like model's config.json decides its size."""
+    """The entries of a LLaMA-like model's config.json that determine its size."""
 
     hidden_size: int
     intermediate_size: int
@@ -22,17 +22,17 @@ class Shape:
 
     @property
     def query_width(self) -> int:
-        """Numbers in the queries of a token."""
+        """Numbers in the queries of one token."""
         return self.num_attention_heads * self.head_dim
 
     @property
     def key_width(self) -> int:
-        """Numbers in the keys of a token, and as many in its values."""
+        """Numbers in the keys of one token; its values have as many."""
         return self.num_key_value_heads * self.head_dim
 
     @property
     def embedding(self) -> int:
-        """Weights of the embedding, and as many of the head."""
+        """Weights of the embedding; the head has as many."""
         return self.vocab_size * self.hidden_size
 
     @property
@@ -53,22 +53,27 @@ class Shape:
 
     @property
     def root(self) -> int:
-        """Weights outside the layers: embedding, last norm and, if it is not tied, the head."""
+        """Weights outside the layers: embedding, last norm and, unless it is tied, the head."""
         return self.embedding * (1 if self.tie_word_embeddings else 2) + self.hidden_size
 
 
-def read_shape(config: Any) -> Shape:
-    """The shape in a Hugging Face config, an object or a dict as in config.json."""
-    get = config.get if isinstance(config, dict) else lambda *key: getattr(config, *key)
-    hidden, heads = get("hidden_size", 0), get("num_attention_heads", 1)
+def read_shape(config: object) -> Shape:
+    """Return the shape in ``config``: a transformers config, or the dict in config.json."""
+
+    def get(key: str, default: Any) -> Any:
+        return (
+            config.get(key, default) if isinstance(config, dict) else getattr(config, key, default)
+        )
+
+    hidden_size, n_heads = get("hidden_size", 0), get("num_attention_heads", 1)
     bias = bool(get("attention_bias", False))
     return Shape(
-        hidden_size=hidden,
+        hidden_size=hidden_size,
         intermediate_size=get("intermediate_size", 0),
         num_hidden_layers=get("num_hidden_layers", 0),
-        num_attention_heads=heads,
-        num_key_value_heads=get("num_key_value_heads", None) or heads,
-        head_dim=get("head_dim", None) or hidden // heads,
+        num_attention_heads=n_heads,
+        num_key_value_heads=get("num_key_value_heads", None) or n_heads,
+        head_dim=get("head_dim", None) or hidden_size // n_heads,
         vocab_size=get("vocab_size", 0),
         tie_word_embeddings=bool(get("tie_word_embeddings", False)),
         qkv_bias=bias or get("model_type", "") == "qwen2",  # whose config does not say so
@@ -78,5 +83,5 @@ def read_shape(config: Any) -> Shape:
 
 
 def n_weights(shape: Shape) -> int:
-    """Weights of the whole model; exact for LLaMA, Mistral and Qwen2."""
+    """Return the number of weights of the whole model; exact for LLaMA, Mistral and Qwen2."""
     return shape.num_hidden_layers * shape.layer + shape.root

@@ -1,6 +1,6 @@
-"""The final answer of a completion, ``#### n``, and when two answers are the same.
+"""Extract the final answer of a completion, ``#### n``, and compare it with the gold answer.
 
-``paper`` does what the published code does, on text and floats; ``strict`` reads exact numbers.
+``paper`` does what the published code does, with text and floats; ``strict`` reads exact numbers.
 """
 
 import re
@@ -13,14 +13,14 @@ from screl.core.io import UserError
 from screl.core.problems import Problem
 
 Fidelity = Literal["strict", "paper"]
-# Exact in strict. In paper the text without commas, because the published vote counts texts.
+# strict: an exact number. paper: the text without commas, because the published vote counts texts.
 Answer = Fraction | str
 
 SCORING_TOLERANCE = 1e-4  # published eval.py; the published filter compares floats exactly
-MAX_DIGITS = 100  # a longer number is degenerate output, and costs time to compare
+MAX_DIGITS = 100  # a longer number is degenerate output and slow to compare
 
 PAPER_ANSWER = re.compile(r"#### (-?[0-9.,]+)")
-# The group (?>...) never gives back what it took: "1,2345" must not be read as 1,234.
+# The group (?>...) does not backtrack: "1,2345" must not be read as 1,234.
 STRICT_ANSWER = re.compile(
     r"""\#\#\#\#[ \t]*
     (?P<minus>[-−])? (?:[$€£][ ]?)? (?(minus)|(?P<inner_minus>[-−])?)  # -$5 and $-5, not -$-5
@@ -35,13 +35,13 @@ STRICT_ANSWER = re.compile(
 
 
 def extract_answer(text: str, fidelity: Fidelity) -> Answer | None:
-    """The final answer in ``text``, None if there is none; what follows a NUL is not read.
+    """Return the final answer in ``text``, None if it has none. Ignores what follows a NUL.
 
-    paper: the first ``#### `` followed by digits, dots and commas, if what is left without the
-    commas is a float (published extract_answer; None is its "[invalid]").
-    strict: the first ``####`` followed by one well-formed number on the same line: a currency sign,
-    thousands commas, a trailing dot or comma, a unit or ``%`` are allowed and mean nothing;
-    ``1.2.3``, ``1,23``, ``3/4`` and ``5+3`` are no numbers.
+    paper: the first ``#### `` followed by digits, dots and commas, if it is a float without the
+    commas (published extract_answer, which returns "[invalid]" instead of None).
+    strict: the first ``####`` followed by one well-formed number on the same line. A currency sign,
+    thousands commas, a trailing dot or comma, a unit and ``%`` are allowed and ignored; ``1.2.3``,
+    ``1,23``, ``3/4`` and ``5+3`` are not numbers.
 
     >>> extract_answer("#### $1,234.50 a day", "strict")
     Fraction(2469, 2)
@@ -54,7 +54,7 @@ def extract_answer(text: str, fidelity: Fidelity) -> Answer | None:
 
 
 def is_correct(answer: Answer | None, gold: Answer, tolerance: float = 0.0) -> bool:
-    """Whether ``answer`` is the gold one; ``tolerance`` applies to the paper's floats only."""
+    """Return whether ``answer`` equals ``gold``; ``tolerance`` applies only to paper's floats."""
     if answer is None:
         return False
     if type(answer) is Fraction:  # isinstance is slow for numbers.Rational
@@ -65,7 +65,7 @@ def is_correct(answer: Answer | None, gold: Answer, tolerance: float = 0.0) -> b
 
 
 def gold_answers(problems: Sequence[Problem], path: Path, fidelity: Fidelity) -> list[Answer]:
-    """The answer of every solution; UserError names the line of ``path`` that has none."""
+    """Return the answer of every solution. Raises UserError with the line of one without."""
     answers = []
     for problem in problems:
         answer = extract_answer(problem.solution, fidelity)

@@ -1,8 +1,8 @@
-"""The value of an arithmetic expression that a model wrote, without ever running it as code.
+"""Evaluate an arithmetic expression that a model wrote, without ever running it as code.
 
-The text is parsed to a syntax tree and only numbers and operators are followed: no names, calls,
-attributes, containers or texts. Length, depth and size of the numbers are bounded, so that
-``9**9**9**9`` and ten thousand brackets are refused at once.
+The text is parsed to a syntax tree, of which only numbers and operators are evaluated: no names,
+calls, attributes, containers or strings. Length, depth and the size of numbers are bounded, so that
+``9**9**9**9`` and ten thousand parentheses are refused immediately.
 """
 
 import ast
@@ -17,7 +17,7 @@ Number = int | float | complex | Fraction
 
 MAX_LENGTH = 1000  # characters; a completion of 256 tokens is about as long
 MAX_DEPTH = 200  # nested operations; far below Python's recursion limit
-MAX_BITS = 33_220  # of a whole number: 10,000 decimal digits
+MAX_BITS = 33_220  # of an integer: 10,000 decimal digits
 
 OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
@@ -44,7 +44,7 @@ OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.GtE: operator.ge,
 }
 
-# A chain such as "48/2+3.5": what nine in ten equations are. 50 operations are less than MAX_DEPTH.
+# A chain such as "48/2+3.5", as nine in ten equations are. Fewer operations than MAX_DEPTH.
 _NUMBER = r"(?:[0-9]+\.[0-9]*|\.[0-9]+|[1-9][0-9]*|0)"
 CHAIN = re.compile(rf" *{_NUMBER}(?: *[-+*/] *{_NUMBER}){{0,50}} *")
 CHAIN_OPERATOR = re.compile(r" *([-+*/]) *")
@@ -54,14 +54,14 @@ EXACT_NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 
 
 class NotArithmeticError(Exception):
-    """The text is no arithmetic, has no value (1/0), or is too large to compute."""
+    """The text is not arithmetic, has no value (1/0) or is too large to compute."""
 
 
 def python_value(text: str) -> int | float:
-    """What Python's ``eval`` makes of ``text``, numbers only (int and float arithmetic).
+    """Return what Python's ``eval`` returns for ``text``, in int and float arithmetic.
 
-    Leading blanks are dropped as ``eval`` does. Raises NotArithmeticError, and nothing else; a
-    complex result, like (-8)**0.5, is one too.
+    Drops leading blanks as ``eval`` does. Raises NotArithmeticError and nothing else, also for a
+    complex result such as (-8)**0.5.
     """
     value = _chain_value(text, float, operator.truediv)
     if value is None:
@@ -72,9 +72,9 @@ def python_value(text: str) -> int | float:
 
 
 def exact_value(text: str) -> Fraction:
-    """The exact rational value of ``+ - * / // % **`` and brackets; 0.1 is one tenth.
+    """Return the exact rational value of ``+ - * / // % **`` and parentheses; 0.1 is one tenth.
 
-    Raises NotArithmeticError, and nothing else; an irrational power is one too.
+    Raises NotArithmeticError and nothing else, also for an irrational power.
     """
     value = _chain_value(text, Fraction, Fraction)
     if value is not None:
@@ -93,9 +93,9 @@ def exact_value(text: str) -> Fraction:
 def _chain_value(
     text: str, read_decimal: Callable[[str], Number], divide: Callable[[Any, Any], Any]
 ) -> Any:
-    """The value of a CHAIN, None if ``text`` is none: what _compute gives, several times faster.
+    """Return the value of a CHAIN, None for other text: as _compute does, several times faster.
 
-    Nothing comes near MAX_BITS: the numbers have MAX_LENGTH digits in all.
+    Nothing gets near MAX_BITS, as the numbers have at most MAX_LENGTH digits in total.
     """
     if len(text) > MAX_LENGTH or not CHAIN.fullmatch(text):
         return None
@@ -109,7 +109,7 @@ def _chain_value(
                 term *= number
             elif op == "/":
                 term = divide(term, number)
-            else:  # from the left, and -(x*y) is (-x)*y: the order in which Python rounds
+            else:  # left to right, and -(x*y) as (-x)*y: Python's order of rounding
                 total += term
                 term = number if op == "+" else -number
         return total + term
@@ -122,7 +122,7 @@ def _compute(text: str, read_number: Callable[[ast.Constant], Number]) -> Number
         raise NotArithmeticError("too long")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about invalid escapes and the like in model output
+            warnings.simplefilter("ignore")  # about invalid escapes etc. in model output
             tree = ast.parse(text, mode="eval")
         return _evaluate(tree.body, read_number, 0)
     except (SyntaxError, ValueError, TypeError, ArithmeticError, MemoryError, RecursionError):
@@ -130,7 +130,7 @@ def _compute(text: str, read_number: Callable[[ast.Constant], Number]) -> Number
 
 
 def _evaluate(node: ast.expr, read: Callable[[ast.Constant], Number], depth: int) -> Any:
-    """The value of one node; ``and``, ``or``, ``if`` and chained ``<`` are lazy as in Python."""
+    """Return the value of a node; ``and``, ``or``, ``if``, chained ``<`` are lazy as in Python."""
     if depth > MAX_DEPTH:
         raise NotArithmeticError("nested too deeply")
     depth += 1
@@ -161,10 +161,10 @@ def _evaluate(node: ast.expr, read: Callable[[ast.Constant], Number], depth: int
 
 
 def _apply(op: ast.AST, *operands: Any) -> Any:
-    """The result of one operation, unless it would be, or is, too large."""
+    """Return the result of one operation. Raises NotArithmeticError if it is too large."""
     if type(op) not in OPERATORS:
         raise NotArithmeticError(type(op).__name__)
-    if isinstance(op, ast.Pow | ast.LShift) and _bits_to_come(op, *operands) > MAX_BITS:
+    if isinstance(op, ast.Pow | ast.LShift) and _min_result_bits(op, *operands) > MAX_BITS:
         raise NotArithmeticError("too large")
     result = OPERATORS[type(op)](*operands)
     if _bits(result) > MAX_BITS:
@@ -173,19 +173,19 @@ def _apply(op: ast.AST, *operands: Any) -> Any:
 
 
 def _bits(value: Number) -> int:
-    """Bits of a whole number, or of the larger part of a fraction; 0 for floats."""
+    """Return the bits of an integer, or of the larger part of a fraction; 0 for floats."""
     if isinstance(value, Fraction):
         return max(value.numerator.bit_length(), value.denominator.bit_length())
     return value.bit_length() if isinstance(value, int) else 0
 
 
-def _bits_to_come(op: ast.AST, left: Number, right: Any) -> int | Fraction:
-    """The least number of bits that ``left ** right`` or ``left << right`` will have."""
+def _min_result_bits(op: ast.AST, left: Number, right: Any) -> int | Fraction:
+    """Return a lower bound for the bits of ``left ** right`` or ``left << right``."""
     if isinstance(right, float | complex) or _bits(left) == 0:
         return 0  # floats and zero do not grow
     if isinstance(op, ast.LShift):
         return right
-    # int ** negative is a float in Python, but exact and long for a Fraction; 1 ** n stays 1
+    # int ** negative is a float in Python, but exact and long for a Fraction; 1 ** n is 1
     return (_bits(left) - 1) * (abs(right) if isinstance(left, Fraction) else right)
 
 

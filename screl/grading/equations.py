@@ -1,4 +1,4 @@
-"""The equations ``<<3*4=12>>`` of a completion: find them, join them to a path, check them."""
+"""Find the equations ``<<3*4=12>>`` of a completion, join them into a path, and check them."""
 
 import re
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ EquationStatus = Literal["right", "false", "unparsed"]
 PAPER_TOLERANCE = 1e-3  # published check_equation
 
 EQUATION = re.compile(r"<<([^>]*)>>")
-SHORT = 1000  # characters, up to which the quadratic time of EQUATION for "<<<<<<..." does no harm
+SHORT = 1000  # characters; EQUATION takes quadratic time on longer texts like "<<<<<<..."
 
 NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
 THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])")
@@ -32,7 +32,7 @@ ROUNDED = re.compile(r"-?\s*[0-9]*\.([0-9]{2,})\s*(%?)")
 
 _WORD = r"(?![xX])[A-Za-z]{2,}+"  # neither 3xten nor 0xff has a unit
 UNIT = re.compile(rf"(?<=[0-9.]) *(?:/ *)?{_WORD}(?:(?: */ *| +){_WORD})*+")
-# Words (a plural s aside) that change the number before them, or join it to what follows.
+# Words, singular, that change the number before them or combine it with what follows.
 _SCALES = """
     hundred thousand million billion trillion grand lakh crore mil mln mio mm mn mill bil bln bn
     trn tn dozen score gross pair couple half halve quarter third fourth fifth sixth seventh eighth
@@ -53,29 +53,30 @@ NOT_UNITS = frozenset(" ".join((_SCALES, _ONES, _TENS, _OPERATIONS, _PYTHON)).sp
 
 
 def find_equations(completion: str) -> list[str]:
-    """What stands between ``<<`` and ``>>``, in order: the published ``<<([^>]*)>>``.
+    """Return the texts between ``<<`` and ``>>`` in order, as the published ``<<([^>]*)>>`` does.
 
     >>> find_equations("2+3=<<2+3=5>>5, so <<5*2=10>>10")
     ['2+3=5', '5*2=10']
     """
     if len(completion) <= SHORT:
         return EQUATION.findall(completion)
-    # The same in linear time: between two ">>" there may be one equation, behind any single ">".
+    # The same in linear time: before a ">>" there is at most one equation, after any single ">".
     parts = [part.rpartition(">")[2].partition("<<") for part in completion.split(">>")[:-1]]
     return [equation for _, begin, equation in parts if begin]
 
 
 def equation_path(completion: str, fidelity: Fidelity = "paper") -> str:
-    """The path of a completion's equations, see path_of."""
-    return path_of(find_equations(completion), fidelity)
+    """Return the path of a completion's equations, see join_equations."""
+    return join_equations(find_equations(completion), fidelity)
 
 
-def path_of(equations: Iterable[str], fidelity: Fidelity) -> str:
-    """The identity of a reasoning path: its equations joined by ``|``, without spaces (A.3).
+def join_equations(equations: Iterable[str], fidelity: Fidelity) -> str:
+    """Return the equation path: ``equations`` joined by ``|``, without spaces (A.3).
 
-    strict: without ``$``, thousands commas and units too, and with ``*`` for every times sign.
+    Two completions with the same path count as the same reasoning. strict also drops ``$``,
+    thousands commas and units, and writes every multiplication sign as ``*``.
 
-    >>> path_of(["$5 * 3=$15"], "paper"), path_of(["$5 * 3=$15"], "strict")
+    >>> join_equations(["$5 * 3=$15"], "paper"), join_equations(["$5 * 3=$15"], "strict")
     ('$5*3=$15', '5*3=15')
     """
     if fidelity == "strict":
@@ -83,28 +84,24 @@ def path_of(equations: Iterable[str], fidelity: Fidelity) -> str:
     return "|".join(equations).replace(" ", "")
 
 
-def has_valid_equations(completion: str, fidelity: Fidelity) -> bool:
-    """Whether every equation of ``completion`` is right; one without equations is valid (A.3)."""
-    return all(check_equation(text, fidelity) == "right" for text in find_equations(completion))
-
-
 @lru_cache(maxsize=2**17)  # the samples of a problem repeat the same few equations
 def check_equation(equation: str, fidelity: Fidelity) -> EquationStatus:
-    """Whether ``equation`` (what is between ``<<`` and ``>>``) is right, false, or unparsed: no
-    ``=``, no arithmetic, without a value (1/0) or too large to compute.
+    """Return whether ``equation``, the text between ``<<`` and ``>>``, is right.
 
-    paper: the text before the first ``=``, with Python's arithmetic, is within 0.001 of the float
-    between the first and the second ``=`` (published check_equation, without its ``eval``).
-    strict: every part of ``a=b=c`` is exactly the value of the first, in rational arithmetic; a
-    later part written with two or more decimals may also be that value correctly rounded (0.33 for
-    1/3, a tie to either side). ``$``, thousands commas, ``×``, ``÷`` and ``x`` are understood.
-    ``%`` (or percent) after a number is one hundredth, unless a number or a bracket follows: 7%3
-    is 1.
+    "unparsed" means that it has no ``=``, is not arithmetic, has no value (1/0) or is too large to
+    compute.
 
-    Units (strict): one or more words of two or more letters behind a number, joined by blanks or
-    ``/``, are its unit and are dropped; units are neither compared nor converted. A word anywhere
-    else and a single letter (``5x=10``, ``5k``) leave the equation unparsed. So does a word that
-    is itself a number, a scale or an operation (NOT_UNITS: million, dozen, half, squared, and).
+    paper: the text before the first ``=``, in Python's arithmetic, must be within 0.001 of the
+    float between the first and the second ``=`` (published check_equation, without its ``eval``).
+    strict: every part of ``a=b=c`` must equal the first in exact rational arithmetic. A later part
+    with two or more decimals may also be the first correctly rounded (0.33 for 1/3, a tie either
+    way). ``$``, thousands commas, ``×``, ``÷`` and ``x`` are understood. ``%`` (or percent) after a
+    number is one hundredth, unless a number or a parenthesis follows: 7%3 is 1.
+
+    Units (strict): words of two or more letters after a number, joined by blanks or ``/``, are its
+    unit and are dropped; units are neither compared nor converted. A word anywhere else or a single
+    letter (``5x=10``, ``5k``) leaves the equation unparsed, and so does a word that is a number, a
+    scale or an operation (NOT_UNITS: million, dozen, half, squared, and).
 
     >>> check_equation("10/3=3.33", "strict"), check_equation("10/3=3", "strict")
     ('right', 'false')
@@ -124,19 +121,19 @@ def _plain_equation(equation: str) -> str:
 
 
 def plain_arithmetic(part: str) -> str:
-    """One side of an equation as ASCII arithmetic: without ``$``, commas and units, ``*`` for ×."""
+    """Return one side of an equation in ASCII: no ``$``, commas or units, and ``*`` for ×."""
     if EXACT_TEXT.fullmatch(part):
         return part.strip(" ")
     part = PERCENT_WORD.sub("%", part)
     part = UNIT.sub(_drop_unit, part)
     part = THOUSANDS.sub(lambda match: match[0].replace(",", ""), part)
     part = LETTER_TIMES.sub(r"\1*", part)
-    # a space for the $, so that the two numbers of "1$2" do not become one
+    # a space for the $, so that the numbers in "1$2" do not join
     return part.translate({ord("×"): "*", ord("÷"): "/", ord("−"): "-", ord("$"): " "}).strip()
 
 
 def plain_value(part: str) -> Fraction:
-    """The value of what plain_arithmetic returns. Raises NotArithmeticError, and nothing else."""
+    """Return the value of plain_arithmetic's text. Raises NotArithmeticError and nothing else."""
     return exact_value(PERCENT.sub(r"(\1/100)", part) if "%" in part else part)
 
 
@@ -147,7 +144,7 @@ def _holds_published(equation: str) -> bool:
     value = python_value(parts[0])
     try:
         return abs(float(value) - float(parts[1])) < PAPER_TOLERANCE
-    except (ValueError, OverflowError):  # no number; too large for a float
+    except (ValueError, OverflowError):  # not a number; too large for a float
         raise NotArithmeticError(equation) from None
 
 
@@ -158,11 +155,11 @@ def _holds_exactly(equation: str) -> bool:
     if not others:
         raise NotArithmeticError("no =")
     value = plain_value(first)
-    return all([_equals(value, part) for part in others])  # a list: every part has to have a value
+    return all([_equals(value, part) for part in others])  # a list: every part must have a value
 
 
 def _drop_unit(match: re.Match[str]) -> str:
-    """A blank for a unit, so that numbers do not join; what is none stays, and is no arithmetic."""
+    """Return a blank for a unit, so that numbers do not join; keep other words, to be refused."""
     words = match[0].lower().replace("/", " ").split()
     is_unit = (
         all(NOT_UNITS.isdisjoint((word, word.removesuffix("s"))) for word in words)
@@ -173,7 +170,7 @@ def _drop_unit(match: re.Match[str]) -> str:
 
 
 def _equals(value: Fraction, part: str) -> bool:
-    """Whether ``part`` is ``value``, or is it rounded to the two or more decimals it shows."""
+    """Return whether ``part`` is ``value``, or ``value`` rounded to its two or more decimals."""
     stated = plain_value(part)
     if stated == value:
         return True

@@ -1,8 +1,7 @@
-"""Stop what may never end, in the main thread or in any other.
+"""Read and compare answers that are formulas, as in MATH.
 
-Answers that are formulas, as in MATH: one text for all ways to write one; which are equal.
-
-Math-Verify reads and compares them; what it does with hostile or ambiguous text is bounded here.
+Math-Verify parses and compares them. Time and size are bounded here, because it may hang on hostile
+text, and an answer is rewritten to one canonical LaTeX text, because votes are counted by text.
 """
 
 import logging
@@ -18,71 +17,23 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-
-class _OutOfTime(BaseException):
-    """Not an Exception: sympy catches those."""
-
-
-def within_seconds(seconds: float, work: Callable[[], T]) -> T | None:
-    """The result of ``work``, None if it fails or takes more than ``seconds`` of CPU time.
-
-    CPU time, so that a busy machine does not change a verdict. The main thread, of a pool's worker
-    too, is stopped by a signal; no other thread can be, so there every line looks at the clock.
-    """
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    try:
-        return _with_signal(seconds, work) if in_main_thread else _with_trace(seconds, work)
-    except (_OutOfTime, Exception):
-        return None
-
-
-def _with_signal(seconds: float, work: Callable[[], T]) -> T:
-    def stop(signum: int, frame: FrameType | None) -> None:
-        raise _OutOfTime
-
-    old_handler = signal.signal(signal.SIGVTALRM, stop)
-    # Again and again, in case a bare "except:" swallows the first.
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, seconds)
-    try:
-        return work()
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, old_handler)
-
-
-def _with_trace(seconds: float, work: Callable[[], T]) -> T:
-    deadline = time.thread_time() + seconds
-
-    def watch(frame: FrameType, event: str, arg: Any) -> Any:
-        if time.thread_time() > deadline:
-            raise _OutOfTime
-        return watch
-
-    old_trace = sys.gettrace()
-    sys.settrace(watch)
-    try:
-        return work()
-    finally:
-        sys.settrace(old_trace)
-
-
 MAX_CHARS = 200  # the longest answer of MATH's test set has 81
-MAX_BITS = 10_000  # 2^{2005} is an answer of MATH; 9^{9^9} has 1.2 billion
+MAX_VALUE_BITS = 10_000  # 2^{2005} is an answer of MATH; 9^{9^9} has 1.2 billion bits
 MAX_SECONDS = 2.0  # of CPU time; the slowest gold answer of MATH takes a tenth of it
 INTEGER = re.compile(r"-?[0-9]+", re.ASCII)
-WORD = re.compile(r"[a-z]{3,}", re.IGNORECASE | re.ASCII)  # not the product e v e n
+WORD = re.compile(r"[a-z]{3,}", re.IGNORECASE | re.ASCII)  # else read as the product e v e n
 LATEX_OR_EQUATION = re.compile(r"[=\\^{]")
-# Worked out while it is parsed, before its size can be known, or without end; no MATH answer has it
+# Evaluated during parsing, before the size is known, or endlessly. No MATH answer has any of them.
 UNSAFE = re.compile(r"//|choose|binom|gcd|lcm|\\(?:i*int|oint|sum|prod|lim)(?![a-z])")
 
 
 def math_answer(text: str) -> str | None:
-    r"""The answer in ``text`` as LaTeX, one text for all ways to write it, as far as can be told.
+    r"""Return the answer in ``text`` as canonical LaTeX: where possible, one text per value.
 
-    The last ``\boxed{...}``, or else what follows the first ``####`` on its line; None if there is
-    neither or if it is longer than MAX_CHARS. ``x = 5`` is 5; a percent sign is a unit, as in
-    GSM8K: for Math-Verify 50% equals both 50 and 0.5, which cannot be one vote. What cannot be
-    parsed, or is too large to work out, stands for itself.
+    The answer is the last ``\boxed{...}``, or else the rest of the line after the first ``####``.
+    None if ``text`` has neither or the answer is longer than MAX_CHARS. ``x = 5`` is 5. A percent
+    sign is a unit, as in GSM8K: for Math-Verify 50% equals both 50 and 0.5, which cannot be one
+    vote. An answer that cannot be parsed or is too large is returned as it is written.
 
     >>> math_answer(r"so it is \boxed{0.5}") == math_answer(r"\boxed{\frac12}") == r"\frac{1}{2}"
     True
@@ -99,20 +50,19 @@ def math_answer(text: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def math_answers_equal(gold: str, answer: str) -> bool:
-    """Whether Math-Verify holds ``answer`` for the gold one; both are texts of math_answer.
+    """Return whether Math-Verify accepts ``answer`` for ``gold``; both come from math_answer.
 
-    Not symmetric: ``1<x<2`` as gold accepts ``(1,2)``, and not the other way round.
+    Not symmetric: gold ``1<x<2`` accepts the answer ``(1,2)``, but not the other way round.
     """
     if gold == answer:
         return True
     if INTEGER.fullmatch(gold) and INTEGER.fullmatch(answer):
         return False
-
-    return _bounded(lambda: _is_verified(gold, answer)) or False
+    return _within_limit(lambda: _is_verified(gold, answer)) or False
 
 
 def _last_boxed(text: str) -> str | None:
-    """What is inside the last ``\\boxed{...}``; None if there is none or it is never closed."""
+    """Return the content of the last ``\\boxed{...}``; None without one or if it is not closed."""
     if "\\boxed{" not in text:
         return None
     rest = text.rpartition("\\boxed{")[2]
@@ -135,11 +85,11 @@ def _is_verified(gold: str, answer: str) -> bool:
 def _canonical(answer: str, is_latex: bool) -> str:
     if INTEGER.fullmatch(answer):
         return str(int(answer))
-    return _bounded(lambda: _rewritten(answer, is_latex)) or answer
+    return _within_limit(lambda: _rewritten(answer, is_latex)) or answer
 
 
 def _rewritten(answer: str, is_latex: bool) -> str | None:
-    """``answer`` in sympy's own LaTeX; None unless Math-Verify reads that back as the same."""
+    """Return ``answer`` in sympy's LaTeX; None if Math-Verify does not read that as the same."""
     sympy, library = _libraries()
     value = _parse(answer, is_latex)
     if value is None:
@@ -155,24 +105,24 @@ def _rewritten(answer: str, is_latex: bool) -> str | None:
 
 
 def _simplest(value: Any) -> Any:
-    """One sympy object for equal ones: evaluated, expanded, short decimals as fractions."""
+    """Return one sympy object for equal ones: evaluated, expanded, short decimals as fractions."""
     sympy = _libraries()[0]
     if isinstance(value, sympy.Eq) and value.lhs.is_Symbol and not value.rhs.free_symbols:
         value = value.rhs
     percent = sympy.UnevaluatedExpr(sympy.Rational(1, 100))
     value = value.xreplace({percent: sympy.Integer(1)})
-    # Six decimals and more may be a rounded 1/3: Math-Verify compares those as floats.
+    # Six or more decimals may be a rounded 1/3, which Math-Verify compares as a float.
     exact = {number: sympy.Rational(str(number)) for number in value.atoms(sympy.Float)}
     value = value.xreplace({k: v for k, v in exact.items() if (v * 10**5).is_Integer}).doit()
     return sympy.expand(value) if isinstance(value, sympy.Expr) else value
 
 
 def _parse(answer: str, is_latex: bool) -> Any:
-    """The sympy object of ``answer``; None if it is unsafe, too large or no mathematics.
+    """Return the sympy object of ``answer``; None if it is unsafe, too large or not mathematics.
 
-    Bare LaTeX and equations are given as LaTeX too: Math-Verify's reader of plain text takes a
-    number out of them, 2 of ``2\\sqrt{3}``, and what follows the ``=``, so that ``3x - y + 13 = 0``
-    and ``3x + 4y + 14 = 0`` are the same 0 (its issue 60).
+    LaTeX and equations outside ``\\boxed`` are passed as LaTeX too. Math-Verify's parser of plain
+    text would take one number out of them: 2 of ``2\\sqrt{3}``, or what follows the ``=``, so that
+    ``3x - y + 13 = 0`` and ``3x + 4y + 14 = 0`` would both be 0 (its issue 60).
     """
     if UNSAFE.search(answer):
         return None
@@ -189,11 +139,11 @@ def _parse(answer: str, is_latex: bool) -> Any:
     if not found:
         return None
     value = found[0].as_immutable() if hasattr(found[0], "as_immutable") else found[0]
-    return None if _n_bits(value) > MAX_BITS else _with_imaginary_unit(value)
+    return None if _n_bits(value) > MAX_VALUE_BITS else _with_imaginary_unit(value)
 
 
 def _with_imaginary_unit(value: Any) -> Any:
-    """Math-Verify reads the ``i`` of ``2i`` and of ``2 i`` as two different variables."""
+    """Return ``value`` with one i: in ``2i`` and ``2 i`` Math-Verify reads different variables."""
     sympy = _libraries()[0]
     if not any(symbol.name == "i" for symbol in value.free_symbols):
         return value
@@ -202,14 +152,14 @@ def _with_imaginary_unit(value: Any) -> Any:
 
 
 def _n_bits(value: Any) -> float:
-    """Roughly how many bits ``value`` takes to write out once every power in it is worked out."""
+    """Return roughly how many bits ``value`` has once every power in it is evaluated."""
     if not value.args:
         if value.is_Rational:
             return value.p.bit_length() + value.q.bit_length()
         return 1 if value.is_Symbol else 64
     bits = [_n_bits(part) for part in value.args]
     if value.is_Pow and value.exp.is_Rational:
-        return bits[0] * max(1.0, min(abs(value.exp.p), MAX_BITS + 1))
+        return bits[0] * max(1.0, min(abs(value.exp.p), MAX_VALUE_BITS + 1))
     if value.is_Pow or getattr(value.func, "__name__", "").startswith("factorial"):
         return sum(bits) * 2.0 ** min(bits[-1], 64)
     return sum(bits)
@@ -217,15 +167,59 @@ def _n_bits(value: Any) -> float:
 
 @lru_cache(maxsize=1)
 def _libraries() -> tuple[Any, Any]:
-    """sympy and Math-Verify: half a second to import, for one rule of the six."""
+    """Return sympy and Math-Verify, whose import takes half a second and is rarely needed."""
     import math_verify as library  # type: ignore[import-untyped]
     import sympy  # type: ignore[import-untyped]
 
-    # It warns that its timeouts are off: they need the main thread, so the limits are ours.
+    # It warns that its timeouts are off. They only work in the main thread, so we have our own.
     logging.getLogger("math_verify").setLevel(logging.ERROR)
     return sympy, library
 
 
-def _bounded(work: Callable[[], T]) -> T | None:
-    _libraries()  # an import must not be cut off
-    return within_seconds(MAX_SECONDS, work)
+class _OutOfTime(BaseException):
+    """Not an Exception, because sympy catches those."""
+
+
+def _within_limit(work: Callable[[], T]) -> T | None:
+    """Return the result of ``work``; None if it fails or takes more than MAX_SECONDS of CPU time.
+
+    CPU time, so that a busy machine does not change a verdict. A signal stops the main thread (of a
+    worker process too). No other thread can be stopped, so there a trace checks the clock at every
+    line.
+    """
+    _libraries()  # an import must not be interrupted
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    try:
+        return (_with_signal if in_main_thread else _with_trace)(MAX_SECONDS, work)
+    except (_OutOfTime, Exception):
+        return None
+
+
+def _with_signal(seconds: float, work: Callable[[], T]) -> T:
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise _OutOfTime
+
+    old_handler = signal.signal(signal.SIGVTALRM, stop)
+    # Repeated, in case a bare "except:" swallows the first.
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, seconds)
+    try:
+        return work()
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, old_handler)
+
+
+def _with_trace(seconds: float, work: Callable[[], T]) -> T:
+    deadline = time.thread_time() + seconds
+
+    def watch(frame: FrameType, event: str, arg: Any) -> Any:
+        if time.thread_time() > deadline:
+            raise _OutOfTime
+        return watch
+
+    old_trace = sys.gettrace()
+    sys.settrace(watch)
+    try:
+        return work()
+    finally:
+        sys.settrace(old_trace)

@@ -1,6 +1,6 @@
-"""Six rules that say whether a completion is right, to be laid side by side on the same texts.
+"""Six rules that decide whether a completion is right, to compare them on the same texts.
 
-Every rule reads the gold answer from the solution in its own way, as its users do.
+Each reads the gold answer from the solution in its own way, as its users do.
 """
 
 import re
@@ -17,32 +17,32 @@ from screl.grading.answers import (
 )
 from screl.grading.formulas import math_answer, math_answers_equal
 
-# "5-3" ends in 3 and not in -3.
-NUMBER = re.compile(r"((?<![0-9)])[-−]\$?|\$[-−])?(\.[0-9]+|[0-9][0-9,]*(?:\.[0-9]+)?)")
+# "5-3" ends in 3, not in -3.
+SIGNED_NUMBER = re.compile(r"((?<![0-9)])[-−]\$?|\$[-−])?(\.[0-9]+|[0-9][0-9,]*(?:\.[0-9]+)?)")
 # lm-evaluation-harness, lm_eval/tasks/gsm8k/gsm8k.yaml (version 3.0).
 LM_EVAL_STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
 LM_EVAL_FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
 
 
 class GraderVerdict(NamedTuple):
-    """What a rule makes of a completion."""
+    """A grader's verdict on one completion."""
 
-    answer: str | None  # what it read, as text; None: nothing
+    answer: str | None  # as the grader read it, None if it found none
     is_right: bool
 
 
 def strict(completion: str, solution: str) -> GraderVerdict:
-    """This project's rule: one well-formed number after ``####``, compared exactly."""
+    """Grade by this project's rule: one well-formed number after ``####``, compared exactly."""
     return _grade_by_fidelity(completion, solution, "strict")
 
 
 def published(completion: str, solution: str) -> GraderVerdict:
-    """The rule of the published eval.py: floats within 1e-4 after ``#### ``."""
+    """Grade as the published eval.py does: floats after ``#### ``, equal within 1e-4."""
     return _grade_by_fidelity(completion, solution, "paper")
 
 
 def last_number(completion: str, solution: str) -> GraderVerdict:
-    """The last number in the text, wherever it is; ``$``, commas and a trailing dot dropped."""
+    """Grade by the last number anywhere in the text, without ``$``, commas and a trailing dot."""
     answer, gold = _last_number(completion), _last_number(solution)
     return GraderVerdict(
         None if answer is None else str(answer), answer is not None and answer == gold
@@ -50,22 +50,22 @@ def last_number(completion: str, solution: str) -> GraderVerdict:
 
 
 def lm_eval_strict(completion: str, solution: str) -> GraderVerdict:
-    """lm-evaluation-harness, gsm8k, filter ``strict-match``: the first ``#### n``, as text.
+    """Grade as lm-evaluation-harness's gsm8k ``strict-match``: the first ``#### n``, as text.
 
-    The filter and its exact match only: the harness also cuts a completion at "Question:".
+    Only its filter and exact match: the harness also cuts a completion at "Question:".
     """
     matches = LM_EVAL_STRICT.findall(completion)
     return _lm_eval_verdict(matches[0] if matches else None, solution)
 
 
 def lm_eval_flexible(completion: str, solution: str) -> GraderVerdict:
-    """lm-evaluation-harness, gsm8k, filter ``flexible-extract``: the last number, as text."""
+    """Grade as lm-evaluation-harness's gsm8k ``flexible-extract``: the last number, as text."""
     matches = LM_EVAL_FLEXIBLE.findall(completion)
     return _lm_eval_verdict("".join(matches[-1]) if matches else None, solution)
 
 
 def math_verify(completion: str, solution: str) -> GraderVerdict:
-    """Math-Verify on the last ``\\boxed{...}``, or else on the line of the first ``####``."""
+    """Grade the last ``\\boxed{...}``, or the line after the first ``####`` with Math-Verify."""
     answer, gold = math_answer(completion), math_answer(solution)
     if answer is None or gold is None:
         return GraderVerdict(answer, False)
@@ -89,7 +89,7 @@ def _grade_by_fidelity(completion: str, solution: str, fidelity: Fidelity) -> Gr
 
 
 def _last_number(text: str) -> Fraction | None:
-    numbers = NUMBER.findall(text)
+    numbers = SIGNED_NUMBER.findall(text)
     if not numbers or len(numbers[-1][1]) > MAX_DIGITS:
         return None
     sign, digits = numbers[-1]
@@ -98,13 +98,13 @@ def _last_number(text: str) -> Fraction | None:
 
 
 def _lm_eval_verdict(answer: str | None, solution: str) -> GraderVerdict:
-    """exact_match of the harness; its "[invalid]", where nothing was found, equals no gold."""
+    """Apply the harness's exact_match; its "[invalid]", for no answer, never equals the gold."""
     is_right = answer is not None and _lm_eval_text(answer) == _lm_eval_text(solution)
     return GraderVerdict(answer, is_right)
 
 
 def _lm_eval_text(text: str) -> str:
-    """regexes_to_ignore and ignore_case of gsm8k.yaml.
+    """Apply regexes_to_ignore and ignore_case of gsm8k.yaml.
 
     Its ``(?s).*#### `` takes quadratic time on text without ``#### ``; rpartition does the same.
     """

@@ -1,14 +1,14 @@
-"""Signs of wrong reasoning in a completion whose answer and equations are right.
+"""Detect signs of wrong reasoning in a completion whose answer and equations are right.
 
-Three heuristics on numbers, each wrong at times; the paper has no such filter.
+Three heuristics on numbers, each sometimes wrong; the paper has no such filter.
 
-unused_result: an equation's result that no later calculation takes up and that is not the answer.
-last_equation_not_answer: the last result is not the answer. No equations: nothing to object to.
-unexplained_number: an operand that is neither in the question, nor an earlier result, nor one of
-CONSTANTS. An equation without an operation, ``<<5=5>>``, has no operands.
+unused_result: an equation's result is neither used in a later calculation nor the answer.
+last_equation_not_answer: the last result is not the answer. Passes without equations.
+unexplained_number: an operand is neither in the question, nor an earlier result, nor in CONSTANTS.
+An equation without an operation, ``<<5=5>>``, has no operands.
 
-Numbers are compared exactly, but 20, 20% and 0.2 are one number, and so are $0.50 and 50 cents, a
-loss of 5 and -5; a result of 7.5 cans may go on as 7 or 8. An operand takes up every earlier result
+Numbers are compared exactly, but 20, 20% and 0.2 are one number, and so are $0.50 and 50 cents, and
+a loss of 5 and -5; a result of 7.5 cans may be used as 7 or 8. An operand uses every earlier result
 of its value. Calculations in the text outside ``<<>>`` count as uses and as results.
 """
 
@@ -31,18 +31,18 @@ from screl.grading.equations import (
 )
 
 ProcessCheck = Literal["unused_result", "last_equation_not_answer", "unexplained_number"]
-Number = int | Fraction
+ExactNumber = int | Fraction
 
-# What a solution may use unsaid. 3, 4 and 5 count people and days that the question names one by
-# one, weeks of a month, days of a school week; the rest are percent, time and measures.
+# Numbers that need no source. 3, 4 and 5 count people or days that the question lists by name,
+# weeks in a month, days in a school week; the others are percent, time and units of measure.
 CONSTANTS = (0, 1, 2, 3, 4, 5, 7, 12, 16, 24, 30, 31, 52, 60, 365, 1000)
 
-# Possessive, so that every pattern below takes linear time on any text.
+# Possessive quantifiers, so that every pattern below takes linear time on any text.
 _VALUE = r"(?<![0-9.])([0-9]++\.?[0-9]*+|\.[0-9]++)"
 _UNIT = r" ?%?(?:[ /]{0,2}[A-Za-z]{2,}+){0,3}+\)? {0,2}"
 _OPERATOR = r"[-+*/×÷−–<>=xX]"
 VALUE = re.compile(_VALUE)
-# At most 5 blanks, as there are at least 7 where an equation was, in front of its result.
+# At most 5 blanks: an equation, blanked out, leaves at least 7 before its result.
 TEXT_OPERAND = re.compile(
     rf"(?<={_OPERATOR})[ $(]{{0,5}}+{_VALUE}|{_VALUE}(?:\(|{_UNIT}(?={_OPERATOR}))"
 )
@@ -53,7 +53,7 @@ _ORDINALS = (
     "zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth "
     "thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth"
 )
-OF_TENS = {word: 10 * tens for tens, word in enumerate(TENS, 2)}
+MULTIPLES_OF_TEN = {word: 10 * tens for tens, word in enumerate(TENS, 2)}
 SCALES = {"hundred": 100, "thousand": 1000, "k": 1000, "million": 10**6, "billion": 10**9}
 ORDINALS = {word: n for n, word in enumerate(_ORDINALS.split())} | {"quarter": 4, "half": 2}
 WORDS = (
@@ -61,27 +61,27 @@ WORDS = (
     | {"a": 1, "an": 1, "once": 1, "twice": 2, "double": 2, "doubled": 2, "both": 2, "couple": 2}
     | {"pair": 2, "halves": 2, "thrice": 3, "triple": 3, "tripled": 3, "quadruple": 4, "dozen": 12}
     | {"nickel": 5, "dime": 10}
-    | OF_TENS
+    | MULTIPLES_OF_TEN
     | ORDINALS
 )
 
 
 class Step(NamedTuple):
-    """An equation of a completion, or a result that stands in its text (without operands)."""
+    """An equation of a completion, or a result in its text, which has no operands."""
 
     start: int
     end: int
-    operands: list[Number]
-    results: frozenset[Number]  # the result in all its forms
+    operands: list[ExactNumber]
+    results: frozenset[ExactNumber]  # the result in all forms that count as it
     is_equation: bool
 
 
 def failed_checks(
     completion: str, question: str, checks: Collection[ProcessCheck]
 ) -> list[ProcessCheck]:
-    """Which of ``checks`` the completion fails, in the order of ProcessCheck.
+    """Return which of ``checks`` the completion fails, in the order of ProcessCheck.
 
-    Answer and equations are read as in ``strict``; an equation that cannot be read is passed over.
+    Answer and equations are read as in ``strict``; an equation that cannot be read is skipped.
     """
     if not checks:
         return []
@@ -93,33 +93,35 @@ def failed_checks(
             case "unused_result":
                 return _has_unused_result(steps, text_operands, answer)
             case "last_equation_not_answer":
-                return _ends_elsewhere(steps, answer)
+                return _ends_without_answer(steps, answer)
             case "unexplained_number":
                 return _has_unexplained_number(steps, question)
 
     return [check for check in get_args(ProcessCheck) if check in checks and fails(check)]
 
 
-def question_numbers(question: str) -> frozenset[Number]:
-    """The numbers that ``question`` states in digits or words, and those that go with them: 1/n for
-    n (one in five); 1-f, 1+f and b-a for a fraction f=a/b or a percentage f (20% off).
+def question_numbers(question: str) -> frozenset[ExactNumber]:
+    """Return the numbers that ``question`` states in digits or words, and those they imply.
+
+    A number n implies 1/n (one in five); a fraction f=a/b or a percentage f implies 1-f, 1+f and
+    b-a (20% off).
 
     >>> [str(number) for number in sorted(question_numbers("twenty-five dozen"))]
     ['1/25', '1/20', '1/12', '1/5', '5', '12', '20', '25']
     """
     text = _without_commas(question.lower())
-    text += "\n" + re.sub(r"(?<=[0-9]) (?=[0-9]{3}(?![0-9]))", "", text)  # 400 000 in either sense
+    text += "\n" + re.sub(r"(?<=[0-9]) (?=[0-9]{3}(?![0-9]))", "", text)  # 400 000 is both
     tokens = [match[0] for match in QUESTION_TOKEN.finditer(text)]
-    numbers: set[Number] = set()
+    numbers: set[ExactNumber] = set()
     for i in range(len(tokens)):
         numbers.update(_numbers_at(tokens[i : i + 6]))
     return frozenset(numbers | {Fraction(1) / number for number in numbers if number})
 
 
 def _has_unused_result(
-    steps: list[Step], text_operands: list[tuple[int, Number]], answer: Answer | None
+    steps: list[Step], text_operands: list[tuple[int, ExactNumber]], answer: Answer | None
 ) -> bool:
-    # A result in the text is a use of itself, as it stands behind "=": only equations can fail.
+    # A result in the text counts as its own use, since it follows a "=": only equations can fail.
     last_use = {number: place for place, number in text_operands}
     for step in steps:
         for number in step.operands:
@@ -131,13 +133,13 @@ def _has_unused_result(
     )
 
 
-def _ends_elsewhere(steps: list[Step], answer: Answer | None) -> bool:
+def _ends_without_answer(steps: list[Step], answer: Answer | None) -> bool:
     has_equation = any(step.is_equation for step in steps)
     return has_equation and not _is_answer(steps[-1], answer)
 
 
 def _has_unexplained_number(steps: list[Step], question: str) -> bool:
-    known = set(_known_at_first(question))
+    known = set(_known_from_start(question))
     for step in steps:
         if len(step.operands) > 1 and not known.issuperset(step.operands):
             return True
@@ -149,10 +151,10 @@ def _is_answer(step: Step, answer: Answer | None) -> bool:
     return isinstance(answer, Fraction) and abs(answer) in step.results
 
 
-def _read_steps(completion: str) -> tuple[list[Step], list[tuple[int, Number]]]:
-    """The steps in their order, and the place and value of each operand outside ``<<>>``."""
+def _read_steps(completion: str) -> tuple[list[Step], list[tuple[int, ExactNumber]]]:
+    """Return the steps in order, and position and value of each operand outside ``<<>>``."""
     steps = []
-    text = []  # what is outside, with blanks for what is inside
+    text = []  # the completion with its equations blanked out
     place = 0
     for equation in find_equations(completion):
         start = completion.index(f"<<{equation}>>", place)
@@ -167,7 +169,7 @@ def _read_steps(completion: str) -> tuple[list[Step], list[tuple[int, Number]]]:
 
 
 def _read_equation(equation: str, start: int, end: int) -> list[Step]:
-    """One step, or none if the equation cannot be read."""
+    """Return the equation as one step, or no step if it cannot be read."""
     if len(equation) > MAX_LENGTH:
         return []
     parts = [plain_arithmetic(part) for part in equation.split("=")]
@@ -179,31 +181,31 @@ def _read_equation(equation: str, start: int, end: int) -> list[Step]:
     return [Step(start, end, operands, _forms_of_result(result), is_equation=True)]
 
 
-def _forms(number: Number) -> set[Number]:
-    """The numbers that are the same as ``number`` here: without its sign, as percent, as cents."""
+def _forms(number: ExactNumber) -> set[ExactNumber]:
+    """Return the numbers that count as ``number``: without its sign, as a percentage, in cents."""
     size = -number if number < 0 else number
     if size.denominator == 1:
         size = size.numerator  # an int, which is faster than a Fraction
     return {size, size * 100, Fraction(size, 100)}
 
 
-@lru_cache(maxsize=2**12)  # small numbers come again and again
-def _forms_of_result(result: Number) -> frozenset[Number]:
-    """_forms, and the whole numbers on both sides."""
+@lru_cache(maxsize=2**12)  # small numbers recur
+def _forms_of_result(result: ExactNumber) -> frozenset[ExactNumber]:
+    """Return _forms and both neighboring integers."""
     forms = _forms(result)
     if result.denominator != 1:
         forms |= {abs(math.floor(result)), abs(math.ceil(result))}
     return frozenset(forms)
 
 
-@lru_cache(maxsize=2**10)  # the samples of a problem follow one another
-def _known_at_first(question: str) -> frozenset[Number]:
+@lru_cache(maxsize=2**10)  # the samples of a problem come in a row
+def _known_from_start(question: str) -> frozenset[ExactNumber]:
     numbers = question_numbers(question).union(CONSTANTS)
     return frozenset(form for number in numbers for form in _forms(number))
 
 
-def _numbers(pattern: re.Pattern[str], text: str) -> list[tuple[int, Number]]:
-    """Place and value of what the pattern's groups find, but for numbers of absurd length."""
+def _numbers(pattern: re.Pattern[str], text: str) -> list[tuple[int, ExactNumber]]:
+    """Return position and value of each match, except numbers of more than MAX_DIGITS digits."""
     found = []
     for match in pattern.finditer(text):
         digits = match[match.lastindex or 0]
@@ -212,23 +214,23 @@ def _numbers(pattern: re.Pattern[str], text: str) -> list[tuple[int, Number]]:
     return found
 
 
-def _number(digits: str) -> Number:
+def _number(digits: str) -> ExactNumber:
     return int(digits) if digits.isdigit() else Fraction(digits)
 
 
 def _without_commas(text: str) -> str:
-    """``text`` without thousands commas, as long as it was."""
+    """Return ``text`` without thousands commas, padded to the same length."""
     return THOUSANDS.sub(lambda match: match[0].replace(",", "").rjust(len(match[0])), text)
 
 
-def _numbers_at(tokens: list[str]) -> Iterator[Number]:
-    """What the number says that begins with the first token, if one does."""
+def _numbers_at(tokens: list[str]) -> Iterator[ExactNumber]:
+    """Yield what the number at the first token states and implies, if there is one."""
     value = _token_value(tokens[0])
     if value is None:
         return
     yield value
     rest = tokens[1:]
-    if tokens[0] in OF_TENS and rest and WORDS.get(rest[0], 10) < 10:  # twenty-five
+    if tokens[0] in MULTIPLES_OF_TEN and rest and WORDS.get(rest[0], 10) < 10:  # twenty-five
         value += WORDS[rest.pop(0)]
         yield value
     is_scaled = False
@@ -249,13 +251,13 @@ def _numbers_at(tokens: list[str]) -> Iterator[Number]:
 
 
 def _fraction_at(tokens: list[str]) -> Fraction | None:
-    """3/4, three quarters, a half, half; an ordinal alone is none."""
+    """Return the fraction at the first token: 3/4, three quarters, half; not a lone ordinal."""
     value = _token_value(tokens[0]) if tokens else None
     if value is None:
         return None
     if tokens[0] == "half":
         return Fraction(1, 2)
-    below: Number | None = None
+    below: ExactNumber | None = None
     if len(tokens) > 2 and tokens[1] == "/":
         below = _token_value(tokens[2])
     elif len(tokens) > 1 and (tokens[1].removesuffix("s") in ORDINALS or tokens[1] == "halves"):
@@ -263,7 +265,7 @@ def _fraction_at(tokens: list[str]) -> Fraction | None:
     return Fraction(value) / below if below else None
 
 
-def _token_value(token: str) -> Number | None:
+def _token_value(token: str) -> ExactNumber | None:
     if token[0] in ".0123456789":
         return _number(token) if len(token) <= MAX_DIGITS else None
     return WORDS.get(token, WORDS.get(token.removesuffix("s"), SCALES.get(token)))

@@ -1,4 +1,4 @@
-"""A model's files: what must be there, what decides the outcome, and errors in one line."""
+"""Check that a model folder is complete, fingerprint it, and move a finished one into place."""
 
 import hashlib
 import os
@@ -11,18 +11,18 @@ from safetensors import SafetensorError
 
 from screl.core.io import UserError
 
-WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-# What else decides what a checkpoint says. Not every *.json: results may lie in its folder too.
-SETTINGS = (
+WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
+# The other files that affect what a model says. Not all *.json: its folder may also hold results.
+SETTINGS_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
     "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
 )  # fmt: skip
 
 
 def check_model_folder(name: str) -> None:
-    """UserError if ``name`` is a local folder without a model's config.
+    """Raise UserError if ``name`` is a local folder without a model's config.
 
-    A name that is no local path is left to the hub.
+    A name that is not a local path may be a hub id, which is not checked here.
     """
     folder = Path(name)
     if not folder.exists():
@@ -31,42 +31,42 @@ def check_model_folder(name: str) -> None:
         return
     if not (folder / "config.json").is_file():
         unfinished = any(folder.glob("checkpoint-*"))
-        remedy = (
+        fix = (
             "its training has not finished: run the same train.py command again"
             if unfinished
             else "give a folder in Hugging Face layout"
         )
-        raise UserError(f"{name}: has no config.json; {remedy}")
+        raise UserError(f"{name}: has no config.json; {fix}")
 
 
 def check_weights(name: str) -> None:
-    """UserError if ``name`` is a local folder that no model can be loaded from."""
+    """Raise UserError if ``name`` is a local folder without a model's config or weights."""
     check_model_folder(name)
     folder = Path(name)
-    if folder.exists() and not any(True for pattern in WEIGHTS for _ in folder.glob(pattern)):
+    if folder.exists() and not any(next(folder.glob(p), None) for p in WEIGHT_PATTERNS):
         raise UserError(
-            f"{name}: has a config.json but no weights ({' or '.join(WEIGHTS)}); "
+            f"{name}: has a config.json but no weights ({' or '.join(WEIGHT_PATTERNS)}); "
             "copy or download them again"
         )
 
 
 def fingerprint(name: str) -> str:
-    """A hash of a local checkpoint's config, tokenizer and weights; of a hub id, its commit.
+    """Return a hash of a local model's config, tokenizer and weights; the commit of a hub id.
 
-    Of each weight file it reads the size, the header and 64 KiB at 64 even distances, so that
-    140 GB take a second; a training step changes practically every weight, hence all of these.
+    Reads the size of each weight file and 64 KiB at 64 evenly spaced positions, header included, so
+    that 140 GB take a second. A training step changes practically every weight, hence every block.
     """
     folder = Path(name)
     if not folder.exists():
         from transformers.utils import cached_file
 
         config = Path(load_explained(cached_file, name, filename="config.json"))
-        return f"hub:{name}@{config.parent.name}"  # of .../snapshots/COMMIT/config.json
+        return f"hub:{name}@{config.parent.name}"  # from .../snapshots/COMMIT/config.json
     digest = hashlib.sha256()
-    for path in (folder / name for name in SETTINGS):
+    for path in (folder / name for name in SETTINGS_FILES):
         if path.is_file():
             digest.update(path.name.encode() + path.read_bytes())
-    for path in sorted(path for pattern in WEIGHTS for path in folder.glob(pattern)):
+    for path in sorted(path for pattern in WEIGHT_PATTERNS for path in folder.glob(pattern)):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())
         with open(path, "rb") as file:
@@ -77,8 +77,7 @@ def fingerprint(name: str) -> str:
 
 
 def move_into_place(temporary: Path, folder: Path) -> None:
-    """Move a finished checkpoint up into ``folder``: ``config.json``, without which nothing loads,
-    last."""
+    """Move a finished model into ``folder``, with config.json last, as nothing loads without it."""
     files = sorted(temporary.iterdir(), key=lambda path: path.name == "config.json")
     for path in files:
         with open(path, "rb") as file:
@@ -89,10 +88,10 @@ def move_into_place(temporary: Path, folder: Path) -> None:
 
 
 def load_explained(loader: Callable[..., Any], name: str, **settings: Any) -> Any:
-    """``loader(name)`` with its many-line errors made one line."""
+    """Return ``loader(name)``. Raises UserError, in one line, for its long errors."""
     try:
         return loader(name, **settings)
-    # RuntimeError: weights of other shapes; UnpicklingError: a .bin that is none
+    # RuntimeError: weights of another shape; UnpicklingError: a .bin that is not a pickle
     except (OSError, ValueError, RuntimeError, UnpicklingError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{name}: cannot be loaded: {reason}") from None

@@ -1,7 +1,7 @@
-"""What the files of a LLaMA tokenizer ask for, and transformers 5 no longer gives unasked.
+"""Load a tokenizer as its checkpoint was trained with it, and turn text into tokens and back.
 
-Most LLaMA checkpoints were written by transformers 4, and with its reading they were trained.
-Version 5 reads some of them otherwise, without a word; each function says how.
+Most LLaMA checkpoints were written and trained with transformers 4. Version 5 silently reads some
+of their tokenizer files differently; the functions below say how and restore the old reading.
 """
 
 from dataclasses import dataclass
@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    GenerationConfig,
-    LlamaTokenizer,
-)
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, LlamaTokenizer
 from transformers.utils import cached_file
 
 from screl.core.alpaca import build_prompt
@@ -26,85 +21,37 @@ Tokenizer = Any  # transformers' PreTrainedTokenizerBase, which is untyped
 
 
 def load_tokenizer(name: str) -> Tokenizer:
-    """The checkpoint's tokenizer, whose prompts begin with the BOS that its own files ask for.
+    """Return the checkpoint's tokenizer, which adds a BOS if the checkpoint's files ask for it.
 
-    It must have an EOS token; it need not have a pad token, and has none if it is beyond the
-    vocabulary.
+    It has no pad token if the checkpoint has none or one without an embedding. Raises UserError if
+    it has no EOS token.
     """
     check_model_folder(name)
     config = load_explained(AutoConfig.from_pretrained, name).get_text_config()
     settings = tokenizer_settings(name)
-    refuse_empty_tokens(name, settings)
-    alone = is_sentencepiece_llama(name, settings, config.model_type)
-    loader = (LlamaTokenizer if alone else AutoTokenizer).from_pretrained
-    bos = wants_bos(settings, alone)
+    _refuse_empty_tokens(name, settings)
+    sentencepiece_only = _is_sentencepiece_llama(name, settings, config.model_type)
+    loader = (LlamaTokenizer if sentencepiece_only else AutoTokenizer).from_pretrained
+    bos = _adds_bos(settings, sentencepiece_only)
     options = {} if bos is None else {"add_bos_token": bos}
     tokenizer = load_explained(loader, name, **options)
     if tokenizer.eos_token_id is None:
         raise UserError(f"{name}: its tokenizer has no eos_token; set one in tokenizer_config.json")
     if (tokenizer.pad_token_id or 0) >= config.vocab_size:
-        # The published [PAD] is in no vocabulary: version 4 took it for <unk>, 5 would add it
-        # behind the last embedding. It does not if another one is named.
+        # The published [PAD] is in no vocabulary. Version 4 read it as <unk>; version 5 adds it
+        # after the last embedding, unless another pad token is given.
         tokenizer = load_explained(loader, name, **options, pad_token=tokenizer.eos_token)
         tokenizer.pad_token = None
     return tokenizer
 
 
-def vocabulary_size(tokenizer: Tokenizer) -> int:
-    """One more than the largest id that the tokenizer can produce."""
-    return max(tokenizer.get_vocab().values()) + 1
-
-
-def pad_id(tokenizer: Tokenizer) -> int:
-    """What fills a batch. Never seen by the model: padding is masked by position, not by value.
-
-    So a tokenizer without a pad token needs no new one and no resized embedding, and where pad is
-    EOS the EOS at the end of an answer still carries loss.
-    """
-    pad: int | None = tokenizer.pad_token_id
-    return tokenizer.eos_token_id if pad is None else pad
-
-
-def eos_ids(generation_config: GenerationConfig, tokenizer: Tokenizer) -> list[int]:
-    """Every token that ends a completion: the tokenizer's EOS and the generation config's."""
-    configured = generation_config.eos_token_id
-    several = configured if isinstance(configured, list) else [configured]
-    return sorted({tokenizer.eos_token_id, *several} - {None})
-
-
-def load_generation_config(name: str) -> GenerationConfig:
-    """The checkpoint's generation config; without one, what its config.json says."""
-    try:
-        return GenerationConfig.from_pretrained(name)
-    except OSError:
-        return GenerationConfig.from_model_config(load_explained(AutoConfig.from_pretrained, name))
-
-
-def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """Token ids of a prompt with whatever BOS the tokenizer itself adds, and no EOS."""
-    ids: list[int] = tokenizer(prompt).input_ids
-    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
-
-
-def decode_completion(tokenizer: Tokenizer, prompt: list[int], ids: list[int]) -> str:
-    """The text that ``ids`` add to the prompt.
-
-    Decoded behind the last prompt tokens, since sentencepiece drops the space in front of the
-    first token it decodes.
-    """
-    tail = prompt[-4:]
-    before = tokenizer.decode(tail, skip_special_tokens=True)
-    text: str = tokenizer.decode(tail + ids, skip_special_tokens=True)
-    return text[len(before) :]
-
-
 def tokenizer_settings(name: str) -> dict[str, Any]:
-    """tokenizer_config.json and, over it, special_tokens_map.json where transformers reads it.
+    """Return tokenizer_config.json, overridden by special_tokens_map.json if transformers reads it.
 
-    A token is its text, also where the file says more of it.
+    A token that the file describes by a dict is given as its text.
     """
     settings = _read(name, "tokenizer_config.json")
-    if "added_tokens_decoder" not in settings:  # it is since 4.34, and the map is not read
+    if "added_tokens_decoder" not in settings:  # present since 4.34, which ignores the map
         settings |= _read(name, "special_tokens_map.json")
     return {
         key: value["content"] if isinstance(value, dict) and "content" in value else value
@@ -112,11 +59,16 @@ def tokenizer_settings(name: str) -> dict[str, Any]:
     }
 
 
-def refuse_empty_tokens(name: str, settings: dict[str, Any]) -> None:
-    """UserError if BOS or EOS is "", as in the first conversions of LLaMA.
+def is_llama(settings: dict[str, Any]) -> bool:
+    """Return whether the tokenizer class is LLaMA's, in any of its spellings."""
+    return str(settings.get("tokenizer_class")).lower().removesuffix("fast") == "llamatokenizer"
 
-    Where they were written, sentencepiece was asked for the real ones. Version 5 takes "" for
-    <unk>, or asks itself for it without end.
+
+def _refuse_empty_tokens(name: str, settings: dict[str, Any]) -> None:
+    """Raise UserError if BOS or EOS is "", as in the first conversions of LLaMA.
+
+    The old tokenizer then took the tokens of sentencepiece; version 5 takes <unk>, or recurses
+    without end.
     """
     for token in ("bos_token", "eos_token"):
         if settings.get(token) == "":
@@ -127,37 +79,31 @@ def refuse_empty_tokens(name: str, settings: dict[str, Any]) -> None:
             )
 
 
-def is_sentencepiece_llama(name: str, settings: dict[str, Any], model_type: str) -> bool:
-    """Whether this is a LLaMA tokenizer of which there is only tokenizer.model.
+def _is_sentencepiece_llama(name: str, settings: dict[str, Any], model_type: str) -> bool:
+    """Return whether this is a LLaMA tokenizer that has a tokenizer.model but no tokenizer.json.
 
-    Where its class is not given, or in the old spelling LLaMATokenizer, version 5 would use one
-    that puts no space in front of a text and so splits it into other tokens.
+    If its class is missing, or has the old spelling LLaMATokenizer, version 5 would load a class
+    that puts no space before a text and so splits it into different tokens.
     """
     if _path(name, "tokenizer.json") or not _path(name, "tokenizer.model"):
         return False
     return is_llama(settings) or ("tokenizer_class" not in settings and model_type == "llama")
 
 
-def wants_bos(settings: dict[str, Any], alone: bool) -> bool | None:
-    """Whether a LLaMA tokenizer puts BOS in front; None for others and where tokenizer.json says.
+def _adds_bos(settings: dict[str, Any], sentencepiece_only: bool) -> bool | None:
+    """Return whether a LLaMA tokenizer adds a BOS; None if transformers decides.
 
-    Version 4 wrote ``add_bos_token`` and prepended BOS where it is missing. Version 5 does not
-    where it is missing, nor heeds it beside a tokenizer.json; it never writes it. ``alone``: that
-    there is no tokenizer.json, see ``is_sentencepiece_llama``.
+    Version 4 wrote ``add_bos_token``, obeyed it, and added the BOS if the key was missing. Version
+    5 never writes it, ignores it where there is a tokenizer.json, and adds no BOS if it is missing.
     """
-    if alone or is_llama(settings):
-        wanted: bool | None = settings.get("add_bos_token", True if alone else None)
-        return wanted
+    if sentencepiece_only or is_llama(settings):
+        adds: bool | None = settings.get("add_bos_token", True if sentencepiece_only else None)
+        return adds
     return None
 
 
-def is_llama(settings: dict[str, Any]) -> bool:
-    """Whether the class is LLaMA's in any of its spellings."""
-    return str(settings.get("tokenizer_class")).lower().removesuffix("fast") == "llamatokenizer"
-
-
 def _path(name: str, file: str) -> Path | None:
-    """A file of a checkpoint, local or of the hub; None if it has no such file."""
+    """Return the path of a checkpoint's file, local or from the hub; None if it has none."""
     try:
         return Path(cached_file(name, file))
     except OSError:
@@ -169,9 +115,57 @@ def _read(name: str, file: str) -> dict[str, Any]:
     return read_json_object(path) if path else {}
 
 
+def load_generation_config(name: str) -> GenerationConfig:
+    """Return the checkpoint's generation config; without one, what its config.json says."""
+    try:
+        return GenerationConfig.from_pretrained(name)
+    except OSError:
+        return GenerationConfig.from_model_config(load_explained(AutoConfig.from_pretrained, name))
+
+
+def eos_ids(generation_config: GenerationConfig, tokenizer: Tokenizer) -> list[int]:
+    """Return all tokens that end a completion: the tokenizer's EOS and the generation config's."""
+    configured = generation_config.eos_token_id
+    several = configured if isinstance(configured, list) else [configured]
+    return sorted({tokenizer.eos_token_id, *several} - {None})
+
+
+def pad_id(tokenizer: Tokenizer) -> int:
+    """Return the id that fills a batch, which the model never sees: padding is masked by position.
+
+    So a tokenizer without a pad token needs neither a new token nor a resized embedding, and where
+    the pad is the EOS, the EOS at the end of an answer still carries loss.
+    """
+    pad: int | None = tokenizer.pad_token_id
+    return tokenizer.eos_token_id if pad is None else pad
+
+
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """Return one more than the largest id that the tokenizer can produce."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """Return the token ids of a prompt, with the BOS if the tokenizer adds one, and without EOS."""
+    ids: list[int] = tokenizer(prompt).input_ids
+    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+
+
+def decode_completion(tokenizer: Tokenizer, prompt: list[int], ids: list[int]) -> str:
+    """Return the text that ``ids`` add to the prompt.
+
+    Decodes them after the last prompt tokens, because sentencepiece drops the space before the
+    first token that it decodes.
+    """
+    tail = prompt[-4:]
+    before = tokenizer.decode(tail, skip_special_tokens=True)
+    text: str = tokenizer.decode(tail + ids, skip_special_tokens=True)
+    return text[len(before) :]
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Token ids of prompt, response and EOS; the first ``n_prompt`` of them carry no loss."""
+    """The token ids of a prompt, its response and EOS; the first ``n_prompt`` carry no loss."""
 
     input_ids: np.ndarray  # (tokens,) int32
     n_prompt: int
@@ -186,11 +180,11 @@ class Example:
 
 
 def tokenize_example(tokenizer: Tokenizer, problem: Problem) -> Example:
-    """One training row.
+    """Return one training row: the Alpaca prompt of ``problem`` and its solution.
 
-    Prompt and response are tokenized together, as published. Where that merges characters across
-    the boundary, the response is tokenized alone: at inference the model is given exactly the
-    prompt's own tokens, so these must come first.
+    Prompt and response are tokenized together, as published. If that merges characters across the
+    boundary, the response is tokenized separately: at inference the model gets exactly the tokens
+    of the prompt alone, so the row must begin with them.
     """
     prompt = build_prompt(problem.question)
     start = prompt_ids(tokenizer, prompt)
@@ -201,19 +195,18 @@ def tokenize_example(tokenizer: Tokenizer, problem: Problem) -> Example:
 
 
 def describe_example(tokenizer: Tokenizer, problem: Problem, example: Example) -> str:
-    """What ``--dry_run`` shows of a row: its text, and each token with ``*`` where it has loss."""
-    tokens = tokenizer.convert_ids_to_tokens(example.input_ids.tolist())
+    """Return a row as ``--dry_run`` prints it: its text, then its tokens, ``*`` where with loss."""
+    ids = example.input_ids.tolist()
+    tokens = tokenizer.convert_ids_to_tokens(ids)
     rows = [
         f"  {'*' if position >= example.n_prompt else ' '} {token_id:>7} {token!r}"
-        for position, (token_id, token) in enumerate(
-            zip(example.input_ids.tolist(), tokens, strict=True)
-        )
+        for position, (token_id, token) in enumerate(zip(ids, tokens, strict=True))
     ]
     return "\n".join(
         [
             f"first row (problem {problem.problem_id!r}):",
             build_prompt(problem.question) + problem.solution,
-            f"{len(example)} tokens, {len(example) - example.n_prompt} with loss (*):",
+            f"{len(example)} tokens, {example.n_targets} with loss (*):",
             *rows,
         ]
     )

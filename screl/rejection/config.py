@@ -1,4 +1,4 @@
-"""Options."""
+"""Options of collect_rejection_sampling.py and the filter rules that follow from them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,11 @@ KEEP: dict[str, Keep] = {"none": "distinct", "rows": "random_rows", "tokens": "r
 class CollectConfig:
     """Options of collect_rejection_sampling.py."""
 
-    data_path: Path = option('the problems sampled: JSONL of {"query", "response"}')
-    samples: tuple[Path, ...] = option("sample stores, or folders or files as published, or JSONL")
+    data_path: Path = option('the sampled problems: JSONL of {"query", "response"}')
+    samples: tuple[Path, ...] = option("sample stores, published folders or files, or JSONL files")
     output_path: Path | None = option("the RFT data; not for --compare and --explain", None)
     fidelity: Fidelity = option("strict: exact numbers; paper: as the published code", "strict")
-    k: int | None = option("use the first k samples per problem of every run; else all", None)
+    k: int | None = option("use only the first k samples per problem of every run", None)
     process_checks: tuple[ProcessCheck, ...] = option(
         "also reject right answers with: unused_result, last_equation_not_answer, "
         "unexplained_number",
@@ -31,25 +31,26 @@ class CollectConfig:
     )
     no_dedup: bool = option("keep every right sample, not one per path", False)
     control: Literal["none", "rows", "tokens"] = option(
-        "keep random right samples instead, as many rows, or tokens, a problem as would be kept",
-        "none",
+        "keep random right samples instead: as many rows, or tokens, per problem", "none"
     )
-    seed: int = option("of --control", 0)
+    seed: int = option("random seed of --control", 0)
     compare: bool = option("print what paper and strict treat differently; write nothing", False)
-    explain: str | None = option("print what becomes of every sample of this problem_id", None)
-    allow_partial: bool = option("use what is there of an unfinished run", False)
-    n_workers: int | None = option("processes; not given: one a processor", None)
+    explain: str | None = option(
+        "print what happens to every sample of this problem_id; write nothing", None
+    )
+    allow_partial: bool = option("accept a run with missing samples", False)
+    n_workers: int | None = option("processes; the default is one per processor", None)
     dry_run: bool = option("print the resolved config and what would be read, then stop", False)
 
 
 def check_options(config: CollectConfig) -> None:
-    """UserError for options that contradict each other, and for outputs that are inputs."""
+    """Raise UserError for options that contradict each other or would overwrite an input."""
     refuse_repeats(config.samples)
     if config.no_dedup and config.control != "none":
         raise UserError("--no_dedup keeps every right sample; leave out --control or --no_dedup")
     if config.output_path is None:
         if config.explain is None and not config.compare:
-            raise UserError("where to? give --output_path RFT.jsonl")
+            raise UserError("no output; give --output_path RFT.jsonl")
         return
     endings = (".run.json", ".sources.jsonl")
     outputs = [config.output_path, *(sibling(config.output_path, ending) for ending in endings)]
@@ -57,6 +58,6 @@ def check_options(config: CollectConfig) -> None:
 
 
 def rules_of(config: CollectConfig) -> FilterRules:
-    """How samples are judged and chosen."""
+    """Return the filter rules that the options ask for."""
     keep = "all" if config.no_dedup else KEEP[config.control]
     return FilterRules(config.fidelity, config.process_checks, keep, config.seed)

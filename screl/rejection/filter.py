@@ -1,27 +1,21 @@
-"""Rejection sampling: of a problem's samples keep one right, valid completion per equation path.
+"""Rejection sampling: keep one right, valid completion per equation path of a problem.
 
-arXiv 2308.01825, Section 3.3 and Algorithm 1 of Appendix A.3. Everything here is about one problem;
-what is known of it can be continued with more samples.
-
-From states of problems to files: the RFT data, and of each of its rows where it comes from.
+arXiv 2308.01825, Section 3.3 and Appendix A.3. Each problem is filtered by itself: its samples are
+judged, some of the valid ones are selected, and what is kept becomes rows of the RFT data.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from tqdm import tqdm
 
-from screl.core.problems import Problem, ProblemId
+from screl.core.problems import Problem
 from screl.grading.answers import Fidelity
 from screl.grading.process_checks import ProcessCheck
-from screl.grading.verdict import (
-    Reason,
-    Verdict,
-    make_judge,
-)
+from screl.grading.verdict import Reason, Verdict, make_judge
 from screl.rejection.selection import (
     Candidate,
     Keep,
@@ -32,13 +26,14 @@ from screl.rejection.selection import (
 from screl.samples.reader import Run, map_problems
 from screl.samples.store import Sample
 
-# What becomes of a valid one.
+# What happens to a sample: the reason it is rejected or, for a valid one, whether it is kept.
 Fate = Reason | Literal["solution_path", "repeated_path", "not_drawn", "kept"]
+SOLUTION = "solution"  # the source of a row that is not sampled
 
 
 @dataclass(frozen=True, slots=True)
 class FilterRules:
-    """How samples are judged and chosen among."""
+    """How samples are judged, and how those to keep are selected."""
 
     fidelity: Fidelity
     process_checks: tuple[ProcessCheck, ...] = ()
@@ -46,136 +41,118 @@ class FilterRules:
     seed: int = 0  # of random_rows and random_tokens
 
 
-@dataclass(slots=True)
-class ProblemState:
-    """What is known of one problem after some of its samples; enough to go on with more of them.
+@dataclass(frozen=True, slots=True)
+class FilterResult:
+    """What the filter made of one problem's samples.
 
-    ``counts[source]``: how many samples of a run there were ("sampled"), ended for each reason,
-    failed each process check, were cut off; and sums of lengths, with how many samples know theirs
-    in tokens. ``first_seen[path][source]``: the sample_id with which a run first had this path.
+    ``counts[source]``, for the run at that position: samples ("sampled"), samples by reason, by
+    failed process check, and cut off; and total lengths, with how many samples have known tokens.
+    ``first_seen[path][source]``: the first sample_id with this path in a run.
     ``kept``: in the order of output.
     """
 
     counts: list[Counter[str]]
-    first_seen: dict[str, dict[int, int]] = field(default_factory=dict)
-    kept: list[Candidate] = field(default_factory=list)
-
-
-def new_state(n_runs: int) -> ProblemState:
-    """That of a problem of which no sample was seen."""
-    return ProblemState([Counter() for _ in range(n_runs)])
-
-
-def filter_problem(
-    problem: Problem,
-    completions: Sequence[Sequence[Sample]],
-    rules: FilterRules,
-    known: Mapping[ProblemId, ProblemState] | None = None,
-) -> ProblemState:
-    """The state of ``problem`` after its ``completions`` of every run, on top of what is known.
-
-    paper: completions count in the order of runs and samples, and the solution's own path may be
-    sampled again, as published. strict: their order does not matter, and the solution's path counts
-    as known: a sample that repeats it is not kept.
-    """
-    state = (known or {}).get(problem.problem_id) or new_state(len(completions))
-    judge = make_judge(problem, rules.fidelity, rules.process_checks)
-    candidates: list[Candidate] = []
-    for source, of_run in enumerate(completions):
-        verdicts = [judge(completion.completion) for completion in of_run]
-        state.counts[source].update(count(of_run, verdicts))
-        for completion, verdict in zip(of_run, verdicts, strict=True):
-            if verdict.reason == "valid":
-                sample_id = completion.sample_id
-                candidates.append(Candidate(completion, verdict.path, source))
-                first = state.first_seen.setdefault(verdict.path, {})
-                first[source] = min(first.get(source, sample_id), sample_id)
-    state.kept = select(candidates, problem, rules, state.kept)
-    return state
-
-
-def select(
-    candidates: Sequence[Candidate], problem: Problem, rules: FilterRules, kept: Sequence[Candidate]
-) -> list[Candidate]:
-    """Those of ``candidates`` to be kept, if ``kept`` are kept already."""
-    if rules.keep == "all":
-        return [*kept, *candidates]
-    if rules.fidelity == "paper":
-        chosen = select_as_published(candidates, kept)
-    else:
-        chosen = select_farthest(candidates, problem.solution, kept)
-    if rules.keep == "distinct":
-        return chosen
-    return select_at_random(candidates, chosen, rules.keep, f"{rules.seed} {problem.problem_id}")
-
-
-def count(completions: Sequence[Sample], verdicts: Sequence[Verdict]) -> Counter[str]:
-    """The counts of ProblemState for some samples of one run."""
-    counts = Counter[str](verdict.reason for verdict in verdicts)
-    counts.update(check for verdict in verdicts for check in verdict.failed_checks)
-    counts["sampled"] = len(completions)
-    counts["characters"] = sum([len(completion.completion) for completion in completions])
-    n_tokens = [
-        completion.n_tokens for completion in completions if completion.n_tokens is not None
-    ]
-    counts["tokens_known"], counts["tokens"] = len(n_tokens), sum(n_tokens)
-    counts["cut_off"] = sum(completion.is_cut_off is True for completion in completions)
-    return counts
-
-
-def fates(
-    problem: Problem, completions: Sequence[Sequence[Sample]], rules: FilterRules
-) -> list[list[Fate]]:
-    """What becomes of every completion of every run: filter_problem again, for people to see."""
-    judge = make_judge(problem, rules.fidelity, rules.process_checks)
-    kept = filter_problem(problem, completions, rules).kept
-    places = {(candidate.source, candidate.sample.sample_id) for candidate in kept}
-    paths = {candidate.path for candidate in kept}
-
-    def fate(source: int, completion: Sample) -> Fate:
-        verdict = judge(completion.completion)
-        if verdict.reason != "valid":
-            return verdict.reason
-        if (source, completion.sample_id) in places:
-            return "kept"
-        if rules.keep != "distinct":  # a control draws among the valid ones
-            return "not_drawn"
-        return "repeated_path" if verdict.path in paths else "solution_path"
-
-    return [[fate(source, c) for c in of_run] for source, of_run in enumerate(completions)]
-
-
-SOLUTION = "solution"  # the source of a row that is not sampled
+    first_seen: dict[str, dict[int, int]]
+    kept: list[Candidate]
 
 
 def filter_problems(
     problems: Sequence[Problem],
     runs: Sequence[Run],
     rules: FilterRules,
-    known: Mapping[ProblemId, ProblemState] | None = None,
     n_workers: int | None = None,
-) -> list[ProblemState]:
-    """The state of every problem after the samples of ``runs``, on top of what is known."""
-    states = map_problems(filter_problem, problems, runs, rules, known, n_workers=n_workers)
-    bar = tqdm(states, total=len(problems), unit="problem", disable=None, leave=False)
-    return list(bar)
+) -> list[FilterResult]:
+    """Filter the samples of ``runs`` and return a result per problem."""
+    results = map_problems(filter_problem, problems, runs, rules, n_workers=n_workers)
+    return list(tqdm(results, total=len(problems), unit="problem", disable=None, leave=False))
 
 
-def training_rows(problems: Sequence[Problem], states: Sequence[ProblemState]) -> Iterator[str]:
+def filter_problem(
+    problem: Problem, samples: Sequence[Sequence[Sample]], rules: FilterRules
+) -> FilterResult:
+    """Judge and select one problem's samples; ``samples[source]`` are those of one run, in order.
+
+    paper: the order of runs and samples counts, and, as published, a sample may repeat the
+    solution's path. strict: order does not count, and such a sample is not kept.
+    """
+    judge = make_judge(problem, rules.fidelity, rules.process_checks)
+    counts: list[Counter[str]] = []
+    first_seen: dict[str, dict[int, int]] = {}
+    candidates: list[Candidate] = []
+    for source, of_run in enumerate(samples):
+        verdicts = [judge(sample.completion) for sample in of_run]
+        counts.append(count_samples(of_run, verdicts))
+        for sample, verdict in zip(of_run, verdicts, strict=True):
+            if verdict.reason == "valid":
+                candidates.append(Candidate(sample, verdict.path, source))
+                first_seen.setdefault(verdict.path, {}).setdefault(source, sample.sample_id)
+    return FilterResult(counts, first_seen, select_candidates(candidates, problem, rules))
+
+
+def count_samples(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> Counter[str]:
+    """Return the counts of FilterResult for one run's samples."""
+    counts = Counter[str](verdict.reason for verdict in verdicts)
+    counts.update(check for verdict in verdicts for check in verdict.failed_checks)
+    counts["sampled"] = len(samples)
+    counts["characters"] = sum([len(sample.completion) for sample in samples])
+    n_tokens = [sample.n_tokens for sample in samples if sample.n_tokens is not None]
+    counts["tokens_known"], counts["tokens"] = len(n_tokens), sum(n_tokens)
+    counts["cut_off"] = sum(sample.is_cut_off is True for sample in samples)
+    return counts
+
+
+def select_candidates(
+    candidates: Sequence[Candidate], problem: Problem, rules: FilterRules
+) -> list[Candidate]:
+    """Return the candidates to keep, in the order of output."""
+    if rules.keep == "all":
+        return list(candidates)
+    if rules.fidelity == "paper":
+        chosen = select_as_published(candidates)
+    else:
+        chosen = select_farthest(candidates, problem.solution)
+    if rules.keep == "distinct":
+        return chosen
+    return select_at_random(candidates, chosen, rules.keep, f"{rules.seed} {problem.problem_id}")
+
+
+def sample_fates(
+    problem: Problem, samples: Sequence[Sequence[Sample]], rules: FilterRules
+) -> list[list[Fate]]:
+    """Filter one problem and return what happened to every sample of every run."""
+    judge = make_judge(problem, rules.fidelity, rules.process_checks)
+    kept = filter_problem(problem, samples, rules).kept
+    kept_ids = {(candidate.source, candidate.sample.sample_id) for candidate in kept}
+    kept_paths = {candidate.path for candidate in kept}
+
+    def fate(source: int, sample: Sample) -> Fate:
+        verdict = judge(sample.completion)
+        if verdict.reason != "valid":
+            return verdict.reason
+        if (source, sample.sample_id) in kept_ids:
+            return "kept"
+        if rules.keep != "distinct":  # a control takes random ones
+            return "not_drawn"
+        return "repeated_path" if verdict.path in kept_paths else "solution_path"
+
+    return [[fate(source, sample) for sample in of_run] for source, of_run in enumerate(samples)]
+
+
+def training_rows(problems: Sequence[Problem], results: Sequence[FilterResult]) -> Iterator[str]:
     """Yield JSON lines: every problem's solution, then its kept completions."""
-    for problem, state in zip(problems, states, strict=True):
+    for problem, result in zip(problems, results, strict=True):
         query = json.dumps(problem.question)
-        for response in (problem.solution, *(candidate.text for candidate in state.kept)):
+        for response in (problem.solution, *(candidate.text for candidate in result.kept)):
             yield f'{{"query": {query}, "response": {json.dumps(response)}}}\n'
 
 
 def source_rows(
-    problems: Sequence[Problem], states: Sequence[ProblemState], names: Sequence[str]
+    problems: Sequence[Problem], results: Sequence[FilterResult], names: Sequence[str]
 ) -> Iterator[str]:
-    """Yield JSON lines, one for each of training_rows: its problem, run and sample."""
+    """Yield a JSON line for each of training_rows: its problem, run, and sample."""
     sources = [json.dumps(name) for name in names]
-    for problem, state in zip(problems, states, strict=True):
+    for problem, result in zip(problems, results, strict=True):
         head = f'{{"problem_id": {json.dumps(problem.problem_id)}, "source": '
         yield f'{head}"{SOLUTION}", "sample_id": null}}\n'
-        for kept in state.kept:
+        for kept in result.kept:
             yield f'{head}{sources[kept.source]}, "sample_id": {kept.sample.sample_id}}}\n'

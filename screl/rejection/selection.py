@@ -1,6 +1,7 @@
-"""Which of a problem's right and valid completions are kept: one for each equation path, or others.
+"""Select which of a problem's valid completions to keep: one per equation path, or a control.
 
-arXiv 2308.01825, Algorithm 1 of Appendix A.3, an order-independent form of it, and random controls.
+``paper`` selects by Algorithm 1 of Appendix A.3 in arXiv 2308.01825, whose result depends on the
+order of samples; ``strict`` by a maximum, whose result does not.
 """
 
 import random
@@ -17,8 +18,7 @@ Keep = Literal["distinct", "all", "random_rows", "random_tokens"]
 
 
 class Candidate(NamedTuple):
-    """A right and valid sample with its equation path. ``source`` is the place of its run among
-    the runs."""
+    """A valid sample, its equation path, and its run: ``source`` is the run's position."""
 
     sample: Sample
     path: str
@@ -26,31 +26,35 @@ class Candidate(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Return the completion."""
+        """The sample's completion."""
         return self.sample.completion
 
     @property
+    def length(self) -> int:
+        """Its tokens, or its characters where tokens are not known."""
+        n_tokens = self.sample.n_tokens
+        return len(self.text) if n_tokens is None else n_tokens
+
+    @property
     def order(self) -> tuple[str, int, int]:
-        """Return what decides between candidates that are otherwise equal."""
+        """The key that breaks ties between candidates."""
         return self.text, self.source, self.sample.sample_id
 
 
-def select_as_published(
-    candidates: Iterable[Candidate], kept: Sequence[Candidate] = ()
-) -> list[Candidate]:
-    """One candidate for each equation path: Algorithm 1 of A.3.
+def select_as_published(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Select one candidate per equation path by Algorithm 1 of Appendix A.3.
 
-    The first candidate of a path represents it. A later one takes its place if its Levenshtein
-    distances to the other kept texts add up to strictly more. "Other" is by text, as published:
-    those that differ from the present representative.
+    A path's first candidate represents it. A later one replaces it if its Levenshtein distances to
+    the other representatives have a strictly larger sum. As published, "other" goes by text: those
+    whose text differs from the current representative's.
     """
     chosen: dict[str, Candidate] = {}
-    lines: dict[str, list[str]] = {}  # of the representatives
+    lines: dict[str, list[str]] = {}  # each representative's lines
     far: dict[str, dict[str, int]] = {}  # far[p][q]: distance of the representatives of p and q
-    lost: set[str] = set()  # texts that did not win, until a representative changes
-    line_distance = cache(Levenshtein.distance)  # samples of a problem share many lines
+    lost: set[str] = set()  # texts that cannot win until a representative changes
+    line_distance = cache(Levenshtein.distance)  # a problem's samples share many lines
 
-    for candidate in (*kept, *candidates):
+    for candidate in candidates:
         path, text = candidate.path, candidate.text
         current = chosen.get(path)
         text_lines = text.split("\n")
@@ -78,9 +82,10 @@ def select_as_published(
 def distance_bound(
     a: Sequence[str], b: Sequence[str], line_distance: Callable[[str, str], int]
 ) -> int:
-    """At least the Levenshtein distance of two texts, given as lines: that of editing line by line.
+    """Return an upper bound of the Levenshtein distance of two texts, given as lines.
 
-    Mostly close to it, and much cheaper, as lines are short and ``line_distance`` may be a cache.
+    It is the cost of editing line by line: usually close to the distance and much cheaper, because
+    lines are short and ``line_distance`` may be a cache.
     """
     total = sum(map(line_distance, a, b))
     if len(a) != len(b):
@@ -89,17 +94,15 @@ def distance_bound(
     return total
 
 
-def select_farthest(
-    candidates: Iterable[Candidate], solution: str, kept: Sequence[Candidate] = ()
-) -> list[Candidate]:
-    """For each path but the solution's, the text with the largest Levenshtein distance to it.
+def select_farthest(candidates: Iterable[Candidate], solution: str) -> list[Candidate]:
+    """Select the candidate farthest from ``solution`` for each path but the solution's own.
 
-    Of texts equally far the smallest, of equal texts the first source and sample. This is a
-    maximum, so that neither the order of samples nor that of runs matters. In the order of paths.
+    Distance is Levenshtein. Ties go to the smallest text, then to the first source and sample. As a
+    maximum it depends neither on the order of samples nor on that of runs. Sorted by path.
     """
     solution_path = equation_path(solution, "strict")
     best: dict[str, tuple[int, Candidate]] = {}
-    for candidate in (*kept, *candidates):
+    for candidate in candidates:
         if candidate.path == solution_path:
             continue
         far = Levenshtein.distance(candidate.text, solution)
@@ -112,24 +115,17 @@ def select_farthest(
 def select_at_random(
     candidates: Sequence[Candidate], chosen: Sequence[Candidate], keep: Keep, seed: str
 ) -> list[Candidate]:
-    """A control: random candidates, distinct or not, as many as ``chosen`` or of as many tokens.
+    """Select random candidates as a control: as many rows, or tokens, as ``chosen`` has.
 
-    For tokens (characters, where those are not known) as many as come nearest to them, in a random
-    order of the candidates.
+    For ``random_tokens`` take the beginning of a random order whose total length comes nearest.
     """
     order = list(candidates)
     random.Random(seed).shuffle(order)
     if keep == "random_rows":
         return order[: len(chosen)]
-    wanted, total = sum(map(length, chosen)), 0
+    wanted, total = sum(candidate.length for candidate in chosen), 0
     for n_taken, candidate in enumerate(order):
-        if total + length(candidate) / 2 >= wanted:  # without it is as near as with it
+        if total + candidate.length / 2 >= wanted:  # as near without it as with it
             return order[:n_taken]
-        total += length(candidate)
+        total += candidate.length
     return order
-
-
-def length(candidate: Candidate) -> int:
-    """In tokens, or in characters where tokens are not known."""
-    n_tokens = candidate.sample.n_tokens
-    return len(candidate.text) if n_tokens is None else n_tokens

@@ -1,7 +1,7 @@
-"""Read samples from any JSONL file whose rows name their text by one of the usual keys.
+"""Read samples from any JSONL file whose rows have their completion under one of the usual keys.
 
-One row is one completion, or all completions of a problem as a list. It is joined to its problem by
-an id, else by its question, else, where there are as many rows as problems, by its place.
+A row holds one completion, or a list with several of one problem. It is joined to its problem by
+an id, else by its question, else, if there are as many rows as problems, by its position.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,24 +15,25 @@ import orjson
 from screl.core.alpaca import without_spaces
 from screl.core.io import UserError, open_for_reading, read_jsonl
 from screl.core.problems import Problem, ProblemId
-from screl.samples.line_index import SampleIndex, Samples, find_all_lines, make_index
+from screl.samples.line_index import SampleIndex, SampleLines, find_all_lines, make_index
+from screl.samples.store import Sample
 
-# In the order in which they are looked for. ``resps`` is lm-evaluation-harness's --log_samples,
-# ``code`` that of the Qwen2.5-Math and ToRA evaluations, ``gen`` and ``outputs`` of many others.
+# The first key found is taken. lm-evaluation-harness's --log_samples writes ``resps``, the
+# evaluations of Qwen2.5-Math and ToRA ``code``, and many others ``gen`` or ``outputs``.
 TEXT_KEYS = (
     *("completion", "completions", "resps", "generation", "generations", "model_output"),
     *("model_outputs", "output", "outputs", "generated_text", "gen", "code", "prediction"),
     *("response", "responses", "solution", "text"),
 )
 ID_KEYS = ("problem_id", "doc_id", "question_id", "idx", "index", "id")
-MAX_DEPTH = 3  # of lists in lists; rows may come from anywhere
 QUESTION_KEYS = ("question", "query", "problem", "prompt", "instruction")
+MAX_DEPTH = 3  # of nested lists; rows may come from anywhere
 
 
-def is_plain(path: Path) -> bool:
-    """Whether ``path`` is a file of JSON objects other than the published ``{"gen": [text]}``.
+def is_jsonl(path: Path) -> bool:
+    """Return whether ``path`` is a file of JSON objects other than the published ``{"gen": …}``.
 
-    UserError if its first line is no JSON.
+    Raises UserError if its first line is not JSON.
     """
     if not path.is_file() or path.name.startswith("raw_generation_"):
         return False
@@ -41,14 +42,14 @@ def is_plain(path: Path) -> bool:
         try:
             row = orjson.loads(first)
         except orjson.JSONDecodeError as error:
-            raise UserError(f"{path}:1: not valid JSON ({error}); mend this line") from None
+            raise UserError(f"{path}:1: not valid JSON ({error}); fix this line") from None
     return isinstance(row, dict) and row.keys() != {"gen"}
 
 
-def index_plain(path: Path, problems: Sequence[Problem]) -> SampleIndex:
-    """Where the completions in ``path`` are; those of one problem are numbered as they come.
+def index_jsonl(path: Path, problems: Sequence[Problem]) -> SampleIndex:
+    """Index the completions in ``path``; a problem's are numbered in the order of the file.
 
-    Raises UserError, with file and line, for a row without a text or of no known problem.
+    Raises UserError, with file and line, for a row without a completion or of an unknown problem.
     """
     lines = find_all_lines(path)
     finder = RowFinder(path, problems, len(lines.starts))
@@ -58,57 +59,57 @@ def index_plain(path: Path, problems: Sequence[Problem]) -> SampleIndex:
     for (number, row), start, length in zip(
         read_jsonl(path), *map(np.ndarray.tolist, lines), strict=True
     ):
-        # lm-evaluation-harness writes every completion once for each of its filters of answers
+        # lm-evaluation-harness writes every completion once for each of its answer filters
         answer_filter = row.get("filter") if "resps" in row else None
         first_filter = first_filter or answer_filter
         if answer_filter != first_filter:
             continue
         position = finder.find(row, number)
-        texts = row_texts(row, f"{path}:{number}")
+        texts = _texts_of(row, f"{path}:{number}")
         is_model_output |= texts != [problems[position].solution]
         for _ in texts:
             found.append((position, n_seen[position], start, length))
             n_seen[position] += 1
     if not is_model_output:
         raise UserError(
-            f"{path}: every completion is its problem's solution; are these the problems "
-            "themselves? Give what a model wrote, under 'completion'"
+            f"{path}: every completion is its problem's solution, so this looks like the problems "
+            "themselves; give what a model wrote, under 'completion'"
         )
-    samples = Samples(*np.array(found, np.int64).reshape(-1, 4).T)
+    samples = SampleLines(*np.array(found, np.int64).reshape(-1, 4).T)
     return make_index([path], [samples], problems, max(n_seen))
 
 
-def parse_plain(
-    index: SampleIndex, position: int, lines: Sequence[bytes | None]
-) -> Iterator[tuple[int, tuple[str, int | None, str | None]]]:
-    """Yield sample_id and (text, n_tokens, finish_reason) of one problem's completions."""
+def parse_jsonl(
+    index: SampleIndex, problem: Problem, position: int, lines: Sequence[bytes | None]
+) -> Iterator[Sample]:
+    """Yield the samples of the problem at ``position``, given the line of each sample_id."""
     starts = index.starts[position].tolist()
-    there = [sample_id for sample_id, line in enumerate(lines) if line is not None]
-    for start, of_row in groupby(there, key=starts.__getitem__):
+    present = [sample_id for sample_id, line in enumerate(lines) if line is not None]
+    for _, of_row in groupby(present, key=starts.__getitem__):
         sample_ids = list(of_row)
         row = orjson.loads(lines[sample_ids[0]] or b"")
-        texts, first = row_texts(row, str(index.files[0])), starts.index(start)
         n_tokens, reason = row.get("n_tokens"), row.get("finish_reason")
         n_tokens = n_tokens if type(n_tokens) is int and 0 <= n_tokens < 2**31 else None
         finish_reason = reason if isinstance(reason, str) else None
-        for sample_id in sample_ids:
-            yield sample_id, (texts[sample_id - first], n_tokens, finish_reason)
+        texts = _texts_of(row, str(index.files[0]))
+        for sample_id, text in zip(sample_ids, texts, strict=False):  # --k may cut a row
+            yield Sample(problem.problem_id, sample_id, text, n_tokens, finish_reason)
 
 
 class RowFinder:
-    """Tells which problem a row is about."""
+    """Finds the problem of each row of a file."""
 
     def __init__(self, path: Path, problems: Sequence[Problem], n_rows: int) -> None:
         self._path = path
         self._n_problems, self._n_rows = len(problems), n_rows
         self._by_id: dict[ProblemId, int] = {p.problem_id: i for i, p in enumerate(problems)}
         self._questions = [without_spaces(problem.question) for problem in problems]
-        # the first of problems with the same question; prompts are added as they are met
+        # the first of several problems with one question; prompts are added as they are found
         self._by_question = {q: i for i, q in reversed(list(enumerate(self._questions)))}
         self._n_found = 0
 
     def find(self, row: dict[str, Any], number: int) -> int:
-        """The position of the row's problem; UserError naming the line if there is none."""
+        """Return the position of the row's problem; UserError, with the line, if none matches."""
         self._n_found += 1
         where = f"{self._path}:{number}"
         question = _question_of(row)
@@ -127,12 +128,12 @@ class RowFinder:
 
     def _find_id(self, key: str, row_id: object, question: str | None, where: str) -> int:
         position = self._by_id.get(row_id) if isinstance(row_id, int | str) else None
-        if isinstance(row_id, bool):  # which Python takes for 0 or 1
+        if isinstance(row_id, bool):  # Python takes it for 0 or 1
             position = None
         if position is None:
             raise UserError(
-                f"{where}: {key} {row_id!r} is no problem's id; give the problems it was sampled "
-                "for as --data_path"
+                f"{where}: no problem has the {key} {row_id!r}; give the problems it was "
+                "sampled for as --data_path"
             )
         if question is not None and self._questions[position] not in question:
             raise UserError(
@@ -143,47 +144,42 @@ class RowFinder:
 
     def _find_question(self, question: str, where: str) -> int:
         if question not in self._by_question:
-            held = [i for i, known in enumerate(self._questions) if known in question]
-            if not held:
+            contained = [i for i, known in enumerate(self._questions) if known in question]
+            if not contained:
                 raise UserError(
-                    f"{where}: its question is that of no problem; give the problems it was "
-                    "sampled for as --data_path"
+                    f"{where}: no problem has its question; give the problems it was sampled for "
+                    "as --data_path"
                 )
 
             def ends_at(i: int) -> tuple[int, int]:
                 known = self._questions[i]
                 return question.rindex(known) + len(known), len(known)
 
-            # Examples come before the question that is asked.
-            self._by_question[question] = max(held, key=ends_at)
+            # few-shot examples come before the question that is asked
+            self._by_question[question] = max(contained, key=ends_at)
         return self._by_question[question]
 
 
-def row_texts(row: dict[str, Any], where: str) -> list[str]:
-    """The completions of one row; UserError naming ``where`` if it has none."""
-    key = text_key(row)
+def _texts_of(row: dict[str, Any], where: str) -> list[str]:
+    """Return the completions of one row; UserError, with ``where``, if it has none."""
+    key = next((key for key in TEXT_KEYS if key in row), None)
     if key is None:
         raise UserError(
             f"{where}: no completion under any of {', '.join(TEXT_KEYS)} "
             f"(found keys: {', '.join(row)}); rename the key to 'completion'"
         )
     texts = list(_flatten(row[key]))
-    # never on to the next key: behind a failed generation it may be the reference solution
+    # no fallback to the next key: beside a failed generation it may be the reference solution
     if not texts or _has_null(row[key]):
         raise UserError(
-            f"{where}: {key} holds no text or a null; where a generation failed write an empty "
-            "text, which is a completion without an answer"
+            f"{where}: {key} holds no text or a null; for a failed generation write an empty "
+            "text, which counts as a completion without an answer"
         )
     return texts
 
 
-def text_key(row: dict[str, Any]) -> str | None:
-    """The key of the completions of a row; None if it has none."""
-    return next((key for key in TEXT_KEYS if key in row), None)
-
-
 def _question_of(row: dict[str, Any]) -> str | None:
-    """Without white space; lm-evaluation-harness has the problem's own row under ``doc``."""
+    """Return the question without white space, also from lm-evaluation-harness's ``doc``."""
     doc = row.get("doc")
     for source in (row, doc if isinstance(doc, dict) else {}):
         for key in QUESTION_KEYS:
@@ -193,7 +189,7 @@ def _question_of(row: dict[str, Any]) -> str | None:
 
 
 def _flatten(value: Any, depth: int = 0) -> Iterator[str]:
-    """The texts in a list, in lists of it, and in chat messages."""
+    """Yield the texts in nested lists and in chat messages."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

@@ -1,8 +1,8 @@
-"""Where on disk each sample is, so that samples are read problem by problem, in little memory.
+"""Find each sample's line on disk, so samples are read problem by problem in little memory.
 
-Samples lie in files by seed, or in the order in which workers finished; the filter and the scorer
-need all samples of one problem together. An index of line positions (16 bytes a sample) is made
-once, and blocks of problems are read by it.
+Files hold samples by seed, or in the order in which workers finished; the filter and the scorer
+need all samples of one problem together. The index takes 16 bytes per sample, is made once, and is
+what blocks of problems are read by.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,32 +17,21 @@ from screl.core.io import UserError, open_for_reading
 from screl.core.problems import Problem
 
 MISSING = -1
-RANGE_BYTES = 2**24  # read at a time when lines are looked for
-WHITE_SPACE = np.frombuffer(b" \t\n\r\x0b\x0c", np.uint8)  # as bytes.strip takes it
+RANGE_BYTES = 2**24  # read at once while searching for lines
+WHITE_SPACE = np.frombuffer(b" \t\n\r\x0b\x0c", np.uint8)  # what bytes.strip removes
 
 
 class Lines(NamedTuple):
-    """Where lines begin in a file and how long they are, line ends included: two int64 arrays."""
+    """Offsets and lengths of lines in a file, line ends included: two int64 arrays."""
 
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
 
 
-class Known(NamedTuple):
-    """What was read of a run before: the first ``n_samples`` of every problem, and of each of its
-    files, in their order, how many bytes. There is nothing else in them."""
+class SampleLines(NamedTuple):
+    """Samples and their lines in one file: four int64 arrays with one element per sample."""
 
-    n_samples: int
-    n_bytes: dict[Path, int]
-
-
-NOTHING = Known(0, {})
-
-
-class Samples(NamedTuple):
-    """Four int64 arrays, an element a sample: whose it is, its number, and where its line is."""
-
-    positions: NDArray[np.int64]  # of the problem among the problems
+    positions: NDArray[np.int64]  # of the sample's problem in the list of problems
     sample_ids: NDArray[np.int64]
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
@@ -50,9 +39,9 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SampleIndex:
-    """For sample j of problem i its file, ``files[file_no[i, j]]``, and its line's place there.
+    """The line of sample j of problem i: ``lengths[i, j]`` bytes of ``files[file_no[i, j]]``.
 
-    ``file_no`` is MISSING where there is no such sample. All arrays: (n_problems, n_samples).
+    ``file_no`` is MISSING where no file has the sample. All arrays: (n_problems, n_samples).
     """
 
     files: tuple[Path, ...]
@@ -62,85 +51,79 @@ class SampleIndex:
 
     @property
     def n_samples(self) -> int:
-        """Columns: the most samples that a problem may have."""
+        """The most samples that a problem may have: the number of columns."""
         return self.file_no.shape[1]
 
-    def n_missing(self, first: int = 0) -> int:
-        """How many samples of the whole grid, from number ``first`` on, are not there."""
-        return int(np.count_nonzero(self.file_no[:, first:] == MISSING))
+    @property
+    def n_missing(self) -> int:
+        """The number of samples that no file has."""
+        return int(np.count_nonzero(self.file_no == MISSING))
 
-    def first_missing(self, first: int = 0) -> tuple[int, int]:
-        """Position of the problem and sample_id of the first of them."""
-        position, sample_id = np.argwhere(self.file_no[:, first:] == MISSING)[0]
-        return int(position), first + int(sample_id)
+    def first_missing(self) -> tuple[int, int]:
+        """Return the problem's position and the sample_id of the first missing sample."""
+        position, sample_id = np.argwhere(self.file_no == MISSING)[0]
+        return int(position), int(sample_id)
 
-    def origin(self, position: int, sample_id: int) -> tuple[Path, int]:
-        """File of a sample and the byte at which its line begins."""
+    def location(self, position: int, sample_id: int) -> str:
+        """Return ``file:line`` of a sample, for messages."""
         path = self.files[self.file_no[position, sample_id]]
-        return path, int(self.starts[position, sample_id])
+        return location(path, int(self.starts[position, sample_id]))
 
     def first(self, n_samples: int) -> "SampleIndex":
-        """The first ``n_samples`` columns."""
+        """Return the index of every problem's first ``n_samples``."""
         n = n_samples
         return SampleIndex(self.files, self.file_no[:, :n], self.starts[:, :n], self.lengths[:, :n])
 
-    def without_first(self, n_samples: int) -> "SampleIndex":
-        """The same, as if the first ``n_samples`` of every problem were not there."""
-        file_no = self.file_no.copy()
-        file_no[:, :n_samples] = MISSING
-        return SampleIndex(self.files, file_no, self.starts, self.lengths)
-
-
-def concatenate(parts: Sequence[Samples]) -> Samples:
-    """One after the other."""
-    none = np.zeros(0, np.int64)
-    return Samples(*(np.concatenate([none, *(part[i] for part in parts)]) for i in range(4)))
-
 
 def make_index(
-    files: Sequence[Path], found: Iterable[Samples], problems: Sequence[Problem], n_samples: int
+    files: Sequence[Path], found: Iterable[SampleLines], problems: Sequence[Problem], n_samples: int
 ) -> SampleIndex:
-    """The index of what is ``found`` in each of ``files``, with ids below ``n_samples``.
+    """Index the samples ``found`` in each of ``files`` whose sample_id is below ``n_samples``.
 
-    Raises UserError, with file and line, if a sample is there twice.
+    Raises UserError, with file and line, if a sample appears twice.
     """
     shape = (len(problems), n_samples)
     file_no = np.full(shape, MISSING, np.int32)
     starts, lengths = np.zeros(shape, np.int64), np.zeros(shape, np.int32)
     for number, (path, samples) in enumerate(zip(files, found, strict=True)):
         wanted = (samples.sample_ids >= 0) & (samples.sample_ids < n_samples)
-        kept = Samples(*(column[wanted] for column in samples))
+        kept = SampleLines(*(column[wanted] for column in samples))
         cells = kept.positions * n_samples + kept.sample_ids
-        twice = np.flatnonzero(file_no.ravel()[cells] != MISSING)
-        if not len(twice) and not np.diff(np.sort(cells)).all():
+        repeated = np.flatnonzero(file_no.ravel()[cells] != MISSING)
+        if not len(repeated) and not np.diff(np.sort(cells)).all():
             _, first = np.unique(cells, return_index=True)
-            twice = np.setdiff1d(np.arange(len(cells)), first)
-        if len(twice):
-            at = twice[0]
-            raise UserError(
-                f"{place(path, int(kept.starts[at]))}: problem "
-                f"{problems[kept.positions[at]].problem_id!r} has sample {kept.sample_ids[at]} "
-                "twice; delete one of the two lines"
-            )
+            repeated = np.setdiff1d(np.arange(len(cells)), first)
+        if len(repeated):
+            at = repeated[0]
+            problem_id = problems[kept.positions[at]].problem_id
+            where = location(path, int(kept.starts[at]))
+            raise duplicate_error(problem_id, int(kept.sample_ids[at]), where)
         file_no.ravel()[cells] = number
         starts.ravel()[cells] = kept.starts
         lengths.ravel()[cells] = kept.lengths
     return SampleIndex(tuple(files), file_no, starts, lengths)
 
 
-def read_lines(index: SampleIndex, begin: int, end: int) -> list[list[bytes | None]]:
-    """For each problem of positions ``begin`` to ``end`` the line of each sample, None if missing.
+def duplicate_error(problem_id: int | str, sample_id: int, where: str) -> UserError:
+    """Return the error for a sample whose second line is at ``where``, file:line."""
+    return UserError(
+        f"{where}: problem {problem_id!r} has sample {sample_id} twice; delete one of the two lines"
+    )
 
-    Samples that lie side by side in a file are read at once.
+
+def read_lines(index: SampleIndex, begin: int, end: int) -> list[list[bytes | None]]:
+    """Read the lines of the problems at positions ``begin`` to ``end``: a row per problem.
+
+    A missing sample is None. Neighboring lines of a file are read together.
     """
     file_no = index.file_no[begin:end].ravel()
     starts, lengths = index.starts[begin:end].ravel(), index.lengths[begin:end].ravel()
     ends = starts + lengths
     lines: list[bytes | None] = [None] * len(file_no)
-    there = np.flatnonzero(file_no != MISSING)
-    there = there[np.lexsort((starts[there], file_no[there]))]
-    for cells in np.split(there, np.flatnonzero(np.diff(file_no[there])) + 1):
-        if not len(cells):  # of no samples at all
+    present = np.flatnonzero(file_no != MISSING)
+    present = present[np.lexsort((starts[present], file_no[present]))]
+    for cells in np.split(present, np.flatnonzero(np.diff(file_no[present])) + 1):
+        if not len(cells):  # no sample at all
             break
         is_apart = starts[cells[1:]] > ends[cells[:-1]]
         with open_for_reading(index.files[file_no[cells[0]]]) as file:
@@ -158,16 +141,16 @@ def read_lines(index: SampleIndex, begin: int, end: int) -> list[list[bytes | No
     return [lines[i * n : (i + 1) * n] for i in range(end - begin)]
 
 
-def byte_ranges(path: Path, first: int = 0) -> list[tuple[int, int]]:
-    """Ranges of RANGE_BYTES of a file from byte ``first`` on, to be looked through side by side."""
+def byte_ranges(path: Path) -> list[tuple[int, int]]:
+    """Return ranges of RANGE_BYTES that cover the file, to be searched in parallel."""
     size = path.stat().st_size
-    return [(begin, min(begin + RANGE_BYTES, size)) for begin in range(first, size, RANGE_BYTES)]
+    return [(begin, min(begin + RANGE_BYTES, size)) for begin in range(0, size, RANGE_BYTES)]
 
 
 def lines_in_range(path: Path, begin: int, end: int) -> tuple[bytes, int]:
-    """The lines that begin in bytes ``begin`` to ``end`` of a file, and where the first begins.
+    """Read the lines that begin in bytes ``begin`` to ``end``; also return the first one's offset.
 
-    The last line of the file may lack its line end.
+    The file's last line may lack its line end.
     """
     with open_for_reading(path) as file:
         if begin > 0:  # skip the rest of a line that began before
@@ -181,15 +164,15 @@ def lines_in_range(path: Path, begin: int, end: int) -> tuple[bytes, int]:
 
 
 def find_lines(data: bytes, offset: int = 0, whole_only: bool = False) -> Lines:
-    """The lines in ``data`` that are not blank, positions counted from ``offset`` on.
+    """Find the lines of ``data`` that are not blank; ``offset`` is added to their starts.
 
-    ``whole_only``: without a last line that lacks its line end, as a kill leaves it.
+    ``whole_only`` leaves out a last line without a line end, which a killed process leaves.
     """
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
     if not whole_only and not data.endswith(b"\n") and data:
         ends = np.append(ends, len(data))
     starts = np.concatenate(([0], ends[:-1])) if len(ends) else ends
-    # Few lines begin with white space, so few are looked at.
+    # Few lines begin with white space, so few are checked in Python.
     is_blank = np.isin(np.frombuffer(data, np.uint8)[starts], WHITE_SPACE)
     for i in np.flatnonzero(is_blank):
         is_blank[i] = not data[starts[i] : ends[i]].strip()
@@ -197,7 +180,7 @@ def find_lines(data: bytes, offset: int = 0, whole_only: bool = False) -> Lines:
 
 
 def find_all_lines(path: Path) -> Lines:
-    """The lines of a whole file that are not blank, read in little memory."""
+    """Find the lines of a whole file that are not blank, in little memory."""
     parts = [find_lines(*lines_in_range(path, *limits)) for limits in byte_ranges(path)]
     none = np.zeros(0, np.int64)
     return Lines(
@@ -206,8 +189,8 @@ def find_all_lines(path: Path) -> Lines:
     )
 
 
-def place(path: Path, offset: int) -> str:
-    """``file:line`` of the line that begins at byte ``offset``, for messages."""
+def location(path: Path, offset: int) -> str:
+    """Return ``file:line`` of the line that begins at byte ``offset``, for messages."""
     n_before = sum(data.count(b"\n") for data in _chunks(path, offset))
     return f"{path}:{n_before + 1}"
 

@@ -1,8 +1,8 @@
 """Read samples in the layout of the published code: ``raw_generation_*.json``.
 
-One file is one sample of every problem, or of a shard of them; each line is
-``[[prompt, completion]]`` or ``{"gen": [completion]}``. Line i should belong to problem i. The
-published code assumes it; here the prompt must hold the problem's question.
+A file holds one sample of every problem, or of a shard of the problems; each line is
+``[[prompt, completion]]`` or ``{"gen": [completion]}``. Line i should belong to problem i: the
+published code assumes it, and this module checks that the prompt contains the problem's question.
 """
 
 import re
@@ -21,21 +21,19 @@ from screl.core.io import UserError, open_for_reading
 from screl.core.parallel import parallel_map
 from screl.core.problems import Problem
 from screl.samples.line_index import (
-    NOTHING,
-    Known,
     Lines,
     SampleIndex,
-    Samples,
-    concatenate,
+    SampleLines,
     find_all_lines,
+    location,
     make_index,
-    place,
 )
+from screl.samples.store import Sample
 
 Split = Literal["train", "test"]
 
 SAMPLED = r"raw_generation_(?P<temperature>[0-9.]+)"
-# For every kind the file names in the order in which the published code looks for them.
+# File names by split, in the order in which the published code looks for them.
 SAMPLED_NAMES: dict[Split, tuple[str, ...]] = {
     "train": (
         rf"{SAMPLED}_(?P<seed>[0-9]+)\.json",
@@ -47,31 +45,31 @@ SAMPLED_NAMES: dict[Split, tuple[str, ...]] = {
     ),
 }
 GREEDY_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": (),  # the filter takes sampled ones only
+    "train": (),  # the filter takes no greedy samples
     "test": (
         r"raw_generation_greedy\.json",
         r"raw_generation_greedy_shard_(?P<shard>[0-9]+)\.json",
         r"raw_generation_greedy_on_test_shard_(?P<shard>[0-9]+)\.json",
     ),
 }
-# A prompt cut on the left (the published code keeps 256 tokens) is told by what is left of it.
+# Characters that identify a prompt cut on the left (the published code keeps 256 tokens).
 MIN_PROMPT_TAIL = 200
-# The last batch is filled up: with eight GPUs, 64 prompts each, by fewer lines than that.
-MAX_SURPLUS = 512
+# More lines than fill up the last batch of eight GPUs with 64 prompts each.
+MAX_EXTRA_LINES = 512
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedRun:
-    """Where the samples of one run are: for each sample its files, the shards in their order."""
+    """The files of one run: for each sample a list with its shards in order."""
 
     greedy: bool
     files: list[list[Path]]
 
 
 def find_published(path: Path, split: Split) -> list[PublishedRun]:
-    """The sampled and the greedy run of ``split`` in a folder; for a file, a run of that file.
+    """Find the sampled and the greedy run of ``split`` in a folder; a file is a run of its own.
 
-    Samples are in the numeric order of their seeds. Raises UserError if there is none, and if the
+    Samples are in the numeric order of their seeds. Raises UserError if none exist, or if the
     folder holds samples of two temperatures.
     """
     if path.is_file():
@@ -97,129 +95,48 @@ def index_published(
     problems: Sequence[Problem],
     allow_partial: bool,
     n_workers: int | None,
-    known: Known = NOTHING,
 ) -> SampleIndex:
-    """Where the samples of ``run`` are; sample_id is the place of the sample's seed.
+    """Index the samples of ``run``; a sample_id is the rank of the sample's seed.
 
-    Raises UserError for a sample with too few or too many lines, unless ``allow_partial``: then
-    lines are joined to problems by their question, and a prompt of no problem is an error. Lines
-    after the last problem's that repeat earlier ones (the published samplers fill their last batch
-    up) are left out. What is ``known`` is not looked for.
+    Raises UserError for a sample with too few or too many lines. With ``allow_partial`` lines are
+    joined to problems by their question instead, and a prompt without a known question is an error.
+    Lines after the last problem that repeat earlier problems are left out: the published samplers
+    fill up their last batch with them.
     """
     files = [path for of_sample in run.files for path in of_sample]
-    new = [path for path in files if path not in known.n_bytes]
-    lines = parallel_map(find_all_lines, new, (), n_workers)
-    rest = list(enumerate(run.files))[known.n_samples :]
-    found = _join(rest, lines, ProblemFinder(problems), allow_partial)
-    nothing = [concatenate([])] * len(known.n_bytes)
-    return make_index(files, chain(nothing, found), problems, len(run.files))
+    lines = parallel_map(find_all_lines, files, (), n_workers)
+    found = _join(run.files, lines, ProblemFinder(problems), allow_partial)
+    return make_index(files, found, problems, len(run.files))
 
 
-def _join(
-    files: Sequence[tuple[int, list[Path]]],
-    lines: Iterator[Lines],
-    finder: "ProblemFinder",
-    allow_partial: bool,
-) -> Iterator[Samples]:
-    """Yield the samples of each file, given its ``lines``; ``files``: by sample_id."""
-    n_problems = len(finder.problems)
-    for sample_id, of_sample in files:
-        shards = [(path, next(lines)) for path in of_sample]
-        n_lines = sum(len(of_shard.starts) for _, of_shard in shards)
-        if n_lines < n_problems and not allow_partial:
-            raise UserError(
-                f"{', '.join(map(str, of_sample))}: {n_lines} lines for {n_problems} problems; "
-                "give the problems it was sampled for, or complete it, or pass --allow_partial"
-            )
-        n_before = 0
-        for path, (starts, lengths) in shards:
-            if allow_partial:
-                positions = finder.find_all(path, Lines(starts, lengths), n_before)
-                positions[max(0, n_problems - n_before) :] = n_problems  # the surplus
-            else:
-                positions = np.arange(n_before, n_before + len(starts))
-                _check_surplus(path, Lines(starts, lengths), n_problems - n_before, finder)
-            n_before += len(starts)
-            keep = positions < n_problems
-            sample_ids = np.full(int(keep.sum()), sample_id)
-            yield Samples(positions[keep], sample_ids, starts[keep], lengths[keep])
+def parse_published(
+    index: SampleIndex, problem: Problem, position: int, lines: Sequence[bytes | None]
+) -> Iterator[Sample]:
+    """Yield the samples of the problem at ``position``, given the line of each sample_id.
 
-
-def parse_published(line: bytes) -> tuple[str | None, str]:
-    """Prompt (None if the line has none) and completion; ValueError if the line is malformed."""
-    row = orjson.loads(line)
-    # with match this takes three times as long, and it is done for every sample
-    pair = row[0] if type(row) is list and len(row) == 1 else None
-    if type(pair) is list and len(pair) == 2 and type(pair[0]) is str and type(pair[1]) is str:
-        return pair[0], pair[1]
-    texts = row.get("gen") if type(row) is dict else None
-    if type(texts) is list and len(texts) == 1 and type(texts[0]) is str:
-        return None, texts[0]
-    raise ValueError("neither of the two forms")
-
-
-def malformed(where: str) -> UserError:
-    """The error for a line that parse_published does not read."""
-    return UserError(
-        f"{where}: expected [[prompt, completion]] or "
-        '{"gen": [completion]}; mend this line or make the file again'
-    )
-
-
-def is_prompt_of(prompt: str, problem: Problem) -> bool:
-    """Whether ``prompt`` holds the problem's question, or is the end of its prompt.
-
-    White space is not compared: decoding changes it.
+    Raises UserError if a prompt is not the problem's.
     """
-    squeezed = without_spaces(prompt)
-    if without_spaces(problem.question) in squeezed:
-        return True
-    whole = without_spaces(build_prompt(problem.question))
-    return len(squeezed) >= MIN_PROMPT_TAIL and whole.endswith(squeezed)
-
-
-class ProblemFinder:
-    """Tells which problem a prompt is about."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = problems
-        self._prompts = [without_spaces(build_prompt(problem.question)) for problem in problems]
-        # the first of problems with the same question, as a search from the start would find
-        self._position_of = {prompt: i for i, prompt in reversed(list(enumerate(self._prompts)))}
-
-    def find_all(self, path: Path, lines: Lines, start: int) -> NDArray[np.int64]:
-        """The position of the problem of each line; looked for from ``start`` on first."""
-        positions = np.zeros(len(lines.starts), np.int64)
-        for i, (offset, prompt) in enumerate(_read_prompts(path, lines)):
-            if prompt is None:
+    known_prompt = None  # most samples of a problem have the same
+    for sample_id, line in enumerate(lines):
+        if line is None:
+            continue
+        try:
+            prompt, completion = parse_row(line)
+        except ValueError:
+            raise _malformed_row(index.location(position, sample_id)) from None
+        if prompt is not None and prompt != known_prompt:
+            if not is_prompt_of(prompt, problem):
                 raise UserError(
-                    f"{place(path, offset)}: without a prompt the line cannot be joined to a "
-                    "problem; complete the file and leave out --allow_partial"
+                    f"{index.location(position, sample_id)}: the prompt is not that of problem "
+                    f"{problem.problem_id!r}, which belongs here; give the problems it was "
+                    "sampled for, in their order, or pass --allow_partial to join by question"
                 )
-            found = self.find(prompt, start)
-            if found is None:
-                raise UserError(
-                    f"{place(path, offset)}: the prompt holds the question of no "
-                    "problem; give the problems it was sampled for as --data_path"
-                )
-            positions[i] = found
-            start = found + 1
-        return positions
-
-    def find(self, prompt: str, start: int) -> int | None:
-        """The position of the problem that ``prompt`` is about; None if it is about none."""
-        n, squeezed = len(self.problems), without_spaces(prompt)
-        if start < n and self._prompts[start] == squeezed:
-            return start
-        exact = self._position_of.get(squeezed)  # not by part: a question may be part of another
-        if exact is not None:
-            return exact
-        order = chain(range(start, n), range(min(start, n)))
-        return next((i for i in order if is_prompt_of(prompt, self.problems[i])), None)
+            known_prompt = prompt
+        yield Sample(problem.problem_id, sample_id, completion)
 
 
 def _find_files(folder: Path, patterns: Sequence[str]) -> list[list[Path]]:
-    """The files of the first pattern that has any: a list per seed, with its shards in order."""
+    """Return the files of the first pattern that has any: a list of shards, in order, per seed."""
     for pattern in patterns:
         found: dict[int, list[tuple[int, Path]]] = {}
         temperatures = set()
@@ -229,43 +146,146 @@ def _find_files(folder: Path, patterns: Sequence[str]) -> list[list[Path]]:
                 shard = int(parts.get("shard", 0))
                 of_seed = found.setdefault(int(parts.get("seed", 0)), [])
                 if shard in [other for other, _ in of_seed]:
-                    raise UserError(f"{path}: another file has the same seed; take out one of them")
+                    raise UserError(f"{path}: another file has the same seed; remove one of them")
                 of_seed.append((shard, path))
                 temperatures.add(parts.get("temperature"))
         if len(temperatures) > 1:
             raise UserError(
                 f"{folder}: samples of temperatures {' and '.join(sorted(map(str, temperatures)))}"
-                "; move those of one to a folder of their own"
+                "; move those of one temperature to another folder"
             )
         if found:
             return [[path for _, path in sorted(found[seed])] for seed in sorted(found)]
     return []
 
 
-def _check_surplus(path: Path, lines: Lines, n_wanted: int, finder: ProblemFinder) -> None:
-    """UserError unless the lines after the first ``n_wanted`` are about known problems."""
+def _join(
+    files: Sequence[list[Path]],
+    lines: Iterator[Lines],
+    finder: "ProblemFinder",
+    allow_partial: bool,
+) -> Iterator[SampleLines]:
+    """Yield the samples of each file, given its ``lines``; ``files`` are listed by sample_id."""
+    n_problems = len(finder.problems)
+    for sample_id, of_sample in enumerate(files):
+        shards = [(path, next(lines)) for path in of_sample]
+        n_lines = sum(len(of_shard.starts) for _, of_shard in shards)
+        if n_lines < n_problems and not allow_partial:
+            raise UserError(
+                f"{', '.join(map(str, of_sample))}: has {n_lines} of {n_problems} lines; "
+                "give the problems it was sampled for, complete it, or pass --allow_partial"
+            )
+        n_before = 0
+        for path, (starts, lengths) in shards:
+            if allow_partial:
+                positions = finder.find_all(path, Lines(starts, lengths), n_before)
+                positions[max(0, n_problems - n_before) :] = n_problems  # extra lines
+            else:
+                positions = np.arange(n_before, n_before + len(starts))
+                _check_extra_lines(path, Lines(starts, lengths), n_problems - n_before, finder)
+            n_before += len(starts)
+            keep = positions < n_problems
+            sample_ids = np.full(int(keep.sum()), sample_id)
+            yield SampleLines(positions[keep], sample_ids, starts[keep], lengths[keep])
+
+
+def _check_extra_lines(path: Path, lines: Lines, n_wanted: int, finder: "ProblemFinder") -> None:
+    """Raise UserError unless the lines after the first ``n_wanted`` repeat known problems."""
     n_wanted, n_problems = max(0, n_wanted), len(finder.problems)
-    surplus = Lines(lines.starts[n_wanted:], lines.lengths[n_wanted:])
-    if len(surplus.starts) > MAX_SURPLUS:
+    extra = Lines(lines.starts[n_wanted:], lines.lengths[n_wanted:])
+    if len(extra.starts) > MAX_EXTRA_LINES:
         raise UserError(
-            f"{path}: {len(surplus.starts)} lines more than the {n_problems} problems; give the "
-            "problems it was sampled for, or a file of one sample each"
+            f"{path}: {len(extra.starts)} more lines than the {n_problems} problems; give the "
+            "problems it was sampled for, or a file with one sample per problem"
         )
-    for offset, prompt in _read_prompts(path, surplus):
+    for offset, prompt in _read_prompts(path, extra):
         if prompt is None or finder.find(prompt, 0) is None:
             raise UserError(
-                f"{place(path, offset)}: more lines than the {n_problems} problems, "
+                f"{location(path, offset)}: more lines than the {n_problems} problems, "
                 "and this one repeats none of them; give the problems it was sampled for"
             )
 
 
+class ProblemFinder:
+    """Finds the problem that a prompt asks."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = problems
+        self._prompts = [without_spaces(build_prompt(problem.question)) for problem in problems]
+        # the first of several problems with one question, as a search from the start would find
+        self._position_of = {prompt: i for i, prompt in reversed(list(enumerate(self._prompts)))}
+
+    def find_all(self, path: Path, lines: Lines, start: int) -> NDArray[np.int64]:
+        """Return the position of each line's problem; the search begins at position ``start``."""
+        positions = np.zeros(len(lines.starts), np.int64)
+        for i, (offset, prompt) in enumerate(_read_prompts(path, lines)):
+            if prompt is None:
+                raise UserError(
+                    f"{location(path, offset)}: without a prompt the line cannot be joined to a "
+                    "problem; complete the file and leave out --allow_partial"
+                )
+            found = self.find(prompt, start)
+            if found is None:
+                raise UserError(
+                    f"{location(path, offset)}: the prompt contains no problem's question; give "
+                    "the problems it was sampled for as --data_path"
+                )
+            positions[i] = found
+            start = found + 1
+        return positions
+
+    def find(self, prompt: str, start: int) -> int | None:
+        """Return the position of the problem that ``prompt`` asks; None if it asks none."""
+        n, squeezed = len(self.problems), without_spaces(prompt)
+        if start < n and self._prompts[start] == squeezed:
+            return start
+        exact = self._position_of.get(squeezed)  # first: a question may be part of another
+        if exact is not None:
+            return exact
+        order = chain(range(start, n), range(min(start, n)))
+        return next((i for i in order if is_prompt_of(prompt, self.problems[i])), None)
+
+
+def is_prompt_of(prompt: str, problem: Problem) -> bool:
+    """Return whether ``prompt`` contains the problem's question, or is the end of its prompt.
+
+    White space is ignored, because decoding changes it.
+    """
+    squeezed = without_spaces(prompt)
+    if without_spaces(problem.question) in squeezed:
+        return True
+    whole = without_spaces(build_prompt(problem.question))
+    return len(squeezed) >= MIN_PROMPT_TAIL and whole.endswith(squeezed)
+
+
 def _read_prompts(path: Path, lines: Lines) -> Iterator[tuple[int, str | None]]:
-    """Offset and prompt of each of ``lines``."""
+    """Yield the offset and the prompt of each line."""
     with open_for_reading(path) as file:
         for start, length in zip(lines.starts.tolist(), lines.lengths.tolist(), strict=True):
             file.seek(start)
             try:
-                prompt, _ = parse_published(file.read(length))
+                prompt, _ = parse_row(file.read(length))
             except ValueError:
-                raise malformed(place(path, start)) from None
+                raise _malformed_row(location(path, start)) from None
             yield start, prompt
+
+
+def parse_row(line: bytes) -> tuple[str | None, str]:
+    """Return the prompt (None if the line has none) and the completion; ValueError if malformed."""
+    row = orjson.loads(line)
+    # a match statement takes three times as long, and every sample passes here
+    pair = row[0] if type(row) is list and len(row) == 1 else None
+    if type(pair) is list and len(pair) == 2 and type(pair[0]) is str and type(pair[1]) is str:
+        return pair[0], pair[1]
+    texts = row.get("gen") if type(row) is dict else None
+    if type(texts) is list and len(texts) == 1 and type(texts[0]) is str:
+        return None, texts[0]
+    raise ValueError("neither of the two forms")
+
+
+def _malformed_row(where: str) -> UserError:
+    """Return the error for a line that parse_row rejects."""
+    return UserError(
+        f"{where}: expected [[prompt, completion]] or "
+        '{"gen": [completion]}; fix this line or make the file again'
+    )

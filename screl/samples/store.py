@@ -1,16 +1,14 @@
-"""The samples of a store: files that are only appended to, safe against a kill at any moment.
+"""The sample store: the folder of one sampling run, safe against a kill at any moment.
 
-``samples-<worker>.jsonl`` holds one completion a line. A ``(problem_id, sample_id)`` is there once.
-A last line torn by a kill is dropped on reading and cut off before the next one is appended.
-What was sampled is in the store's manifest, see ``screl.samples.store``.
+``manifest.json`` says what was sampled: the model and its hash, the prompt, the parameters, and the
+hash of the data. It decides whether a run may continue in the folder.
 
-The manifest of a sample store, a folder for each sampling run: what was sampled.
-
-``manifest.json`` has the model and its hash, prompt, parameters and the hash of the data, and so
-decides whether a run may go on in a folder. The samples are in files beside it.
+``samples-<n>.jsonl`` holds one sample per line and is only appended to. A sample appears once. A
+last line torn by a kill is ignored when reading and removed before the next one is appended.
 """
 
 import hashlib
+import mmap
 import os
 import re
 import sys
@@ -27,19 +25,26 @@ from screl.core.parallel import parallel_map
 from screl.core.problems import Problem, ProblemId
 from screl.core.run_info import refuse_another_run
 from screl.samples.line_index import (
-    NOTHING,
-    Known,
     SampleIndex,
-    Samples,
+    SampleLines,
     byte_ranges,
-    concatenate,
+    duplicate_error,
     find_lines,
     lines_in_range,
+    location,
     make_index,
-    place,
 )
 
-# Exact types: true is no number here.
+MANIFEST = "manifest.json"
+SAMPLE_FILES = "samples-*.jsonl"
+# What may change between two runs into one folder: how many samples, not what each one is.
+FREE_KEYS = frozenset(
+    {
+        "n_samples", "until_correct", "finished", "model_name_or_path", "data_path", "data_sha256",
+        "n_problems", "questions_sha256", "shots_path", "versions",
+    }
+)  # fmt: skip
+# Exact types: true is not a number here.
 SAMPLE_TYPES = {
     "problem_id": (int, str),
     "sample_id": (int,),
@@ -47,8 +52,8 @@ SAMPLE_TYPES = {
     "n_tokens": (int,),
     "finish_reason": (str,),
 }
-# The beginning of a line as SampleWriter writes it, so that finding samples needs no whole parse.
-# Other ids than printable ASCII and numbers that fit 64 bits are left to the parser.
+# The beginning of a line as SampleWriter writes it: enough to index it without parsing it all.
+# Ids other than printable ASCII and numbers that fit in 64 bits are left to the parser.
 AS_WRITTEN = re.compile(
     rb'\{"problem_id":(?:([0-9]{1,18})|"([ !#-\[\]-~]*)"),"sample_id":([0-9]{1,18}),'
 )
@@ -59,7 +64,7 @@ class Sample:
     """One completion, from the engine to the tables.
 
     ``finish_reason`` is ``stop`` (EOS, or the next question of a few-shot prompt) or ``length``
-    (cut at the limit). It and ``n_tokens`` are None where other layouts do not record them.
+    (cut off at the limit). It and ``n_tokens`` are None in layouts that do not record them.
     """
 
     problem_id: ProblemId
@@ -70,39 +75,131 @@ class Sample:
 
     @property
     def is_cut_off(self) -> bool | None:
-        """Return whether the completion hit the limit; None if that was not recorded."""
+        """Whether the completion hit the limit; None if that was not recorded."""
         return None if self.finish_reason is None else self.finish_reason == "length"
+
+
+def is_store(path: Path) -> bool:
+    """Return whether ``path`` is a folder with a manifest."""
+    return (path / MANIFEST).is_file()
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return the manifest of the store at ``path``."""
+    return read_json_object(path / MANIFEST)
+
+
+def stored_n_samples(manifest: dict[str, Any], path: Path) -> int:
+    """Return the manifest's ``n_samples``; UserError if it has none."""
+    n_samples = manifest.get("n_samples")
+    if not isinstance(n_samples, int) or n_samples < 1:
+        raise UserError(f"{path}/{MANIFEST}: no n_samples; give a store made by sample.py")
+    return n_samples
+
+
+def open_store(path: Path, manifest: dict[str, Any], problems: Sequence[Problem]) -> None:
+    """Create the store, or check that it belongs to the same run; UserError names every difference.
+
+    A run may add samples to every problem, and problems behind the stored ones. The caller holds
+    the folder's lock.
+    """
+    if not is_store(path) or not any(read_samples(path)):  # nothing sampled yet: start over
+        if not is_store(path) and path.is_dir() and any(path.glob(SAMPLE_FILES)):
+            raise UserError(f"{path}: has samples but no {MANIFEST}; give an empty --output_dir")
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(path / MANIFEST, manifest)
+        return
+    stored = check_store(path, manifest, problems)
+    n_stored, n_wanted = stored_n_samples(stored, path), manifest["n_samples"]
+    if stored.get("until_correct") and not manifest["until_correct"] and n_wanted < n_stored:
+        raise UserError(
+            f"{path}: holds up to {n_stored} samples per problem (--until_correct); to get the "
+            f"same number for each, give --n_samples {n_stored} or more, or another --output_dir"
+        )
+    grown = manifest | {"n_samples": max(n_wanted, n_stored), "versions": stored["versions"]}
+    if grown != stored:
+        write_json(path / MANIFEST, grown)
+
+
+def check_store(
+    path: Path, manifest: dict[str, Any], problems: Sequence[Problem]
+) -> dict[str, Any]:
+    """Return the manifest of the store at ``path``.
+
+    Raises UserError that names every difference if its samples are from another run, or if its
+    problems are not the first ones of ``problems``.
+    """
+    stored = read_manifest(path)
+    default = {"prompt": "alpaca"}  # the only prompt when older stores were made
+    refuse_another_run(path, default | stored, default | manifest, FREE_KEYS)
+    if stored["questions_sha256"] != questions_sha256(problems[: stored["n_problems"]]):
+        raise UserError(
+            f"{path}: was sampled for other problems ({stored['data_path']}); they must come first "
+            "in --data_path: give such a file, or another --output_dir"
+        )
+    return stored
+
+
+def finish_store(path: Path) -> None:
+    """Record in the manifest that no problem needs more samples.
+
+    With ``until_correct`` the number of samples does not show it.
+    """
+    write_json(path / MANIFEST, read_manifest(path) | {"finished": True})
+
+
+def questions_sha256(problems: Sequence[Problem]) -> str:
+    """Return a hash of the ids and questions, on which the completions depend."""
+    rows = [(problem.problem_id, problem.question) for problem in problems]
+    return hashlib.sha256(orjson.dumps(rows)).hexdigest()
+
+
+class SampleWriter:
+    """Appends samples to a store; each ``write`` is on disk when it returns."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path / "samples-0.jsonl"
+        if self._path.is_file():
+            _remove_torn_line(self._path)
+        # unbuffered: a failed write must not be repeated when the file is closed
+        self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115 - closed by __exit__
+
+    def __enter__(self) -> "SampleWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, samples: Iterable[Sample]) -> None:
+        """Append ``samples`` and flush them to disk. An OSError (disk full) names the file."""
+        data = memoryview(b"".join(orjson.dumps(asdict(sample)) + b"\n" for sample in samples))
+        try:
+            while data:  # a nearly full disk accepts only a part
+                data = data[self._file.write(data) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
 
 
 def read_samples(path: Path) -> Iterator[Sample]:
     """Yield every whole sample of the store at ``path``, file by file, in the order of writing.
 
-    Raises UserError, with file and line, for a malformed line and for a sample that is there twice.
+    Raises UserError, with file and line, for a malformed line and for a sample that appears twice.
     """
     seen: set[tuple[ProblemId, int]] = set()
-    for file in sorted(path.glob("samples-*.jsonl")):
-        for offset, line in _whole_lines(file):
-            sample = parse_sample(line, file, offset)
-            key = (sample.problem_id, sample.sample_id)
-            if key in seen:
-                raise UserError(
-                    f"{place(file, offset)}: problem {key[0]!r} has sample {key[1]} twice; "
-                    "delete one of the two lines"
-                )
-            seen.add(key)
-            yield sample
-
-
-def parse_sample(line: bytes, file: Path, offset: int) -> Sample:
-    """The sample on the line at byte ``offset`` of ``file``; UserError naming it if malformed."""
-    try:
-        sample = Sample(**orjson.loads(line))
-    except (TypeError, orjson.JSONDecodeError):
-        raise _malformed(line, place(file, offset)) from None
-    for key, kinds in SAMPLE_TYPES.items():
-        if type(getattr(sample, key)) not in kinds:
-            raise _malformed(line, place(file, offset))
-    return sample
+    for file in sorted(path.glob(SAMPLE_FILES)):
+        with open(file, "rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip() or not line.endswith(b"\n"):  # blank, or torn by a kill
+                    continue
+                sample = _parse_sample(line)
+                if sample is None:
+                    raise _malformed_sample(line, f"{file}:{number}")
+                key = (sample.problem_id, sample.sample_id)
+                if key in seen:
+                    raise duplicate_error(*key, f"{file}:{number}")
+                seen.add(key)
+                yield sample
 
 
 def index_store(
@@ -111,32 +208,39 @@ def index_store(
     n_samples: int,
     data_path: object = None,
     n_workers: int | None = None,
-    known: Known = NOTHING,
 ) -> SampleIndex:
-    """Where the first ``n_samples`` of every problem are in the store at ``path``.
+    """Index the first ``n_samples`` of every problem in the store at ``path``.
 
-    ``data_path``: what the store was sampled for, to be named in a message. What is ``known`` is
-    not looked for. Raises UserError for a malformed line, a problem that is not among ``problems``,
-    and a sample that is there twice.
+    ``data_path`` is named in an error as the data the store was sampled for. Raises UserError, with
+    file and line, for a malformed line, an unknown problem, and a sample that appears twice.
     """
-    files = sorted(path.glob("samples-*.jsonl"))
-    ranges = [
-        (file, begin, end)
-        for file in files
-        for begin, end in byte_ranges(file, known.n_bytes.get(file, 0))
-    ]
+    files = sorted(path.glob(SAMPLE_FILES))
+    ranges = [(file, begin, end) for file in files for begin, end in byte_ranges(file)]
     position_of = {problem.problem_id: i for i, problem in enumerate(problems)}
-    parts: dict[Path, list[Samples]] = {file: [] for file in files}
+    parts = {file: [SampleLines(*np.zeros((4, 0), np.int64))] for file in files}
     found = parallel_map(_find_samples, ranges, (position_of, data_path), n_workers)
     for (file, _, _), samples in zip(ranges, found, strict=True):
         parts[file].append(samples)
-    return make_index(files, [concatenate(parts[file]) for file in files], problems, n_samples)
+    of_files = [SampleLines(*map(np.concatenate, zip(*parts[file], strict=True))) for file in files]
+    return make_index(files, of_files, problems, n_samples)
+
+
+def parse_stored(
+    index: SampleIndex, position: int, lines: Sequence[bytes | None]
+) -> Iterator[Sample]:
+    """Yield the samples of the problem at ``position``, given the line of each sample_id."""
+    for sample_id, line in enumerate(lines):
+        if line is not None:
+            sample = _parse_sample(line)
+            if sample is None:
+                raise _malformed_sample(line, index.location(position, sample_id))
+            yield sample
 
 
 def _find_samples(
     limits: tuple[Path, int, int], position_of: dict[ProblemId, int], data_path: object
-) -> Samples:
-    """The samples in a range of a file."""
+) -> SampleLines:
+    """Find the samples whose lines begin in a range of a file."""
     file, begin, end = limits
     data, first = lines_in_range(file, begin, end)
     lines = find_lines(data, first, whole_only=True)
@@ -147,60 +251,38 @@ def _find_samples(
             problem_id: ProblemId = int(head[1]) if head[1] else head[2].decode()
             sample_id = int(head[3])
         else:
-            sample = parse_sample(data[at : at + length], file, start)
-            # any number that is beyond all samples does for a larger one
+            sample = _parse_sample(data[at : at + length])
+            if sample is None:
+                raise _malformed_sample(data[at : at + length], location(file, start))
+            # a larger number would not fit the array; none of these is ever wanted
             problem_id, sample_id = sample.problem_id, min(sample.sample_id, sys.maxsize)
         position = position_of.get(problem_id)
         if position is None:
             raise UserError(
-                f"{place(file, start)}: a sample of a problem {problem_id!r} that --data_path does "
-                f"not have; give the data it was sampled for ({data_path})"
+                f"{location(file, start)}: a sample of problem {problem_id!r}, which --data_path "
+                f"does not have; give the data it was sampled for ({data_path})"
             )
         positions.append(position)
         sample_ids.append(sample_id)
-    of_whom, which = np.array(positions, np.int64), np.array(sample_ids, np.int64)
-    return Samples(of_whom, which, lines.starts, lines.lengths)
+    return SampleLines(
+        np.array(positions, np.int64), np.array(sample_ids, np.int64), lines.starts, lines.lengths
+    )
 
 
-class SampleWriter:
-    """Appends to one worker's file; each ``write`` is on the disk when it returns."""
-
-    def __init__(self, path: Path, worker: int = 0) -> None:
-        self._path = path / f"samples-{worker}.jsonl"
-        if self._path.is_file():
-            _cut_torn_tail(self._path)
-        # unbuffered: what could not be written must not be tried again when the file is closed
-        self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115 - closed by __exit__
-
-    def __enter__(self) -> "SampleWriter":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def write(self, samples: Iterable[Sample]) -> None:
-        """Append and flush to the disk. OSError (a full disk) names the file."""
-        data = memoryview(b"".join(orjson.dumps(asdict(sample)) + b"\n" for sample in samples))
-        try:
-            while data:  # a disk that is filling up takes a part
-                data = data[self._file.write(data) :]
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._path)) from None
+def _parse_sample(line: bytes) -> Sample | None:
+    """Return the sample on a line; None if the line is malformed."""
+    try:
+        sample = Sample(**orjson.loads(line))
+    except (TypeError, orjson.JSONDecodeError):
+        return None
+    for key, kinds in SAMPLE_TYPES.items():
+        if type(getattr(sample, key)) not in kinds:
+            return None
+    return sample
 
 
-def _whole_lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    """Offsets and lines that end in a newline, but blank ones; a kill only tears the last one."""
-    offset = 0
-    with open(file, "rb") as lines:
-        for line in lines:
-            if line.endswith(b"\n") and line.strip():
-                yield offset, line
-            offset += len(line)
-
-
-def _malformed(line: bytes, where: str) -> UserError:
-    """What is wrong with a line that is no sample."""
+def _malformed_sample(line: bytes, where: str) -> UserError:
+    """Return the error that says what is wrong with a line that is not a sample."""
     try:
         row = parse_object(line, where)
     except UserError as error:
@@ -209,103 +291,14 @@ def _malformed(line: bytes, where: str) -> UserError:
         wrong = f"expected the keys {', '.join(Sample.__slots__)}, found {', '.join(row)}"
     else:
         key = next(key for key, kinds in SAMPLE_TYPES.items() if type(row[key]) not in kinds)
-        wrong = f"{key} is {row[key]!r}, of the wrong type"
-    return UserError(f"{where}: {wrong}; mend or delete this line")
+        wrong = f"{key} is {row[key]!r}, which has the wrong type"
+    return UserError(f"{where}: {wrong}; fix or delete this line")
 
 
-def _cut_torn_tail(file: Path) -> None:
-    """Remove what follows the last newline, so that the next sample starts on a line of its own."""
+def _remove_torn_line(file: Path) -> None:
+    """Cut off what follows the last newline, so the next sample starts on a line of its own."""
     with open(file, "rb+") as stream:
-        position = stream.seek(0, os.SEEK_END)
-        while position > 0:
-            step = min(4096, position)
-            stream.seek(position - step)
-            newline = stream.read(step).rfind(b"\n")
-            if newline >= 0:
-                stream.truncate(position - step + newline + 1)
-                return
-            position -= step
-        stream.truncate(0)
-
-
-MANIFEST = "manifest.json"
-# What may change between two runs into one folder: how far to go and how, not what is drawn.
-FREE_KEYS = frozenset(
-    {
-        "n_samples", "until_correct", "finished", "model_name_or_path", "data_path", "data_sha256",
-        "n_problems", "questions_sha256", "shots_path", "versions",
-    }
-)  # fmt: skip
-
-
-def is_store(path: Path) -> bool:
-    """Whether ``path`` is a folder with a manifest."""
-    return (path / MANIFEST).is_file()
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of the store at ``path``."""
-    return read_json_object(path / MANIFEST)
-
-
-def stored_n_samples(manifest: dict[str, Any], path: Path) -> int:
-    """``n_samples`` of the manifest of the store at ``path``; UserError if it has none."""
-    n_samples = manifest.get("n_samples")
-    if not isinstance(n_samples, int) or n_samples < 1:
-        raise UserError(f"{path}/manifest.json: no n_samples; the store must be made by sample.py")
-    return n_samples
-
-
-def open_store(path: Path, manifest: dict[str, Any], problems: Sequence[Problem]) -> None:
-    """Create the store, or check that it is the same run; UserError names every difference.
-
-    Samples and problems may be added: more of every problem, and more behind those that are there.
-    The caller holds its lock.
-    """
-    if not is_store(path) or not any(read_samples(path)):  # nothing in it yet: start anew
-        if not is_store(path) and path.is_dir() and any(path.glob("samples-*.jsonl")):
-            raise UserError(f"{path}: has samples but no {MANIFEST}; give an empty --output_dir")
-        path.mkdir(parents=True, exist_ok=True)
-        write_json(path / MANIFEST, manifest)
-        return
-    stored = check_store(path, manifest, problems)
-    n_stored = stored_n_samples(stored, path)
-    if stored.get("until_correct") and not manifest["until_correct"] and (
-        manifest["n_samples"] < n_stored
-    ):  # fmt: skip
-        raise UserError(
-            f"{path}: holds up to {n_stored} samples a problem (--until_correct); to have equally "
-            f"many of each, give --n_samples {n_stored} or more, or another --output_dir"
-        )
-    n_samples = max(manifest["n_samples"], n_stored)
-    grown = manifest | {"n_samples": n_samples, "versions": stored["versions"]}
-    if grown != stored:
-        write_json(path / MANIFEST, grown)
-
-
-def check_store(
-    path: Path, manifest: dict[str, Any], problems: Sequence[Problem]
-) -> dict[str, Any]:
-    """The manifest of the store at ``path``. UserError naming every difference if it holds samples
-    of another run, or of other problems than the first ones of ``problems``."""
-    stored = read_manifest(path)
-    once = {"prompt": "alpaca"}  # of stores from before there was another one
-    refuse_another_run(path, once | stored, once | manifest, FREE_KEYS)
-    if stored["questions_sha256"] != questions_sha256(problems[: stored["n_problems"]]):
-        raise UserError(
-            f"{path}: was sampled for other problems ({stored['data_path']}); those must be the "
-            "first ones of --data_path: give them or another --output_dir"
-        )
-    return stored
-
-
-def finish_store(path: Path) -> None:
-    """Note that no problem needs more samples, which a store cannot tell itself if each has as many
-    as it needs (``until_correct``)."""
-    write_json(path / MANIFEST, read_manifest(path) | {"finished": True})
-
-
-def questions_sha256(problems: Sequence[Problem]) -> str:
-    """A hash of what the completions of ``problems`` depend on."""
-    rows = [(problem.problem_id, problem.question) for problem in problems]
-    return hashlib.sha256(orjson.dumps(rows)).hexdigest()
+        if os.fstat(stream.fileno()).st_size:
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                end = data.rfind(b"\n") + 1
+            stream.truncate(end)

@@ -1,20 +1,21 @@
-"""Sample a problem until enough distinct right paths of it are there, at most so many samples.
+"""Sample a problem until enough distinct right paths are found, at most so many samples.
 
-As in DART-Math (arXiv 2407.13690), but in blocks: whether a problem needs more is asked when all
-samples of its last block are there. So what is sampled does not depend on which worker was faster.
+As in DART-Math (arXiv 2407.13690), but in blocks: whether a problem needs more samples is decided
+when its last block is complete. So what is sampled does not depend on which worker was faster.
 """
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from screl.core.problems import Problem, ProblemId
 from screl.grading.equations import equation_path
-from screl.grading.verdict import make_judge
 from screl.samples.store import Sample
+from screl.sampling.tally import ProblemTally
 
 
 class WantedSamples(NamedTuple):
-    """Samples of a problem that are wanted, in ascending order."""
+    """Samples of a problem to be made, in ascending order."""
 
     problem: Problem
     sample_ids: Sequence[int]
@@ -22,58 +23,69 @@ class WantedSamples(NamedTuple):
 
 class Budget:
     """How many samples each problem gets: until the strict filter would keep ``until_correct`` of
-    them, at most ``max_samples``. Every solution must have an answer."""
+    them, at most ``max_samples``.
 
-    def __init__(self, problems: Sequence[Problem], until_correct: int, max_samples: int) -> None:
+    ``missing``: per problem, the sample_ids below ``max_samples`` that the store lacks. ``tallies``
+    must count every sample before ``next_blocks`` is given it. Every solution must have an answer.
+    """
+
+    def __init__(
+        self,
+        missing: Iterable[WantedSamples],
+        tallies: Mapping[ProblemId, ProblemTally],
+        until_correct: int,
+        max_samples: int,
+    ) -> None:
         self._until_correct, self._max_samples = until_correct, max_samples
-        self._states = {problem.problem_id: _State(problem) for problem in problems}
+        self._blocks = {
+            wanted.problem.problem_id: _Blocks(wanted, tallies[wanted.problem.problem_id])
+            for wanted in missing
+        }
 
-    def begin(self, there: Iterable[Sample]) -> list[WantedSamples]:
-        """What to sample first, where some samples may be there already."""
-        for sample in there:
-            self._states[sample.problem_id].add(sample)
-        return [wish for state in self._states.values() for wish in self._next(state)]
+    def first_blocks(self) -> list[WantedSamples]:
+        """Return what to sample first."""
+        return [block for blocks in self._blocks.values() for block in self._next(blocks)]
 
-    def add(self, samples: Iterable[Sample]) -> list[WantedSamples]:
-        """What to sample next, now that these are there."""
-        states: dict[ProblemId, _State] = {}
+    def next_blocks(self, samples: Iterable[Sample]) -> list[WantedSamples]:
+        """Return what to sample next, now that ``samples`` are made."""
+        changed: dict[ProblemId, _Blocks] = {}
         for sample in samples:
-            states[sample.problem_id] = self._states[sample.problem_id]
-            states[sample.problem_id].add(sample)
-        return [wish for state in states.values() for wish in self._next(state)]
+            blocks = changed[sample.problem_id] = self._blocks[sample.problem_id]
+            blocks.n_pending -= 1
+        return [block for blocks in changed.values() for block in self._next(blocks)]
 
-    def _next(self, state: "_State") -> Iterable[WantedSamples]:
-        """The next block of a problem, if its last one is whole and was not enough."""
-        while not state.missing() and state.n_wanted < self._max_samples:
-            if state.n_paths() >= self._until_correct:
+    def _next(self, blocks: "_Blocks") -> Iterator[WantedSamples]:
+        """Yield the next block of a problem if its last one is complete and was not enough."""
+        while blocks.n_pending == 0 and blocks.n_wanted < self._max_samples:
+            if blocks.n_paths() >= self._until_correct:
                 return
-            # a half more each time: few rounds for hard problems, little in vain for others
-            n_more = max(self._until_correct, state.n_wanted // 2)
-            state.n_wanted = min(state.n_wanted + n_more, self._max_samples)
-            if missing := state.missing():
-                yield WantedSamples(state.problem, missing)
+            # half as many more each time: few rounds for hard problems, little waste for others
+            n_more = max(self._until_correct, blocks.n_wanted // 2)
+            blocks.n_wanted = min(blocks.n_wanted + n_more, self._max_samples)
+            if sample_ids := blocks.request():
+                yield WantedSamples(blocks.problem, sample_ids)
 
 
-class _State:
-    """A problem, its samples that are there, and how many are wanted so far: 0 to n_wanted - 1."""
+class _Blocks:
+    """A problem of which samples 0 to n_wanted - 1 are stored or pending."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        self.n_wanted = 0
-        self._solution_path = equation_path(problem.solution, "strict")
-        self._there: set[int] = set()
-        self._paths: dict[str, int] = {}  # and the first sample with each
+    def __init__(self, missing: WantedSamples, tally: ProblemTally) -> None:
+        self.problem, self._missing = missing
+        self._tally = tally
+        self._solution_path = equation_path(self.problem.solution, "strict")
+        self.n_wanted = self.n_pending = self._n_requested = 0
 
-    def add(self, sample: Sample) -> None:
-        self._there.add(sample.sample_id)
-        verdict = make_judge(self.problem, "strict")(sample.completion)
-        if verdict.reason == "valid" and verdict.path != self._solution_path:
-            first = self._paths.get(verdict.path, sample.sample_id)
-            self._paths[verdict.path] = min(first, sample.sample_id)
-
-    def missing(self) -> list[int]:
-        return [i for i in range(self.n_wanted) if i not in self._there]
+    def request(self) -> Sequence[int]:
+        """Return the sample_ids below n_wanted that are missing and were not returned before."""
+        begin, self._n_requested = self._n_requested, bisect_left(self._missing, self.n_wanted)
+        sample_ids = self._missing[begin : self._n_requested]
+        self.n_pending = len(sample_ids)
+        return sample_ids
 
     def n_paths(self) -> int:
-        """Distinct right paths among the samples wanted so far."""
-        return sum(first < self.n_wanted for first in self._paths.values())
+        """Return how many distinct right paths the samples below n_wanted have."""
+        first_ids = self._tally.first_sample_ids
+        return sum(
+            first < self.n_wanted and path != self._solution_path
+            for path, first in first_ids.items()
+        )

@@ -1,15 +1,11 @@
-"""Options."""
+"""Hold the options of sample.py."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from screl.core.config import option
 from screl.core.io import UserError
-
-if TYPE_CHECKING:
-    pass
-
 
 AT_LEAST_1 = (
     "n_samples", "batch_size", "chunk_size", "max_new_tokens", "n_workers", "tensor_parallel_size",
@@ -24,54 +20,60 @@ class SampleConfig:
     model_name_or_path: str = option("checkpoint: a local folder or a hub id")
     data_path: Path = option('problems: JSONL of {"query", "response"}')
     output_dir: Path = option("the sample store: manifest.json, samples-0.jsonl, run.json")
-    n_samples: int = option("of each problem (the paper's k); not with --until_correct", 1)
-    greedy: bool = option("the likeliest token always; one completion per problem", False)
-    temperature: float = option("of the sampling distribution", 0.7)
-    top_p: float = option("smallest set of tokens with this probability; 1.0: all", 1.0)
-    top_k: int = option("this many likeliest tokens; 0: all (published code: 50)", 0)
+    n_samples: int = option("samples per problem (the paper's k); not with --until_correct", 1)
+    greedy: bool = option("always take the likeliest token; one completion per problem", False)
+    temperature: float = option("temperature of the sampling distribution", 0.7)
+    top_p: float = option(
+        "sample from the smallest set of tokens with this probability; 1.0: all", 1.0
+    )
+    top_k: int = option("sample from this many likeliest tokens; 0: all (published code: 50)", 0)
     max_new_tokens: int = option("longest completion, in tokens", 256)
-    seed: int = option("run seed; sample j of a problem depends on it, the problem and j", 0)
+    seed: int = option("run seed; sample j of a problem depends on it, the problem, and j", 0)
     prompt: Literal["alpaca", "icl"] = option(
-        "alpaca: of fine-tuned models; icl: of base models, solved problems before the question",
+        "alpaca: for fine-tuned models; icl: for base models, solved problems before the question",
         "alpaca",
     )
     n_shots: int = option("solved problems in the prompt, with --prompt icl", 8)
     shots_path: Path | None = option(
-        'solved problems: JSONL of {"query", "response"}, the first --n_shots rows are taken; '
+        'solved problems: JSONL of {"query", "response"}, its first --n_shots rows; '
         "default: this project's data/icl/gsm8k.jsonl",
         None,
     )
     shots_seed: int | None = option(
-        "take random rows of --shots_path by this seed, none that is a problem of --data_path", None
+        "take random rows of --shots_path by this seed, none that is in --data_path", None
     )
     until_correct: int | None = option(
-        "sample a problem only until so many distinct right paths are there; with --max_samples",
+        "sample a problem only until so many distinct right paths are found; with --max_samples",
         None,
     )
-    max_samples: int | None = option("of a problem, with --until_correct", None)
+    max_samples: int | None = option("most samples per problem, with --until_correct", None)
     engine: Literal["auto", "vllm", "transformers"] = option(
         "what runs the model; auto: vLLM if it is installed", "auto"
     )
-    precision: Literal["bf16", "fp32"] = option("of weights and arithmetic", "bf16")
+    precision: Literal["bf16", "fp32"] = option("precision of weights and arithmetic", "bf16")
     batch_size: int | None = option(
-        "completions at once, for each worker; default: 512 with vLLM, 128 with transformers", None
+        "completions at once, per worker; default: 512 with vLLM, 128 with transformers", None
     )
-    chunk_size: int = option("completions of a problem in one request", 32)
-    n_workers: int | None = option("engines; default: one for each group of GPUs, else 1", None)
-    tensor_parallel_size: int = option("GPUs in a group, which share a model (vLLM)", 1)
+    chunk_size: int = option("completions per request", 32)
+    n_workers: int | None = option(
+        "engines; default: one per group of GPUs, or 1 without GPUs", None
+    )
+    tensor_parallel_size: int = option("GPUs per group, which share a model (vLLM)", 1)
     gpu_memory_utilization: float = option("share of a GPU's memory that vLLM may take", 0.9)
     launcher: Literal["local", "ray"] = option(
         "workers on this machine, or on a Ray cluster", "local"
     )
-    address: str = option("of the Ray cluster; auto: the one this machine is part of", "auto")
-    only: str | None = option(
-        "PROBLEM_ID:SAMPLE_ID: make this sample again, print it beside the stored one", None
+    address: str = option(
+        "address of the Ray cluster; auto: the one this machine is part of", "auto"
     )
-    dry_run: bool = option("print config, first prompt and plan, then stop", False)
+    only: str | None = option(
+        "PROBLEM_ID:SAMPLE_ID: make this sample again and print it beside the stored one", None
+    )
+    dry_run: bool = option("print config, first prompt, and plan, then stop", False)
 
 
-def check_options(config: SampleConfig) -> None:
-    """UserError for options that contradict each other."""
+def check_sample_options(config: SampleConfig) -> None:
+    """Raise UserError for options that are out of range or contradict each other."""
     if config.greedy and config.n_samples != 1:
         raise UserError("--greedy makes one completion per problem; leave out --n_samples")
     for key in AT_LEAST_1:
@@ -84,8 +86,8 @@ def check_options(config: SampleConfig) -> None:
         raise UserError("--temperature must be from 0.01 to 100; for the likeliest token: --greedy")
     if not 0 < config.top_p <= 1 or config.top_k < 0:
         raise UserError("--top_p must be in (0, 1] and --top_k at least 0")
-    of_icl = (config.n_shots, config.shots_path, config.shots_seed)
-    if config.prompt != "icl" and of_icl != (SampleConfig.n_shots, None, None):
+    shots = (config.n_shots, config.shots_path, config.shots_seed)
+    if config.prompt != "icl" and shots != (SampleConfig.n_shots, None, None):
         raise UserError("--n_shots, --shots_path and --shots_seed need --prompt icl")
     if config.until_correct is None and config.max_samples is None:
         return

@@ -1,7 +1,4 @@
-"""What a sampling engine is asked for and what it gives back, the same for every engine.
-
-What ends a completion, and what is kept of it then; the same for every engine.
-"""
+"""Define what a sampling engine is asked for and what it returns, the same for every engine."""
 
 import gc
 import hashlib
@@ -15,10 +12,12 @@ from screl.core.problems import ProblemId
 from screl.models.tokenizer import Tokenizer, decode_completion
 from screl.samples.store import Sample
 
+PATIENCE = 1.0  # seconds of work per exchange; what has ended by then goes to the disk
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How a token is drawn. ``top_k`` 0 and ``top_p`` 1.0 switch themselves off.
+    """How tokens are sampled. ``top_k`` 0 and ``top_p`` 1.0 switch themselves off.
 
     ``stop``: a text that ends a completion, as EOS does, and is not part of it.
     """
@@ -34,35 +33,15 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One problem's prompt, and which of its samples are wanted: ``sample_ids``, consecutive.
-
-    ``watched``: a Watch of each is wanted too.
-    """
+    """The prompt of one problem, and which of its samples to make: ``sample_ids``, consecutive."""
 
     problem_id: ProblemId
     prompt_ids: list[int]
     sample_ids: range
-    watched: bool = False
-
-
-class Watch(NamedTuple):
-    """Of a watched sample: its token ids, with EOS or the stop string, and the log of their
-    probability under the distribution they were drawn from (after temperature, top-k and top-p).
-    """
-
-    token_ids: tuple[int, ...]
-    log_probability: float
-
-
-class Drawn(NamedTuple):
-    """What an engine gives for one sample_id of a request."""
-
-    sample: Sample
-    watch: Watch | None
 
 
 def sample_seed(run_seed: int, problem_id: ProblemId, sample_id: int) -> int:
-    """``hash(run seed, problem) + sample_id``: the seed of one completion, below 2^64.
+    """Return the seed of one completion, ``hash(run seed, problem) + sample_id``, below 2^64.
 
     Consecutive samples have consecutive seeds, which is how vLLM numbers the ``n`` of one request.
     """
@@ -71,69 +50,66 @@ def sample_seed(run_seed: int, problem_id: ProblemId, sample_id: int) -> int:
 
 
 def consecutive(sample_ids: Sequence[int], most: int) -> Iterator[range]:
-    """``sample_ids``, which ascend, as ranges of at most ``most``.
+    """Split ascending ``sample_ids`` into ranges of at most ``most``.
 
     >>> list(consecutive([0, 1, 2, 3, 7, 9, 10], 3))
     [range(0, 3), range(3, 4), range(7, 8), range(9, 11)]
     """
     begin = 0
     for end in range(1, len(sample_ids) + 1):
-        whole = end - begin == most
-        if end == len(sample_ids) or whole or sample_ids[end] != sample_ids[end - 1] + 1:
+        is_full = end - begin == most
+        if end == len(sample_ids) or is_full or sample_ids[end] != sample_ids[end - 1] + 1:
             yield range(sample_ids[begin], sample_ids[end - 1] + 1)
             begin = end
 
 
 class StopRule:
-    """EOS tokens and, if there is one, a stop string."""
+    """When a completion has ended: at an EOS token or, if there is one, at a stop string."""
 
-    def __init__(self, tokenizer: Tokenizer, ends: Iterable[int], stop: str | None) -> None:
-        self._tokenizer, self._ends, self._stop = tokenizer, frozenset(ends), stop
-        self._completes: dict[int, bool] = {}  # whether a token has the stop string's last letter
+    def __init__(self, tokenizer: Tokenizer, eos: Iterable[int], stop: str | None) -> None:
+        self._tokenizer, self._eos, self._stop = tokenizer, frozenset(eos), stop
+        self._may_complete: dict[int, bool] = {}  # token -> has it the stop string's last letter
 
     def is_reached(self, request: Request, token_ids: Sequence[int]) -> bool:
-        """Whether a completion, which had not ended before its newest token, has ended with it."""
+        """Return whether a completion that had not ended before its last token ends with it."""
         newest = token_ids[-1]
-        if newest in self._ends or self._stop is None:
-            return newest in self._ends
-        # The text is decoded where it may matter only: that takes longer than writing a token of
-        # a small model. A stop string can begin anywhere in a token, and end anywhere in another.
-        if newest not in self._completes:
-            self._completes[newest] = self._stop[-1] in self._tokenizer.decode([newest])
-        return self._completes[newest] and self._stop in self._text(request, token_ids)
+        if newest in self._eos or self._stop is None:
+            return newest in self._eos
+        # Decode only where the stop string may end: with a small model, decoding takes longer than
+        # the token. A stop string may begin within one token and end within another.
+        if newest not in self._may_complete:
+            self._may_complete[newest] = self._stop[-1] in self._tokenizer.decode([newest])
+        return self._may_complete[newest] and self._stop in self._decode(request, token_ids)
 
-    def to_drawn(
-        self, request: Request, sample_id: int, token_ids: list[int], log_probability: float
-    ) -> Drawn:
-        """A completion that has ended or was cut off. All its tokens count, an EOS and a stop
-        string too: they were drawn, with a probability (looked at if the request is watched).
+    def to_sample(self, request: Request, sample_id: int, token_ids: list[int]) -> Sample:
+        """Return a completion that has ended or was cut off; EOS and stop string count as tokens.
 
-        Its text ends before the stop string, and where there may be one, it has no white space at
-        its ends: there a few-shot prompt has the space or blank line between its parts.
+        The text ends before the stop string. With a stop string, white space at both ends is
+        removed: a few-shot prompt has spaces and blank lines between its parts.
         """
-        is_ended = token_ids[-1] in self._ends
-        text = self._text(request, token_ids[:-1] if is_ended else token_ids)
+        is_ended = token_ids[-1] in self._eos
+        text = self._decode(request, token_ids[:-1] if is_ended else token_ids)
         if self._stop is not None:
             text, found, _ = text.partition(self._stop)
             text, is_ended = text.strip(), is_ended or bool(found)
-        sample = Sample(
+        return Sample(
             problem_id=request.problem_id,
             sample_id=sample_id,
             completion=text,
             n_tokens=len(token_ids),
             finish_reason="stop" if is_ended else "length",
         )
-        watched = request.watched
-        return Drawn(sample, Watch(tuple(token_ids), log_probability) if watched else None)
 
-    def _text(self, request: Request, token_ids: Sequence[int]) -> str:
+    def _decode(self, request: Request, token_ids: Sequence[int]) -> str:
         return decode_completion(self._tokenizer, request.prompt_ids, list(token_ids))
 
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """Everything an engine is made of. ``batch_size``: samples at once. ``max_tokens``: of the
-    longest prompt and its completion."""
+    """Everything needed to make an engine.
+
+    ``batch_size``: completions at once. ``max_tokens``: of the longest prompt and its completion.
+    """
 
     engine: Literal["vllm", "transformers"]
     model_name_or_path: str
@@ -149,14 +125,14 @@ class Engine(Protocol):
     """What HFEngine and VLLMEngine have in common."""
 
     def add(self, request: Request) -> None:
-        """Take a request; ValueError if that is impossible."""
+        """Queue a request; ValueError if the engine cannot take it."""
 
-    def step(self) -> list[Drawn]:
-        """Work a little; the samples that have ended."""
+    def step(self) -> list[Sample]:
+        """Work a little and return the samples that have ended."""
 
     @property
     def n_unfinished(self) -> int:
-        """Samples that are wanted and not yet given."""
+        """Return how many requested samples have not been returned yet."""
 
 
 def make_engine(spec: EngineSpec) -> Engine:
@@ -180,27 +156,24 @@ def make_engine(spec: EngineSpec) -> Engine:
     return HFEngine(model, tokenizer, spec.params, spec.batch_size)
 
 
-PATIENCE = 1.0  # seconds of work between two exchanges: what is drawn by then goes to the disk
-
-
 class Failure(NamedTuple):
-    """Why an engine can not go on."""
+    """Why an engine cannot go on; ``out_of_memory``: a smaller batch may help."""
 
     reason: str
     out_of_memory: bool
 
 
 class ExchangeResult(NamedTuple):
-    """What came of an exchange: samples; requests that the engine would not take, with why; and
-    what the engine died of, if it did."""
+    """The samples that ended in an exchange, the requests that the engine refused, each with the
+    reason, and the engine's failure if it failed."""
 
-    drawn: list[Drawn]
+    samples: list[Sample]
     refused: list[tuple[Request, str]]
     failure: Failure | None = None
 
 
 class EngineHost:
-    """A place for an engine, which is made when it is first needed."""
+    """Holds an engine and makes it when it is first needed."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
@@ -212,30 +185,29 @@ class EngineHost:
             self._engine = make_engine(self._spec)
         except UserError:
             raise
-        except Exception as error:  # of whatever library it is made with
-            reason = describe(error).reason
+        except Exception as error:  # each library raises its own
             raise UserError(
                 f"{self._spec.model_name_or_path}: the {self._spec.engine} engine does not start: "
-                f"{reason}"
+                f"{describe_failure(error).reason}"
             ) from error
 
     def exchange(self, requests: list[Request], enough: int) -> ExchangeResult:
-        """``exchange`` with the engine."""
+        """Run ``exchange`` with the engine."""
         if self._engine is None:
             self.start()
         assert self._engine is not None
         return exchange(self._engine, requests, enough)
 
     def close(self) -> None:
-        """Let the engine go, and the memory that it holds."""
+        """Drop the engine and free its memory."""
         self._engine = None
         gc.collect()
 
 
 def exchange(engine: Engine, requests: list[Request], enough: int) -> ExchangeResult:
-    """Give ``requests`` to an engine and let it work: until PATIENCE is over, or fewer than
-    ``enough`` samples are unfinished, so that it gets more before it runs dry."""
-    drawn: list[Drawn] = []
+    """Give ``requests`` to an engine and let it work for PATIENCE seconds, or until fewer than
+    ``enough`` samples are unfinished, so that it gets more work before it runs dry."""
+    samples: list[Sample] = []
     refused = []
     deadline = time.monotonic() + PATIENCE
     try:
@@ -245,16 +217,18 @@ def exchange(engine: Engine, requests: list[Request], enough: int) -> ExchangeRe
             except ValueError as error:
                 refused.append((request, str(error)))
         while engine.n_unfinished:
-            drawn += engine.step()
+            samples += engine.step()
             if engine.n_unfinished < enough or time.monotonic() >= deadline:
                 break
-    except Exception as error:  # whatever it is: other requests are not to blame
-        return ExchangeResult(drawn, refused, describe(error))
-    return ExchangeResult(drawn, refused)
+    except UserError:
+        raise
+    except Exception as error:  # of any kind: other requests may still succeed
+        return ExchangeResult(samples, refused, describe_failure(error))
+    return ExchangeResult(samples, refused)
 
 
-def describe(error: Exception) -> Failure:
-    """One line of it, and whether less at once may help."""
+def describe_failure(error: Exception) -> Failure:
+    """Return an error in one line, and whether it was for want of memory."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     out_of_memory = isinstance(error, MemoryError) or "out of memory" in text.lower()
     return Failure(text[:300], out_of_memory or "can't allocate memory" in text)

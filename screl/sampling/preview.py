@@ -1,13 +1,12 @@
-"""What can be seen of a sampling run without running it: its plan, and a single sample."""
+"""Show a sampling run without running it: its plan (--dry_run), and one sample (--only)."""
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 from screl.core.io import UserError
 from screl.core.problems import Problem, ProblemId
-from screl.models.tokenizer import eos_ids, load_generation_config, load_tokenizer
-from screl.samples.store import check_store, is_store, read_samples
+from screl.models.tokenizer import Tokenizer, eos_ids, load_generation_config, load_tokenizer
+from screl.samples.store import Sample, check_store, is_store, read_samples
 from screl.sampling.config import SampleConfig
 from screl.sampling.engine import EngineHost, EngineSpec, Request
 from screl.sampling.run import EngineName, Prompts, make_manifest, make_spec, worker_groups
@@ -23,7 +22,7 @@ WHY_DIFFERENT = (
 def describe_sampling_plan(
     config: SampleConfig, engine: EngineName, problems: Sequence[Problem], prompts: Prompts
 ) -> str:
-    """What ``--dry_run`` shows: the first prompt, the ends of a completion, the work to be done."""
+    """Return the first prompt with its tokens, what ends a completion, and the work to be done."""
     tokenizer = load_tokenizer(config.model_name_or_path)
     ids = prompts.ids[problems[0].problem_id]
     tokens = tokenizer.convert_ids_to_tokens(ids)
@@ -31,10 +30,10 @@ def describe_sampling_plan(
     if (n_left_out := len(ids) - FIRST_SHOWN - LAST_SHOWN) > 100:
         listed[FIRST_SHOWN:-LAST_SHOWN] = [f"  ... {n_left_out} more ..."]
     spec = make_spec(config, engine, prompts)
-    ends = eos_ids(load_generation_config(config.model_name_or_path), tokenizer)
-    named = ", ".join(f"{i} {tokenizer.convert_ids_to_tokens(i)!r}" for i in ends)
+    eos = eos_ids(load_generation_config(config.model_name_or_path), tokenizer)
+    ends = ", ".join(f"{i} {tokenizer.convert_ids_to_tokens(i)!r}" for i in eos)
     if spec.params.stop:
-        named += f", before {spec.params.stop!r}"
+        ends += f", before {spec.params.stop!r}"
     has_bos = tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id
     return "\n".join(
         [
@@ -43,7 +42,7 @@ def describe_sampling_plan(
             f"{len(ids)} tokens, {'with' if has_bos else 'without'} BOS, all given to the model; "
             "it generates from here on:",
             *listed,
-            f"a completion ends with {named}, or after {config.max_new_tokens} tokens",
+            f"a completion ends with {ends}, or after {config.max_new_tokens} tokens",
             *_describe_work(config, problems, prompts, tokenizer),
             _describe_workers(config, spec),
         ]
@@ -51,16 +50,16 @@ def describe_sampling_plan(
 
 
 def _describe_work(
-    config: SampleConfig, problems: Sequence[Problem], prompts: Prompts, tokenizer: Any
+    config: SampleConfig, problems: Sequence[Problem], prompts: Prompts, tokenizer: Tokenizer
 ) -> list[str]:
     n_wanted = len(problems) * (config.max_samples or config.n_samples)
     at_most = "at most " if config.until_correct else ""
     lines = [f"{len(problems)} problems, {at_most}{n_wanted} samples in {config.output_dir}"]
     n_missing = n_wanted
     if is_store(config.output_dir):
-        # what is asked for may be less than what is there
+        # the store may hold more than is asked for
         n_missing = max(0, n_wanted - sum(1 for _ in read_samples(config.output_dir)))
-        lines[-1] += f", {n_wanted - n_missing} of them there"
+        lines[-1] += f", {n_wanted - n_missing} of them stored"
     solutions = problems[:: max(1, len(problems) // N_MEASURED)]
     length = statistics.fmean(len(tokenizer(p.solution).input_ids) for p in solutions)
     n_requests = n_missing / min(config.chunk_size, config.max_samples or config.n_samples)
@@ -78,31 +77,27 @@ def _describe_workers(config: SampleConfig, spec: EngineSpec) -> str:
     if config.launcher == "ray":
         return f"workers: as many as the Ray cluster at {config.address} has room for; {at_once}"
     groups, on_gpus = worker_groups(config)
-    devices = f"{len(groups[0])} GPUs" if on_gpus else f"{len(groups[0])} CPU cores"
-    return f"workers: {len(groups)} of {devices}; {at_once}"
+    n_devices = len(groups[0])
+    device = "GPU" if on_gpus else "CPU core"
+    return (
+        f"workers: {len(groups)} of {n_devices} {device}{'' if n_devices == 1 else 's'}; {at_once}"
+    )
 
 
-def make_again(
+def remake_sample(
     config: SampleConfig, engine: EngineName, problems: Sequence[Problem], prompts: Prompts
 ) -> str:
-    """What ``--only PROBLEM_ID:SAMPLE_ID`` shows: the sample made anew, beside the stored one."""
-    problem_id, sample_id = find_sample(str(config.only), problems)
+    """Make the sample that ``--only`` names again and return it beside the stored one, as text."""
+    problem_id, sample_id = parse_sample_key(str(config.only), problems)
     stored = None
     if is_store(config.output_dir):
         manifest = make_manifest(config, engine, problems, prompts)
         check_store(config.output_dir, manifest, problems)
-        known = read_samples(config.output_dir)
-        keys = (problem_id, sample_id)
-        stored = next((s for s in known if (s.problem_id, s.sample_id) == keys), None)
-    bench = EngineHost(make_spec(config, engine, prompts))
+        samples = read_samples(config.output_dir)
+        key = (problem_id, sample_id)
+        stored = next((s for s in samples if (s.problem_id, s.sample_id) == key), None)
     request = Request(problem_id, prompts.ids[problem_id], range(sample_id, sample_id + 1))
-    answer = bench.exchange([request], enough=1)
-    while not answer.drawn and not answer.failure and not answer.refused:
-        answer = bench.exchange([], enough=1)
-    if not answer.drawn:
-        reason = answer.failure.reason if answer.failure else answer.refused[0][1]
-        raise UserError(f"--only {config.only}: could not be made: {reason}")
-    made = answer.drawn[0].sample
+    made = _make_one(config, make_spec(config, engine, prompts), request)
     lines = [f"made now ({made.n_tokens} tokens, {made.finish_reason}):", made.completion]
     if stored is None:
         return "\n".join([*lines, f"{config.output_dir} does not have it"])
@@ -112,8 +107,19 @@ def make_again(
     return "\n".join([*lines, stored.completion, f"they differ: {WHY_DIFFERENT}"])
 
 
-def find_sample(only: str, problems: Sequence[Problem]) -> tuple[ProblemId, int]:
-    """The two parts of PROBLEM_ID:SAMPLE_ID; UserError if there is no such problem."""
+def _make_one(config: SampleConfig, spec: EngineSpec, request: Request) -> Sample:
+    host = EngineHost(spec)
+    result = host.exchange([request], enough=1)
+    while not result.samples and not result.failure and not result.refused:
+        result = host.exchange([], enough=1)
+    if not result.samples:
+        reason = result.failure.reason if result.failure else result.refused[0][1]
+        raise UserError(f"--only {config.only}: the sample could not be made: {reason}")
+    return result.samples[0]
+
+
+def parse_sample_key(only: str, problems: Sequence[Problem]) -> tuple[ProblemId, int]:
+    """Return the two parts of PROBLEM_ID:SAMPLE_ID; UserError if there is no such problem."""
     name, _, number = only.rpartition(":")
     ids = {str(problem.problem_id): problem.problem_id for problem in problems}
     if name not in ids or not number.isdecimal():

@@ -1,4 +1,4 @@
-"""Workers on the machines of a Ray cluster; they come and go with the machines."""
+"""Run engines on the machines of a Ray cluster; workers come and go with the machines."""
 
 import math
 import sys
@@ -12,16 +12,16 @@ from screl.core.io import UserError
 from screl.sampling.engine import EngineHost, EngineSpec, ExchangeResult, Request
 from screl.sampling.scheduler import WorkerLostError
 
-SECONDS_TO_WAIT = 1.0  # for an answer, before looking whether machines have come or gone
-SECONDS_TO_TELL = 120.0  # without any worker, until that is told
+SECONDS_TO_WAIT = 1.0  # for a result, before looking whether machines have come or gone
+SECONDS_TO_NOTICE = 120.0  # without any worker, before saying so
 
 
 class RayPool:
-    """A worker for each group of GPUs in the cluster; without any GPU, for each CPU of Ray's."""
+    """A worker for each group of GPUs in the cluster or, without any GPU, for each of its CPUs."""
 
     def __init__(self, spec: EngineSpec, address: str, n_workers: int | None) -> None:
-        """``address`` as in ray.init: "auto" for the cluster that this machine is part of.
-        ``n_workers``: at most so many; None: as many as there is room for."""
+        """Connect to the cluster at ``address``, as in ray.init: "auto" is the cluster that this
+        machine is part of. ``n_workers``: at most so many; None: as many as there is room for."""
         import ray
 
         self._spec, self._most = spec, n_workers
@@ -35,31 +35,31 @@ class RayPool:
             )
         except (ConnectionError, ValueError) as error:
             raise UserError(
-                f"--address {address}: no Ray cluster there ({describe_line(error)}); start one "
-                "with ray start --head"
+                f"--address {address}: no Ray cluster found ({first_line(error)}); start one with "
+                "ray start --head"
             ) from None
         self._resource = "GPU" if ray.cluster_resources().get("GPU") else "CPU"
         if self._resource == "CPU":
             print("no GPU in the cluster: sampling on its CPUs", file=sys.stderr)
         self._starting: list[RayWorker] = []
-        self._most_present = 0
-        self._tell_at = time.monotonic() + SECONDS_TO_TELL
+        self._most_running = 0
+        self._notice_at = time.monotonic() + SECONDS_TO_NOTICE
 
-    def hire(self, n_present: int, batch_size: int) -> list["RayWorker"]:
-        """Those whose start has come to an end, a bad one too: when asked, they will tell. Where a
-        machine has room, more are begun."""
+    def start_workers(self, n_running: int, batch_size: int) -> list["RayWorker"]:
+        """Return the workers whose start has finished or failed (``receive`` says which), and begin
+        to start others where machines have room."""
         import ray
 
-        for _ in range(self._n_places() - n_present - len(self._starting)):
+        for _ in range(self._n_places() - n_running - len(self._starting)):
             spec = replace(self._spec, batch_size=batch_size)
             self._starting.append(RayWorker(spec, self._resource))
         ended = [w for w in self._starting if ray.wait([w.reference], timeout=0)[0]]
         self._starting = [worker for worker in self._starting if worker not in ended]
-        self._most_present = max(self._most_present, n_present + len(ended))
-        if n_present or ended:
-            self._tell_at = time.monotonic() + SECONDS_TO_TELL
-        elif time.monotonic() > self._tell_at:
-            self._tell_at = math.inf
+        self._most_running = max(self._most_running, n_running + len(ended))
+        if n_running or ended:
+            self._notice_at = time.monotonic() + SECONDS_TO_NOTICE
+        elif time.monotonic() > self._notice_at:
+            self._notice_at = math.inf
             size = self._spec.tensor_parallel_size
             print(
                 f"still waiting for a machine with {size} free {self._resource}(s) and for its "
@@ -69,7 +69,7 @@ class RayPool:
         return ended
 
     def wait(self, workers: list["RayWorker"]) -> list["RayWorker"]:
-        """Those that have answered or died, when there is one."""
+        """Return those that have a result or have died, as soon as one does; none after a while."""
         import ray
 
         references = [worker.reference for worker in [*workers, *self._starting]]
@@ -80,10 +80,10 @@ class RayPool:
         return [worker for worker in workers if worker.reference in ready]
 
     def devices(self) -> Devices:
-        """Those of the most workers that there were at once."""
+        """Return the devices of the most workers that ran at once."""
         if self._resource == "GPU":
-            return Devices("gpu", self._most_present * self._spec.tensor_parallel_size)
-        return Devices("cpu", self._most_present)
+            return Devices("gpu", self._most_running * self._spec.tensor_parallel_size)
+        return Devices("cpu", self._most_running)
 
     def _n_places(self) -> int:
         import ray
@@ -95,7 +95,7 @@ class RayPool:
 
 
 class RayWorker:
-    """An engine in a Ray actor. ``reference``: of what it was last asked for."""
+    """An engine in a Ray actor. ``reference``: to the result that is waited for."""
 
     def __init__(self, spec: EngineSpec, resource: str) -> None:
         import ray
@@ -106,31 +106,31 @@ class RayWorker:
         self._actor = ray.remote(**share)(EngineHost).remote(spec)
         self.reference = self._actor.start.remote()
 
-    def ask(self, requests: list[Request], enough: int) -> None:
-        """Send the request."""
+    def send(self, requests: list[Request], enough: int) -> None:
+        """Send the requests to the actor."""
         self.reference = self._actor.exchange.remote(requests, enough)
 
-    def answer(self) -> ExchangeResult:
-        """Fetch what came of it."""
+    def receive(self) -> ExchangeResult:
+        """Fetch the result."""
         import ray
 
         try:
-            answer: ExchangeResult = ray.get(self.reference)
+            result: ExchangeResult = ray.get(self.reference)
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, UserError):
                 raise error.cause from None
-            raise WorkerLostError(describe_line(error.cause or error)) from None
+            raise WorkerLostError(first_line(error.cause or error)) from None
         except ray.exceptions.RayError as error:
-            raise WorkerLostError(describe_line(error)) from None
-        return answer
+            raise WorkerLostError(first_line(error)) from None
+        return result
 
     def stop(self) -> None:
-        """End the actor; what it held is free again."""
+        """End the actor and free what it holds."""
         import ray
 
         ray.kill(self._actor)
 
 
-def describe_line(error: Exception) -> str:
-    """The first line of an error that has many."""
+def first_line(error: Exception) -> str:
+    """Return the first line of an error that may have many."""
     return str(error).strip().splitlines()[0][:300] if str(error).strip() else repr(error)

@@ -1,7 +1,8 @@
-"""Deal requests to workers until every sample is there, whatever happens to the workers.
+"""Assign requests to workers until every sample is made, whatever happens to the workers.
 
-No shards: a worker gets more when it has little left, so none waits for a slower one. Samples are
-taken in here and only here, so none is there twice; what a dead worker had is dealt again.
+There are no shards: a worker gets more requests before it runs dry, so none waits for a slower one.
+All samples arrive here and only here, so none is stored twice. What a dead worker had pending is
+assigned again.
 """
 
 import math
@@ -16,37 +17,38 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from screl.core.cost import Devices
 from screl.core.io import UserError
 from screl.core.problems import ProblemId
-from screl.sampling.engine import Drawn, ExchangeResult, Failure, Request, consecutive
+from screl.samples.store import Sample
+from screl.sampling.engine import ExchangeResult, Failure, Request, consecutive
 
-# A worker gets more before it has fewer than LOW batches of samples left, and then up to HIGH; in
-# the end, when there is not so much for all, up to its share.
+# A worker gets more requests before fewer than LOW batches of its samples are pending, and then up
+# to HIGH batches; near the end, when less is left for all workers, up to an even share.
 LOW, HIGH = 2, 3
-MAX_LOST = 3  # workers in a row that died without a sample: none will do better
-MAX_TRIALS = 20  # the same of workers that had nothing but a suspect
-SECONDS_TO_RETRY = 60.0  # before a worker is hired in the place of one that could not start
-# Seconds after which a worker that says nothing is given up: answers come every second, but a large
-# model may take long to load from a network disk.
+MAX_LOST = 3  # workers in a row that died without a sample: the next one will do no better
+MAX_LOST_ISOLATED = 20  # the same, among workers that had a single isolated request
+SECONDS_TO_RETRY = 60.0  # before the place of a worker that could not start is tried again
+# A worker that is silent for so many seconds is given up. Answers come every second, but loading a
+# large model from a network disk may take long.
 MAX_SILENCE = 3600.0
 
-TakeIn = Callable[[list[Drawn]], Iterable[Request]]
+OnSamples = Callable[[list[Sample]], Iterable[Request]]
 
 
 class WorkerLostError(Exception):
-    """A worker is gone: its process, its machine or the way there."""
+    """A worker is gone: its process, its machine, or the connection to it."""
 
 
 class Worker(Protocol):
-    """An engine somewhere. One exchange at a time."""
+    """An engine somewhere, with one exchange at a time."""
 
-    def ask(self, requests: list[Request], enough: int) -> None:
-        """Begin an exchange, see ``screl.sampling.workers.exchange``."""
+    def send(self, requests: list[Request], enough: int) -> None:
+        """Begin an exchange; see ``screl.sampling.engine.exchange``."""
 
-    def answer(self) -> ExchangeResult:
-        """What came of it. WorkerLostError if that will never be known, UserError if the engine
-        cannot be started."""
+    def receive(self) -> ExchangeResult:
+        """Return the result of the exchange. WorkerLostError if it will never be known, UserError
+        if the engine cannot be started."""
 
     def stop(self) -> None:
-        """Free what it holds."""
+        """Free what the worker holds."""
 
 
 AnyWorker = TypeVar("AnyWorker", bound=Worker)
@@ -55,14 +57,14 @@ AnyWorker = TypeVar("AnyWorker", bound=Worker)
 class WorkerPool(Protocol[AnyWorker]):
     """Where workers come from."""
 
-    def hire(self, n_present: int, batch_size: int) -> list[AnyWorker]:
-        """New workers, as many as there is room for beside those present."""
+    def start_workers(self, n_running: int, batch_size: int) -> list[AnyWorker]:
+        """Return new workers, as many as there is room for besides those running."""
 
     def wait(self, workers: list[AnyWorker]) -> list[AnyWorker]:
-        """Those of ``workers`` that have an answer; after a while, none."""
+        """Return those of ``workers`` that have a result; none after a while."""
 
     def devices(self) -> Devices:
-        """What all workers together hold, or have held at most."""
+        """Return the devices that all workers hold together, or the most they have held."""
 
 
 class Unfulfilled(NamedTuple):
@@ -72,188 +74,189 @@ class Unfulfilled(NamedTuple):
     reason: str
 
 
-def deal(
-    crew: WorkerPool[Any], requests: Iterable[Request], take_in: TakeIn, batch_size: int
+def run_requests(
+    pool: WorkerPool[Any], requests: Iterable[Request], on_samples: OnSamples, batch_size: int
 ) -> list[Unfulfilled]:
-    """Have all ``requests`` fulfilled, and those that ``take_in`` returns for the samples it gets.
+    """Have workers fulfill all ``requests``, and those that ``on_samples`` returns for the samples
+    it is given; return the ones that could not be fulfilled.
 
-    Returns what could not be. A request that was with two workers when they died is tried on its
-    own; if two more die, the request is to blame. UserError if nothing can be made at all.
+    A request that two workers had when they died is isolated: a worker gets it alone. If two more
+    workers die of it, it is given up. UserError if nothing can be sampled at all.
     """
-    dealer = _Dealer(crew, requests, take_in, batch_size)
+    scheduler = _Scheduler(pool, requests, on_samples, batch_size)
     try:
-        while dealer.busy:
-            dealer.go_on()
+        while scheduler.is_busy:
+            scheduler.step()
     finally:
-        with ThreadPoolExecutor(max(1, len(dealer.desks))) as pool:  # an engine takes seconds
-            list(pool.map(lambda desk: desk.worker.stop(), dealer.desks))
-    return dealer.unfulfilled
+        # in parallel, since ending an engine takes seconds
+        with ThreadPoolExecutor(max(1, len(scheduler.running))) as threads:
+            list(threads.map(lambda state: state.worker.stop(), scheduler.running))
+    return scheduler.unfulfilled
 
 
-class _Desk:
-    """A worker, and the samples that it owes."""
+class _WorkerState:
+    """A worker and the samples that it has still to return."""
 
     def __init__(self, worker: Worker, batch_size: int) -> None:
         self.worker, self.batch_size = worker, batch_size
-        self.owed: dict[tuple[ProblemId, int], Request] = {}
-        self.asked = False
-        self.asked_at = 0.0
-        self.on_trial = False  # it has nothing but one suspect
-        self.proven = False  # it has given a sample
+        self.pending: dict[tuple[ProblemId, int], Request] = {}
+        self.is_waiting = False  # for the result of an exchange, sent at sent_at
+        self.sent_at = 0.0
+        self.is_isolated = False  # it has a single isolated request and nothing else
+        self.has_produced = False
 
-    def hand_over(self, requests: list[Request], enough: int) -> None:
+    def send(self, requests: list[Request], enough: int) -> None:
         for request in requests:
-            self.owed |= {(request.problem_id, i): request for i in request.sample_ids}
-        self.worker.ask(requests, enough)
-        self.asked, self.asked_at = True, time.monotonic()
+            self.pending |= {(request.problem_id, i): request for i in request.sample_ids}
+        self.worker.send(requests, enough)
+        self.is_waiting, self.sent_at = True, time.monotonic()
 
-    def settle(self, answer: ExchangeResult) -> list[Drawn]:
-        """Take what was owed off the list, and return it."""
-        for request, _ in answer.refused:
+    def settle(self, result: ExchangeResult) -> None:
+        """Remove what was returned or refused from what is pending."""
+        for request, _ in result.refused:
             for sample_id in request.sample_ids:
-                del self.owed[request.problem_id, sample_id]
-        for drawn in answer.drawn:
-            del self.owed[drawn.sample.problem_id, drawn.sample.sample_id]
-        return answer.drawn
+                del self.pending[request.problem_id, sample_id]
+        for sample in result.samples:
+            del self.pending[sample.problem_id, sample.sample_id]
 
-    def left(self) -> list[Request]:
-        """What is owed, as requests."""
+    def pending_requests(self) -> list[Request]:
         requests = []
-        for problem_id, keys in groupby(sorted(self.owed, key=repr), key=lambda key: key[0]):
+        for problem_id, keys in groupby(sorted(self.pending, key=repr), key=lambda key: key[0]):
             of_problem = list(keys)
-            request = self.owed[of_problem[0]]
+            prompt_ids = self.pending[of_problem[0]].prompt_ids
             for sample_ids in consecutive(sorted(i for _, i in of_problem), len(of_problem)):
-                requests.append(
-                    Request(problem_id, request.prompt_ids, sample_ids, request.watched)
-                )
+                requests.append(Request(problem_id, prompt_ids, sample_ids))
         return requests
 
 
-class _Dealer:
+class _Scheduler:
     def __init__(
-        self, crew: WorkerPool[Any], requests: Iterable[Request], take_in: TakeIn, batch_size: int
+        self,
+        pool: WorkerPool[Any],
+        requests: Iterable[Request],
+        on_samples: OnSamples,
+        batch_size: int,
     ) -> None:
-        self.crew, self.take_in, self.batch_size = crew, take_in, batch_size
-        self.waiting: deque[Request] = deque()
-        self.n_waiting = 0  # samples
-        self.put(requests)
-        self.suspects: deque[Request] = deque()
-        self.deaths: Counter[ProblemId] = Counter()
+        self.pool, self.on_samples, self.batch_size = pool, on_samples, batch_size
+        self.queue: deque[Request] = deque()
+        self.n_queued = 0  # samples
+        self.enqueue(requests)
+        self.isolated: deque[Request] = deque()
+        self.n_deaths: Counter[ProblemId] = Counter()  # of workers that had the problem
         self.unfulfilled: list[Unfulfilled] = []
-        self.desks: list[_Desk] = []
-        self.n_lost = self.n_trials = 0  # in a row, without a sample
-        self.has_worked = False
-        self.hire_at = 0.0
+        self.running: list[_WorkerState] = []
+        self.n_lost = self.n_lost_isolated = 0  # workers in a row that died without a sample
+        self.has_produced = False
+        self.retry_at = 0.0
 
     @property
-    def busy(self) -> bool:
-        return bool(self.waiting or self.suspects or any(desk.owed for desk in self.desks))
+    def is_busy(self) -> bool:
+        return bool(self.queue or self.isolated or any(one.pending for one in self.running))
 
-    def put(self, requests: Iterable[Request]) -> None:
-        """Behind those that are waiting."""
+    def enqueue(self, requests: Iterable[Request]) -> None:
         for request in requests:
-            self.waiting.append(request)
-            self.n_waiting += len(request.sample_ids)
+            self.queue.append(request)
+            self.n_queued += len(request.sample_ids)
 
-    def take(self) -> Request:
-        request = self.waiting.popleft()
-        self.n_waiting -= len(request.sample_ids)
+    def dequeue(self) -> Request:
+        request = self.queue.popleft()
+        self.n_queued -= len(request.sample_ids)
         return request
 
-    def go_on(self) -> None:
-        """Hire, hand out, wait for an answer, take it in."""
-        if time.monotonic() >= self.hire_at:
-            hired = self.crew.hire(len(self.desks), self.batch_size)
-            self.desks += [_Desk(worker, self.batch_size) for worker in hired]
-        elif not self.desks:
-            time.sleep(1.0)
-        for desk in self.desks:
-            if not desk.asked:
-                self.hand_out(desk)
-        asked = {id(desk.worker): desk for desk in self.desks if desk.asked}
-        for worker in self.crew.wait([desk.worker for desk in asked.values()]):
-            self.receive(asked[id(worker)])
-        for desk in list(self.desks):
-            if desk.asked and time.monotonic() - desk.asked_at > MAX_SILENCE:
-                self.bury(desk, Failure(f"no answer in {MAX_SILENCE:.0f} s", out_of_memory=False))
+    def step(self) -> None:
+        """Start workers where there is room, assign requests, wait, and collect results."""
+        if not self.running or time.monotonic() >= self.retry_at:
+            started = self.pool.start_workers(len(self.running), self.batch_size)
+            self.running += [_WorkerState(worker, self.batch_size) for worker in started]
+        for state in self.running:
+            if not state.is_waiting:
+                self.assign(state)
+        waiting = {id(state.worker): state for state in self.running if state.is_waiting}
+        for worker in self.pool.wait([state.worker for state in waiting.values()]):
+            self.collect(waiting[id(worker)])
+        for state in list(self.running):
+            if state.is_waiting and time.monotonic() - state.sent_at > MAX_SILENCE:
+                silence = Failure(f"no answer in {MAX_SILENCE:.0f} s", out_of_memory=False)
+                self.drop(state, silence)
 
-    def hand_out(self, desk: _Desk) -> None:
-        """Give a worker more to do, as much as it should have."""
+    def assign(self, state: _WorkerState) -> None:
+        """Send a worker as many more requests as it should have."""
         requests: list[Request] = []
-        n_samples = len(desk.owed)
-        if not desk.owed:
-            desk.on_trial = bool(self.suspects and not self.waiting)
-            if desk.on_trial:
-                requests.append(self.suspects.popleft())
-        most = min(HIGH * self.batch_size, self.share())
-        while self.waiting and not desk.on_trial and n_samples < most:
-            requests.append(self.take())
+        n_samples = len(state.pending)
+        if not state.pending:
+            state.is_isolated = bool(self.isolated and not self.queue)
+            if state.is_isolated:
+                requests.append(self.isolated.popleft())
+        most = min(HIGH * self.batch_size, self.even_share())
+        while self.queue and not state.is_isolated and n_samples < most:
+            requests.append(self.dequeue())
             n_samples += len(requests[-1].sample_ids)
-        if requests or desk.owed:
-            enough = min(LOW * self.batch_size, n_samples * LOW // HIGH) if self.waiting else 1
-            desk.hand_over(requests, max(1, enough))
+        if requests or state.pending:
+            enough = min(LOW * self.batch_size, n_samples * LOW // HIGH) if self.queue else 1
+            state.send(requests, max(1, enough))
 
-    def share(self) -> int:
-        """Samples for each worker if all that are left were shared out evenly."""
-        n_left = self.n_waiting + sum(len(desk.owed) for desk in self.desks)
-        return math.ceil(n_left / len(self.desks))
+    def even_share(self) -> int:
+        """Return samples per worker if all that are left were shared evenly."""
+        n_left = self.n_queued + sum(len(one.pending) for one in self.running)
+        return math.ceil(n_left / len(self.running))
 
-    def receive(self, desk: _Desk) -> None:
-        """Take in an answer, after the worker has more to do: it must not wait for the disk."""
-        desk.asked = False
+    def collect(self, state: _WorkerState) -> None:
+        """Take a result, give the worker more to do, and only then store the samples: it should
+        not wait for the disk."""
+        state.is_waiting = False
         try:
-            answer = desk.worker.answer()
+            result = state.worker.receive()
         except WorkerLostError as error:
-            self.bury(desk, Failure(str(error), out_of_memory=False))
+            self.drop(state, Failure(str(error), out_of_memory=False))
             return
         except UserError as error:
-            if not self.has_worked and len(self.desks) == 1:
+            if not self.has_produced and len(self.running) == 1:
                 raise
-            self.bury(desk, Failure(str(error), out_of_memory=False))
+            self.drop(state, Failure(str(error), out_of_memory=False))
             return
-        if answer.drawn:
-            desk.proven = self.has_worked = True
-            self.n_lost = self.n_trials = 0
-        drawn = desk.settle(answer)
-        self.unfulfilled += [Unfulfilled(*refused) for refused in answer.refused]
-        if answer.failure:
-            self.bury(desk, answer.failure)
+        if result.samples:
+            state.has_produced = self.has_produced = True
+            self.n_lost = self.n_lost_isolated = 0
+        state.settle(result)
+        self.unfulfilled += [Unfulfilled(*refused) for refused in result.refused]
+        if result.failure:
+            self.drop(state, result.failure)
         else:
-            self.hand_out(desk)
-        self.put(self.take_in(drawn))
+            self.assign(state)
+        self.enqueue(self.on_samples(result.samples))
 
-    def bury(self, desk: _Desk, failure: Failure) -> None:
-        """Let a dead worker go, and deal again what it owed."""
-        self.desks.remove(desk)
-        desk.worker.stop()
+    def drop(self, state: _WorkerState, failure: Failure) -> None:
+        """Stop a failed worker and queue what it had pending again."""
+        self.running.remove(state)
+        state.worker.stop()
         print(
-            f"a worker died: {failure.reason}; its {len(desk.owed)} samples are dealt again",
+            f"a worker died: {failure.reason}; samples to be made by another: {len(state.pending)}",
             file=sys.stderr,
         )
-        if failure.out_of_memory and desk.batch_size > 1:
-            self.batch_size = min(self.batch_size, desk.batch_size // 2)
+        if failure.out_of_memory and state.batch_size > 1:
+            self.batch_size = min(self.batch_size, state.batch_size // 2)
             print(f"going on with {self.batch_size} samples at once", file=sys.stderr)
-            self.put(desk.left())
+            self.enqueue(state.pending_requests())
             return
-        if not desk.proven:
-            self.count_loss(desk, failure)
-        left = desk.left()
-        self.deaths.update({request.problem_id for request in left})
-        for request in left:
-            n_deaths = self.deaths[request.problem_id]
-            if desk.on_trial and n_deaths > 3:
+        if not state.has_produced:
+            self.count_loss(state.is_isolated, failure)
+        requests = state.pending_requests()
+        self.n_deaths.update({request.problem_id for request in requests})
+        for request in requests:
+            n_deaths = self.n_deaths[request.problem_id]
+            if state.is_isolated and n_deaths > 3:
                 self.unfulfilled.append(Unfulfilled(request, failure.reason))
             elif n_deaths > 1:
-                self.suspects.append(request)
+                self.isolated.append(request)
             else:
-                self.put([request])
+                self.enqueue([request])
 
-    def count_loss(self, desk: _Desk, failure: Failure) -> None:
-        """UserError if too many workers in a row have died without giving a sample."""
-        self.n_trials += desk.on_trial
-        self.n_lost += not desk.on_trial
-        if self.n_lost == MAX_LOST or self.n_trials == MAX_TRIALS:
-            n = self.n_trials if desk.on_trial else self.n_lost
+    def count_loss(self, is_isolated: bool, failure: Failure) -> None:
+        """Count a worker that died without a sample; UserError after too many in a row."""
+        self.n_lost_isolated += is_isolated
+        self.n_lost += not is_isolated
+        if self.n_lost == MAX_LOST or self.n_lost_isolated == MAX_LOST_ISOLATED:
+            n = self.n_lost_isolated if is_isolated else self.n_lost
             raise UserError(f"{n} workers in a row died without a sample: {failure.reason}")
-        if self.has_worked and not desk.on_trial:  # others work, so it may be its place
-            self.hire_at = time.monotonic() + SECONDS_TO_RETRY
+        if self.has_produced and self.running and not is_isolated:  # its machine may be at fault
+            self.retry_at = time.monotonic() + SECONDS_TO_RETRY

@@ -1,4 +1,4 @@
-"""Keys and values of sequences of different lengths that are written side by side."""
+"""Cache keys and values of sequences of different lengths that share a batch."""
 
 import math
 
@@ -8,14 +8,18 @@ from transformers.cache_utils import Cache
 
 from screl.models.loading import Model
 
-OTHER_ATTENTION = ("sliding_window", "softcap", "s_aux")  # what slot_attention does not know
-ATTENTION = "slots"  # the name of slot_attention among transformers' attention functions
+OTHER_ATTENTION = (
+    "sliding_window",
+    "softcap",
+    "s_aux",
+)  # arguments that slot_attention does not support
+ATTENTION = "slots"  # the name under which transformers finds slot_attention
 
 
 class SlotCache(Cache):
     """Keys and values of every slot; slot ``i`` holds ``lengths[i]`` tokens, from the left.
 
-    ``width``: how many positions the next token's attention looks at.
+    ``width``: the number of positions that the next token attends to.
     """
 
     def __init__(self, model: Model, n_slots: int) -> None:
@@ -33,7 +37,7 @@ class SlotCache(Cache):
         """Make room for ``n_tokens`` in every slot."""
         *shape, capacity, size = self._states.shape
         if n_tokens > capacity:
-            # zeros: what is masked is multiplied by 0, and 0 times whatever memory holds may be NaN
+            # zeros: masked values are multiplied by 0, and 0 times uninitialized memory may be NaN
             states = self._states.new_zeros(*shape, 64 * math.ceil(n_tokens / 64), size)
             states[..., :capacity, :] = self._states
             self._states = states
@@ -41,7 +45,8 @@ class SlotCache(Cache):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write one token, (rows, heads, 1, size), to each of the first slots; all they hold."""
+        """Append one token, (rows, heads, 1, size), to each of the first slots and return the keys
+        and values of those slots, (rows, heads, width, size)."""
         slots = self._slots[: len(key_states)]
         keys, values = self._states[layer_idx, :, : len(slots)]
         keys[slots, :, self.lengths[: len(slots)]] = key_states[:, :, 0]
@@ -49,14 +54,14 @@ class SlotCache(Cache):
         return keys[:, :, : self.width], values[:, :, : self.width]
 
     def fill(self, slots: slice, prompts: Cache, which: torch.Tensor) -> None:
-        """Copy what a prefill left of prompt ``which[i]`` into slot ``i`` of ``slots``."""
+        """Copy the states of prompt ``which[i]`` from a prefill into the i-th slot of ``slots``."""
         for states, layer in zip(self._states, prompts.layers, strict=True):
             n_tokens = layer.keys.shape[2]
             states[0, slots, :, :n_tokens] = layer.keys[which]
             states[1, slots, :, :n_tokens] = layer.values[which]
 
     def move(self, source: int, target: int, n_tokens: int) -> None:
-        """Copy what slot ``source`` holds, ``n_tokens``, to slot ``target``."""
+        """Copy the ``n_tokens`` of slot ``source`` to slot ``target``."""
         self._states[:, :, target, :, :n_tokens] = self._states[:, :, source, :, :n_tokens]
         self.lengths[target] = self.lengths[source]
 
@@ -70,11 +75,11 @@ def slot_attention(
     scaling: float | None = None,
     **others: object,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of prompts (causal, padded on the right: no mask) or of one token a row.
-    ValueError for a model that does something else.
+    """Compute attention for prompts (causal, padded on the right: no mask) or for one token per
+    row. ValueError for a model that needs another kind of attention.
 
-    For one token, the queries that share a key head are laid side by side as if they were several
-    tokens, so that keys and values are read where they are instead of being repeated.
+    For one token, the queries that share a key head are treated as several tokens, so that keys and
+    values are read in place rather than repeated.
     """
     if unknown := [name for name in OTHER_ATTENTION if others.get(name) is not None]:
         raise ValueError(f"this model's attention uses {', '.join(unknown)}; give --engine vllm")

@@ -1,8 +1,7 @@
-"""Sampling with transformers: slots that are refilled as soon as a completion in them has ended.
+"""Sample with transformers, in slots that are refilled as soon as a completion ends.
 
 A prompt is run once for all its samples. Every completion draws from a random stream of its own,
-keyed by its seed, so which samples happen to run side by side changes nothing beyond
-floating-point noise.
+keyed by its seed, so which samples share a batch changes nothing beyond floating-point noise.
 """
 
 from collections import deque
@@ -14,33 +13,36 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import Cache
 
+from screl.core.io import UserError
 from screl.models.loading import Model
 from screl.models.tokenizer import Tokenizer, eos_ids, pad_id
-from screl.sampling.engine import Drawn, Request, SamplingParams, StopRule, sample_seed
+from screl.samples.store import Sample
+from screl.sampling.engine import Request, SamplingParams, StopRule, sample_seed
 from screl.sampling.slot_cache import ATTENTION, SlotCache
 
-PREFILL_TOKENS = 4096  # of prompts that are run at once, padding included
+PREFILL_TOKENS = 4096  # in prompts that are run at once, padding included
+NOT_A_TOKEN = -1
 
 
 def random_stream(seed: int, length: int) -> np.ndarray:
-    """``length`` float32 numbers in [0, 1), a function of the seed alone; a longer stream begins
-    with the shorter one.
+    """Return ``length`` float32 numbers in [0, 1), a function of the seed alone.
+
+    A longer stream begins with the shorter one.
     """
     return np.random.Generator(np.random.Philox(key=seed)).random(length, np.float32)
 
 
 def choose_tokens(
     logits: torch.Tensor, random: torch.Tensor, params: SamplingParams
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The next token of each row and its log-probability, of (rows, vocabulary) logits and (rows,)
-    numbers in [0, 1).
+) -> torch.Tensor:
+    """Return the next token of each row, (rows,), from (rows, vocabulary) logits and (rows,)
+    numbers in [0, 1); NOT_A_TOKEN where logits are not numbers.
 
-    Temperature, then top-k, then top-p, as transformers orders them; then the inverse of the
+    Apply temperature, then top-k, then top-p, in the order of transformers; then invert the
     cumulative distribution.
     """
     if params.greedy:
-        tokens = logits.argmax(dim=-1)
-        return tokens, torch.zeros_like(tokens, dtype=torch.float32)
+        return logits.argmax(dim=-1)
     logits = logits.float() / params.temperature
     order = None
     if params.top_k or params.top_p < 1.0:
@@ -51,15 +53,16 @@ def choose_tokens(
     total = cumulative[:, -1:]
     if params.top_p < 1.0:  # up to and including the token with which top_p is reached
         total = cumulative.gather(1, (cumulative < params.top_p * total).sum(1, keepdim=True))
-    # below the total, or a number that rounds to 1 would draw a token of probability 0
+    # below the total, so that a number that rounds to 1 draws no token of probability 0
     target = torch.minimum(random[:, None] * total, total.nextafter(torch.zeros_like(total)))
     place = torch.searchsorted(cumulative, target, right=True)
-    log_probabilities = (probabilities.gather(1, place) / total).log().squeeze(1)
-    return (place if order is None else order.gather(1, place)).squeeze(1), log_probabilities
+    place = place.clamp(max=cumulative.shape[1] - 1)  # searching for NaN ends after the last token
+    tokens = place if order is None else order.gather(1, place)
+    return tokens.masked_fill(total.isnan(), NOT_A_TOKEN).squeeze(1)
 
 
 class _Row:
-    """One completion in the making."""
+    """A completion that is being written."""
 
     def __init__(self, request: Request, sample_id: int) -> None:
         self.request, self.sample_id = request, sample_id
@@ -67,13 +70,13 @@ class _Row:
 
     @property
     def n_cached(self) -> int:
-        """Tokens of it that the model has run: all but the last one written."""
+        """Return how many tokens the model has run: all but the last one written."""
         return len(self.request.prompt_ids) + len(self.token_ids) - 1
 
 
-class _Prompts(NamedTuple):
-    """What the model made of some prompts: states for a cache, (prompts, vocabulary) logits behind
-    the last token, and how many tokens each has and the longest."""
+class _Prefilled(NamedTuple):
+    """Prompts that were run: states for a cache, (prompts, vocabulary) logits after the last token,
+    each prompt's length in tokens, and the longest one."""
 
     states: Cache
     logits: torch.Tensor
@@ -82,9 +85,9 @@ class _Prompts(NamedTuple):
 
 
 class HFEngine:
-    """A model, up to ``n_slots`` completions that it is writing, and requests that wait.
+    """A model that writes up to ``n_slots`` completions at once, and a queue of requests.
 
-    ``add`` requests, then ``step`` as long as ``n_unfinished`` is not 0.
+    ``add`` requests, then ``step`` while ``n_unfinished`` is not 0.
     """
 
     def __init__(
@@ -93,61 +96,61 @@ class HFEngine:
         model.eval()
         model.set_attn_implementation(ATTENTION)
         self._model, self._tokenizer, self._params = model, tokenizer, params
-        self._endings = StopRule(
+        self._stop_rule = StopRule(
             tokenizer, eos_ids(model.generation_config, tokenizer), params.stop
         )
-        self._waiting: deque[Request] = deque()
-        # samples whose prompt has been run, with its number in self._prompts, and no slot yet
+        self._queue: deque[Request] = deque()
+        # samples without a slot whose prompt has been run, with its number in self._prefilled
         self._ready: deque[tuple[int, _Row]] = deque()
-        self._prompts: _Prompts | None = None
-        self._rows: list[_Row] = []  # row i of what follows
+        self._prefilled: _Prefilled | None = None
+        self._rows: list[_Row] = []  # _rows[i] is in slot i
         self._cache = SlotCache(model, n_slots)
-        # of each row: the token to be run next, how many are written, the sum of their
-        # log-probabilities, and the random numbers that choose them
+        # per slot: the token to be run next, the number of tokens written, and the random numbers
         self._tokens = torch.zeros(n_slots, dtype=torch.long, device=model.device)
         self._n_written = torch.zeros_like(self._tokens)
-        self._log_probabilities = torch.zeros(n_slots, device=model.device)
         self._random = torch.zeros(n_slots, params.max_new_tokens, device=model.device)
 
     def add(self, request: Request) -> None:
-        """Take a request."""
-        self._waiting.append(request)
+        """Queue a request."""
+        self._queue.append(request)
 
     @property
     def n_unfinished(self) -> int:
-        """Samples that are wanted and not yet given."""
-        n_waiting = sum(len(request.sample_ids) for request in self._waiting)
-        return len(self._rows) + len(self._ready) + n_waiting
+        """Return how many requested samples have not been returned yet."""
+        n_queued = sum(len(request.sample_ids) for request in self._queue)
+        return len(self._rows) + len(self._ready) + n_queued
 
     @torch.inference_mode()
-    def step(self) -> list[Drawn]:
-        """Fill free rows, write one token in each, return the samples that have ended."""
-        drawn: list[Drawn] = []
-        while (self._ready or self._waiting) and len(self._rows) < len(self._tokens):
+    def step(self) -> list[Sample]:
+        """Fill free slots, write one token in each, and return the samples that have ended."""
+        samples: list[Sample] = []
+        while (self._ready or self._queue) and len(self._rows) < len(self._tokens):
             if not self._ready:
-                self._prompts = self._prefill(self._next_requests())
-            logits = self._begin()
-            drawn += self._write(logits, len(self._rows) - len(logits))
+                self._prefilled = self._prefill(self._next_requests())
+            logits = self._fill_slots()
+            samples += self._write_tokens(logits, len(self._rows) - len(logits))
         if self._rows:
-            drawn += self._write(self._decode(), 0)
-        return drawn
+            samples += self._write_tokens(self._decode(), 0)
+        return samples
 
     def _next_requests(self) -> list[Request]:
-        """As many as can be run at once, at least one, and no more than there are slots: with fewer
-        of these, less memory is needed. Their samples are ready when they have been run."""
+        """Return as many requests as can be run at once, and mark their samples as ready.
+
+        At least one, and no more than slots, so that fewer slots need less memory here too.
+        """
         requests: list[Request] = []
         longest = 0
-        while self._waiting and len(requests) < len(self._tokens):
-            longest = max(longest, len(self._waiting[0].prompt_ids))
+        while self._queue and len(requests) < len(self._tokens):
+            longest = max(longest, len(self._queue[0].prompt_ids))
             if requests and longest * (len(requests) + 1) > PREFILL_TOKENS:
                 break
-            request = self._waiting.popleft()
+            request = self._queue.popleft()
             self._ready.extend((len(requests), _Row(request, i)) for i in request.sample_ids)
             requests.append(request)
         return requests
 
-    def _prefill(self, requests: Sequence[Request]) -> _Prompts:
-        """Run the prompts, padded on the right, where causal attention needs no mask for it."""
+    def _prefill(self, requests: Sequence[Request]) -> _Prefilled:
+        """Run prompts padded on the right, where causal attention needs no mask for padding."""
         device = self._model.device
         ids = [request.prompt_ids for request in requests]
         longest, pad = max(map(len, ids)), pad_id(self._tokenizer)
@@ -162,34 +165,33 @@ class HFEngine:
             logits_to_keep=last,
         )
         logits = output.logits[torch.arange(len(ids), device=device), of_prompt]
-        return _Prompts(output.past_key_values, logits, lengths, longest)
+        return _Prefilled(output.past_key_values, logits, lengths, longest)
 
-    def _begin(self) -> torch.Tensor:
-        """Lay samples that are ready behind the rows in use; their (rows, vocabulary) logits."""
-        prompts = self._prompts
-        assert prompts is not None
+    def _fill_slots(self) -> torch.Tensor:
+        """Put ready samples into free slots and return their (rows, vocabulary) logits."""
+        prefilled = self._prefilled
+        assert prefilled is not None
         n_new = min(len(self._ready), len(self._tokens) - len(self._rows))
         numbers, new = zip(*(self._ready.popleft() for _ in range(n_new)), strict=True)
         which = torch.tensor(numbers, device=self._model.device)
         at = slice(len(self._rows), len(self._rows) + n_new)
         self._rows += new
-        self._cache.reserve(prompts.longest + self._params.max_new_tokens)
-        self._cache.fill(at, prompts.states, which)
-        self._cache.lengths[at] = prompts.lengths[which]
+        self._cache.reserve(prefilled.longest + self._params.max_new_tokens)
+        self._cache.fill(at, prefilled.states, which)
+        self._cache.lengths[at] = prefilled.lengths[which]
         self._n_written[at] = 0
-        self._log_probabilities[at] = 0.0
         streams = [self._stream(row) for row in new]
         self._random[at] = torch.from_numpy(np.stack(streams)).to(self._random.device)
         if not self._ready:
-            self._prompts = None  # nothing needs its memory any more
-        return prompts.logits[which]
+            self._prefilled = None  # free its memory
+        return prefilled.logits[which]
 
     def _stream(self, row: _Row) -> np.ndarray:
         seed = sample_seed(self._params.seed, row.request.problem_id, row.sample_id)
         return random_stream(seed, self._params.max_new_tokens)
 
     def _decode(self) -> torch.Tensor:
-        """Run the newest token of every row; (rows, vocabulary) logits."""
+        """Run the newest token of every row and return (rows, vocabulary) logits."""
         n_rows = len(self._rows)
         lengths = self._cache.lengths[:n_rows]
         self._cache.width = 1 + max(row.n_cached for row in self._rows)
@@ -204,37 +206,37 @@ class HFEngine:
         lengths += 1
         return logits
 
-    def _write(self, logits: torch.Tensor, first: int) -> list[Drawn]:
-        """Choose a token for every row from ``first`` on; the samples that end with it leave."""
+    def _write_tokens(self, logits: torch.Tensor, first: int) -> list[Sample]:
+        """Write a token in every row from ``first`` on; remove and return samples that end."""
         at = slice(first, len(self._rows))
         random = self._random[at].gather(1, self._n_written[at, None]).squeeze(1)
-        tokens, log_probabilities = choose_tokens(logits, random, self._params)
+        tokens = choose_tokens(logits, random, self._params)
         self._tokens[at] = tokens
         self._n_written[at] += 1
-        self._log_probabilities[at] += log_probabilities
         ended = []
         for i, token in enumerate(tokens.tolist(), start=first):  # waits for the device, once
             row = self._rows[i]
+            if token == NOT_A_TOKEN:
+                raise UserError(
+                    f"problem {row.request.problem_id!r}, sample {row.sample_id}: the model's "
+                    "logits are not numbers: the checkpoint is damaged, or needs --precision fp32"
+                )
             row.token_ids.append(token)
             is_full = len(row.token_ids) == self._params.max_new_tokens
-            if is_full or self._endings.is_reached(row.request, row.token_ids):
+            if is_full or self._stop_rule.is_reached(row.request, row.token_ids):
                 ended.append(i)
-        return self._leave(ended) if ended else []
+        return self._remove(ended) if ended else []
 
-    def _leave(self, ended: list[int]) -> list[Drawn]:
-        """Take out rows; the last ones move into the gaps, so that those in use stay in front."""
-        sums = self._log_probabilities[ended].tolist()
-        drawn = []
-        for i, total in zip(ended, sums, strict=True):
-            row = self._rows[i]
-            drawn.append(self._endings.to_drawn(row.request, row.sample_id, row.token_ids, total))
+    def _remove(self, ended: list[int]) -> list[Sample]:
+        """Remove rows and return their samples; the last rows move into the gaps, so that the slots
+        in use stay in front."""
+        rows = [self._rows[i] for i in ended]
+        samples = [self._stop_rule.to_sample(r.request, r.sample_id, r.token_ids) for r in rows]
         for i in reversed(ended):
             last = self._rows.pop()
             if i < len(self._rows):
                 self._rows[i] = last
                 self._cache.move(len(self._rows), i, last.n_cached)
-                for state in (
-                    self._tokens, self._n_written, self._log_probabilities, self._random
-                ):  # fmt: skip
+                for state in (self._tokens, self._n_written, self._random):
                     state[i] = state[len(self._rows)]
-        return drawn
+        return samples

@@ -1,24 +1,68 @@
-"""What lies under a folder of runs: every sample store, how far it is, and its scores."""
+"""Open the runs that eval.py scores, and list the sample stores under a folder."""
 
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
-from screl.core.io import UserError, format_table
-from screl.core.problems import load_problems
-from screl.samples.reader import open_runs
+from screl.core.io import UserError, format_table, refuse_to_overwrite, sibling
+from screl.core.problems import Problem, load_problems
+from screl.samples.reader import Run, find_data_path, open_and_report, open_runs, refuse_repeats
 from screl.samples.store import MANIFEST, read_manifest, stored_n_samples
+from screl.scoring.breakdown import check_breakdown_key
+from screl.scoring.config import EvalConfig
 from screl.scoring.report import show_mean
 from screl.scoring.score import ScoreRules, score_runs
 
-# Test sets with 100 samples a problem are scored in the list; the 747,300 samples of a training
-# set, which nobody compares by score, are not.
+# The list scores test sets with 100 samples per problem, but not the 747,300 samples of a training
+# set, whose scores nobody compares.
 MAX_SCORED = 200_000
 CHUNK_BYTES = 2**24
 
 
-def store_table(root: Path, rules: ScoreRules) -> str | None:
-    """Every sample store under ``root`` with its progress and scores; None if there is none.
+class ScoringInput(NamedTuple):
+    """One of the SAMPLES: its runs (a sampled one, a greedy one, or both) and their problems."""
 
-    Finished stores of up to MAX_SCORED samples are scored. Of others only line ends are counted.
+    path: Path
+    data_path: Path
+    problems: list[Problem]
+    runs: list[Run]
+
+
+def open_inputs(config: EvalConfig) -> list[ScoringInput]:
+    """Return SAMPLES followed by the seeds of the baseline.
+
+    Raises UserError for inputs that cannot be scored and outputs that must not be written, before
+    any sample is read.
+    """
+    paths = [*config.samples, *config.baseline]
+    data_paths = [find_data_path(path, config.data_path) for path in paths]
+    refuse_repeats(paths)
+    outputs = [config.output_path, config.changes_path, config.errors_path]
+    if config.output_path:
+        outputs.append(sibling(config.output_path, ".run.json"))
+    refuse_to_overwrite([path for path in outputs if path], [*data_paths, *paths])
+    problems = {data_path: load_problems(data_path) for data_path in set(data_paths)}
+    for key in config.breakdown:
+        for data_path in problems:
+            check_breakdown_key(problems[data_path], key, data_path)
+    stream = sys.stdout if config.dry_run else sys.stderr
+    inputs = []
+    for path, data_path in zip(paths, data_paths, strict=True):
+        found = problems[data_path]
+        runs = open_and_report(path, data_path, found, "test", stream, config.allow_partial)
+        if any(run.is_adaptive for run in runs):
+            raise UserError(
+                f"{path}: was sampled with --until_correct, which takes more samples where answers "
+                "are wrong, so its scores would be too low; score a run with --n_samples"
+            )
+        inputs.append(ScoringInput(path, data_path, found, runs))
+    return inputs
+
+
+def store_table(root: Path, rules: ScoreRules) -> str | None:
+    """Return the progress and scores of each sample store under ``root``; None if there is none.
+
+    Scores finished stores of up to MAX_SCORED samples. Counts only line ends in others.
     """
     paths = sorted(path.parent for path in root.rglob(MANIFEST))
     header = ["run", "model", "data", "samples done", "scores"]
@@ -27,7 +71,7 @@ def store_table(root: Path, rules: ScoreRules) -> str | None:
 
 
 def _store_row(path: Path, rules: ScoreRules) -> list[str]:
-    """A store that cannot be read or scored says why in the column of its scores."""
+    """Return the row of one store; if it cannot be read or scored, its last cell says why."""
     try:
         manifest = read_manifest(path)
         n_samples = stored_n_samples(manifest, path)
@@ -59,6 +103,6 @@ def _scores(path: Path, data_path: Path, rules: ScoreRules) -> str:
 
 
 def _count_lines(path: Path) -> int:
-    """Whole lines."""
+    """Return the number of line ends: a last line without one is not counted."""
     with open(path, "rb") as file:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(CHUNK_BYTES), b""))

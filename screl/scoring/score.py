@@ -1,16 +1,15 @@
-"""What each completion of a problem answers, and which answers are right.
+"""Score runs: read the answer of each completion, then compute every metric that a run has.
 
-Two ways to read answers: ``number`` is the ``#### <number>`` of screl.grading.answers, in
-strict or as published; ``math_verify`` is for data whose answers are formulas, such as MATH.
-
-Score runs of completions: which metrics a run has, and over which problems.
+The grader ``number`` reads ``#### <number>`` (screl.grading.answers); ``math_verify`` is for data
+whose answers are formulas, such as MATH.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -29,10 +28,11 @@ from screl.grading.answers import (
 from screl.samples.line_index import MISSING
 from screl.samples.reader import Run, map_problems
 from screl.samples.store import Sample
-from screl.scoring.statistics import Floats, Metric, summarise
+from screl.scoring.statistics import Floats, Metric, summarize
 from screl.scoring.votes import MAX_SAMPLES, expected_maj, expected_pass, first_k_maj, majority
 
 Grader = Literal["number", "math_verify"]
+UNKNOWN = -1  # in CompletionStats, for what a run does not record
 
 
 class ScoreRules(NamedTuple):
@@ -43,70 +43,17 @@ class ScoreRules(NamedTuple):
 
 
 class AnswerReading(NamedTuple):
-    """The answers to one problem: ``answers[j]`` is that of completion j, None if it has none."""
+    """The answers to one problem, one per sample; None where a sample has no answer."""
 
     gold: Hashable
     answers: list[Hashable | None]
-    right: frozenset[Hashable]  # those of the answers that are right
+    right: frozenset[Hashable]  # the distinct answers that are right
 
 
-def read_answers(problem: Problem, texts: Sequence[str], rules: ScoreRules) -> AnswerReading:
-    """The answers of ``texts``; one that is there several times is read once."""
-    read = _read_formulas if rules.grader == "math_verify" else _read_numbers
-    return read(problem, texts, rules.fidelity)
+class CompletionStats(NamedTuple):
+    """What scores and breakdowns need of completions, without their texts: one element for each.
 
-
-def check_golds(problems: Sequence[Problem], path: Path, rules: ScoreRules) -> None:
-    """UserError naming the line of ``path`` whose solution has no answer to compare with.
-
-    Formulas are not looked at here: reading those of a whole file would take seconds.
-    """
-    if rules.grader == "number":
-        try:
-            gold_answers(problems, path, rules.fidelity)
-        except UserError as error:
-            raise UserError(f"{error}, or for formulas give --grader math_verify") from None
-
-
-def show_answer(answer: Hashable | None) -> str | None:
-    """An answer as text: numbers as decimals."""
-    if isinstance(answer, Fraction):
-        if answer.denominator == 1:
-            return str(answer.numerator)
-        return format(Decimal(answer.numerator) / Decimal(answer.denominator), "f")
-    return None if answer is None else str(answer)
-
-
-def _read_numbers(problem: Problem, texts: Sequence[str], fidelity: Fidelity) -> AnswerReading:
-    gold = extract_answer(problem.solution, fidelity)
-    answer_of = {text: extract_answer(text, fidelity) for text in dict.fromkeys(texts)}
-    answers = set(answer_of.values())
-    right = [a for a in answers if gold is not None and is_correct(a, gold, SCORING_TOLERANCE)]
-    return AnswerReading(gold, [answer_of[text] for text in texts], frozenset(right))
-
-
-def _read_formulas(problem: Problem, texts: Sequence[str], _: Fidelity) -> AnswerReading:
-    from screl.grading.formulas import math_answer, math_answers_equal
-
-    gold = math_answer(problem.solution)
-    if gold is None:
-        raise UserError(
-            f"problem {problem.problem_id!r} (line {problem.line} of the data): Math-Verify finds "
-            r"no answer in its response; write it as \boxed{...} or delete this line"
-        )
-    answer_of = {text: math_answer(text) for text in dict.fromkeys(texts)}
-    answers = {answer for answer in answer_of.values() if answer is not None}
-    right = frozenset(answer for answer in answers if math_answers_equal(gold, answer))
-    return AnswerReading(gold, [answer_of[text] for text in texts], right)
-
-
-UNKNOWN = -1  # what a run does not record of its completions
-
-
-class Graded(NamedTuple):
-    """What is kept of completions: no texts. Arrays of one element a completion.
-
-    ``n_tokens`` and ``is_cut_off`` (0 or 1) are UNKNOWN where they are not recorded.
+    ``is_cut_off`` (0 or 1) and ``n_tokens`` are UNKNOWN where they were not recorded.
     """
 
     is_right: NDArray[np.bool_]
@@ -117,40 +64,45 @@ class Graded(NamedTuple):
 
 
 class ProblemScore(NamedTuple):
-    """The scores of one problem in one run; the curves have a score at index k - 1."""
+    """The scores of one problem in one run, from 0 to 1; those at k are at index k - 1."""
 
-    maj: Floats
-    passed: Floats
-    winner: str  # what the vote of all says: one answer, or several joined by "or"; "" for none
-    graded: Graded
+    maj_at_k: Floats
+    pass_at_k: Floats
+    winner: str  # of the vote of all samples; tied answers joined by " or ", "" if nobody votes
+    completions: CompletionStats
 
 
 @dataclass(frozen=True)
 class RunScore:
-    """The scores of one SAMPLES; ``scores`` are per problem, from 0 to 1, by metric."""
+    """The scores of one SAMPLES, per problem and from 0 to 1.
+
+    ``winners`` holds the winner of the vote of all samples per problem (see ProblemScore).
+    ``completions``, per problem, are the samples, or the greedy completions if there are no others;
+    the two shares are over both.
+    """
 
     run: str
     data_path: str
     rules: ScoreRules
-    n_samples: int  # per problem, K
+    n_samples: int  # K
     problems: list[Problem]  # those that are scored
-    left_out: list[ProblemId]  # of these no sample is there
+    left_out: list[ProblemId]  # those without samples
     n_completions: int
     n_completions_expected: int
-    scores: dict[str, Floats]
-    winners: dict[str, list[str]]  # by metric: what the vote of all samples says, see ProblemScore
-    graded: list[Graded]  # per problem: of its samples, or the greedy one if there are none
+    scores: dict[str, Floats]  # by metric
+    winners: dict[str, list[str]]  # by metric
+    completions: list[CompletionStats]
     share_without_answer: float
-    share_cut_off: float | None  # None where it is not recorded
+    share_cut_off: float | None  # None if not recorded
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
-        """The mean of every metric over problems, with its uncertainty, in percent."""
+        """Return the mean of each metric over problems, with its uncertainty."""
         columns = np.column_stack(list(self.scores.values()))
-        return dict(zip(self.scores, summarise(columns), strict=True))
+        return dict(zip(self.scores, summarize(columns), strict=True))
 
     def headline(self, k: int | None = None) -> list[str]:
-        """The metrics that tables show: at 1 and at ``k`` (K, if not given)."""
+        """Return the names of the metrics that tables show: those at 1 and at ``k`` (default K)."""
         k = k or self.n_samples
         names = ["maj1@1", "mean@1", f"maj1@{k}", f"pass@{k}"]
         return [name for name in dict.fromkeys(names) if name in self.scores]
@@ -159,140 +111,167 @@ class RunScore:
 def score_runs(
     runs: Sequence[Run], problems: Sequence[Problem], data_path: Path, rules: ScoreRules
 ) -> RunScore:
-    """Score what one SAMPLES holds: a greedy run, a sampled one, or one of each.
+    """Score the runs of one SAMPLES: a greedy one, a sampled one, or one of each.
 
-    A greedy run gives maj1@1. A sampled one gives mean@1, the mean over all its samples, and
-    maj1@k and pass@k for k = 2 to K (see screl.scoring.votes). Where samples are missing
-    (--allow_partial), problems without any are left out, and K is the least number of a scored one;
-    of the others all samples are used (in paper: the first K vote), up to 1,000. Raises UserError
-    if none can be scored.
+    A greedy run gives maj1@1. A sampled one gives mean@1, the mean over all its samples, and maj1@k
+    and pass@k for k = 2 to K (see screl.scoring.votes). Where samples are missing
+    (--allow_partial), problems without any are left out and K is the smallest number of samples of
+    any other. Problems with more than K use all they have (paper: the first K vote), up to 1,000.
+    Raises UserError if a solution has no answer or there is nothing to score.
     """
-    check_golds(problems, data_path, rules)
+    _check_golds(problems, data_path, rules)
     n_expected = len(problems) * sum(run.n_samples for run in runs)
     runs = [replace(run, index=run.index.first(MAX_SAMPLES)) for run in runs]
-    n_there = np.stack([(run.index.file_no != MISSING).sum(axis=1) for run in runs])
-    is_scored: list[bool] = np.all(n_there > 0, axis=0).tolist()
+    n_found = np.stack([(run.index.file_no != MISSING).sum(axis=1) for run in runs])
+    is_scored: list[bool] = np.all(n_found > 0, axis=0).tolist()
     if not any(is_scored):
-        raise UserError(f"{runs[0].name}: holds no samples of these problems; run sample.py first")
-    k_max = [int(of_run[is_scored].min()) for of_run in n_there]
-    every = map_problems(score_problem, problems, runs, k_max, rules)
-    by_run = list(zip(*(of_runs for of_runs in every if of_runs is not None), strict=True))
-    main = min(range(len(runs)), key=lambda i: runs[i].greedy)  # a sampled one, if there is one
-    every_graded = join_graded([row.graded for rows in by_run for row in rows])
+        raise UserError(f"{runs[0].name}: has no samples of these problems; run sample.py first")
+    k_max: list[int] = n_found[:, is_scored].min(axis=1).tolist()
+    results = map_problems(score_problem, problems, runs, k_max, rules)
+    by_run = list(zip(*(scores for scores in results if scores is not None), strict=True))
+    main = next((i for i, run in enumerate(runs) if not run.greedy), 0)
+    every = join_stats([score.completions for scores in by_run for score in scores])
+    is_recorded = every.is_cut_off != UNKNOWN
     return RunScore(
         run=runs[0].name,
         data_path=str(data_path),
         rules=rules,
         n_samples=max(k_max),
-        problems=[p for p, wanted in zip(problems, is_scored, strict=True) if wanted],
-        left_out=[p.problem_id for p, w in zip(problems, is_scored, strict=True) if not w],
-        n_completions=int(n_there.sum()),
+        problems=list(compress(problems, is_scored)),
+        left_out=[p.problem_id for p, ok in zip(problems, is_scored, strict=True) if not ok],
+        n_completions=int(n_found.sum()),
         n_completions_expected=n_expected,
         scores=_scores_by_metric(runs, by_run, k_max),
         winners={
-            "maj1@1" if run.greedy else f"maj1@{k}" if k > 1 else "mean@1": [r.winner for r in rows]
-            for run, rows, k in zip(runs, by_run, k_max, strict=True)
+            _vote_metric(run, k): [score.winner for score in scores]
+            for run, scores, k in zip(runs, by_run, k_max, strict=True)
         },
-        graded=[row.graded for row in by_run[main]],
-        share_without_answer=1 - float(every_graded.has_answer.mean()),
-        share_cut_off=_share_cut_off(every_graded),
+        completions=[score.completions for score in by_run[main]],
+        share_without_answer=1 - float(every.has_answer.mean()),
+        share_cut_off=float(every.is_cut_off[is_recorded].mean()) if is_recorded.any() else None,
     )
 
 
 def score_problem(
     problem: Problem,
-    completions: Sequence[Sequence[Sample]],
+    samples: Sequence[Sequence[Sample]],
     k_max: Sequence[int],
     rules: ScoreRules,
 ) -> list[ProblemScore] | None:
-    """The scores of one problem in every run; None if one of them has no sample of it."""
-    if not all(completions):
+    """Return the scores of one problem in each run; None if a run has no samples of it."""
+    if not all(samples):
         return None
-    return [_score(problem, *of_run, rules) for of_run in zip(completions, k_max, strict=True)]
+    return [_score(problem, *of_run, rules) for of_run in zip(samples, k_max, strict=True)]
 
 
-def join_graded(parts: Sequence[Graded]) -> Graded:
-    """One after the other."""
-    return Graded(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+def read_answers(problem: Problem, samples: Sequence[Sample], rules: ScoreRules) -> AnswerReading:
+    """Return the answers of ``samples``; equal texts are read once.
+
+    Raises UserError if the problem's solution has no answer.
+    """
+    extract, is_right = _grader_functions(rules)
+    gold = extract(problem.solution)
+    if gold is None:  # a missing number was refused by _check_golds
+        raise UserError(
+            f"problem {problem.problem_id!r} (line {problem.line} of the data): Math-Verify finds "
+            r"no answer in its response; write it as \boxed{...} or delete this line"
+        )
+    texts = [sample.completion for sample in samples]
+    answer_of = {text: extract(text) for text in dict.fromkeys(texts)}
+    answers = {answer for answer in answer_of.values() if answer is not None}
+    right = frozenset(answer for answer in answers if is_right(gold, answer))
+    return AnswerReading(gold, [answer_of[text] for text in texts], right)
 
 
-def score_to_json(score: RunScore) -> dict[str, Any]:
-    """The entry of metrics.json; ``n_correct`` is left out where it is no whole number."""
-    return {
-        "run": score.run,
-        "data_path": score.data_path,
-        "fidelity": score.rules.fidelity,
-        "grader": score.rules.grader,
-        "n_problems": len(score.problems),
-        "n_problems_left_out": len(score.left_out),
-        "n_samples": score.n_samples,
-        "metrics": {name: metric_to_json(metric) for name, metric in score.metrics.items()},
-    }
+def show_answer(answer: Hashable | None) -> str | None:
+    """Return an answer as text, with numbers as decimals."""
+    if isinstance(answer, Fraction):
+        if answer.denominator == 1:
+            return str(answer.numerator)
+        return format(Decimal(answer.numerator) / Decimal(answer.denominator), "f")
+    return None if answer is None else str(answer)
 
 
-def metric_to_json(metric: Metric) -> dict[str, Any]:
-    """In percent."""
-    entry: dict[str, Any] = {
-        "value": metric.value,
-        "standard_error": metric.standard_error,
-        "interval": metric.interval,
-    }
-    return entry if metric.n_correct is None else entry | {"n_correct": metric.n_correct}
+def join_stats(parts: Sequence[CompletionStats]) -> CompletionStats:
+    """Return the completions of all ``parts``, one part after the other."""
+    return CompletionStats(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _check_golds(problems: Sequence[Problem], path: Path, rules: ScoreRules) -> None:
+    """Raise UserError, with the line of ``path``, if a solution has no number to compare with.
+
+    Formulas are checked problem by problem: parsing those of a whole file here would take seconds.
+    """
+    if rules.grader == "number":
+        try:
+            gold_answers(problems, path, rules.fidelity)
+        except UserError as error:
+            raise UserError(f"{error}, or for formulas give --grader math_verify") from None
+
+
+def _grader_functions(
+    rules: ScoreRules,
+) -> tuple[Callable[[str], Hashable | None], Callable[[Any, Any], bool]]:
+    """Return ``extract(text)``, which reads an answer, and ``is_right(gold, answer)``."""
+    if rules.grader == "math_verify":
+        from screl.grading.formulas import math_answer, math_answers_equal
+
+        return math_answer, math_answers_equal
+    return (
+        lambda text: extract_answer(text, rules.fidelity),
+        lambda gold, answer: is_correct(answer, gold, SCORING_TOLERANCE),
+    )
 
 
 def _score(
-    problem: Problem, completions: Sequence[Sample], k_max: int, rules: ScoreRules
+    problem: Problem, samples: Sequence[Sample], k_max: int, rules: ScoreRules
 ) -> ProblemScore:
-    ballot = read_answers(problem, [completion.completion for completion in completions], rules)
-    is_right = np.array([answer in ballot.right for answer in ballot.answers])
+    _, answers, right = read_answers(problem, samples, rules)
+    is_right = np.array([answer in right for answer in answers])
     if rules.fidelity == "paper":
-        maj = first_k_maj(ballot.answers, ballot.right, k_max)
-        winners = majority(ballot.answers[:k_max])[:1]
+        maj_at_k = first_k_maj(answers, right, k_max)
+        winners = majority(answers[:k_max])[:1]
     else:
-        maj = expected_maj(ballot.answers, ballot.right, k_max)
-        winners = majority(ballot.answers)
+        maj_at_k = expected_maj(answers, right, k_max)
+        winners = majority(answers)
     return ProblemScore(
-        maj=maj,
-        passed=expected_pass(len(is_right), int(is_right.sum()), k_max),
+        maj_at_k=maj_at_k,
+        pass_at_k=expected_pass(len(is_right), int(is_right.sum()), k_max),
         winner=" or ".join(str(show_answer(winner)) for winner in winners),
-        graded=_grade(completions, ballot.answers, is_right),
+        completions=CompletionStats(
+            is_right=is_right,
+            has_answer=np.array([answer is not None for answer in answers]),
+            is_cut_off=np.array([_known(sample.is_cut_off) for sample in samples], np.int8),
+            n_tokens=np.array([_known(sample.n_tokens) for sample in samples], np.int64),
+            n_characters=np.array([len(sample.completion) for sample in samples], np.int32),
+        ),
     )
 
 
-def _grade(
-    completions: Sequence[Sample], answers: Sequence[object], is_right: NDArray[np.bool_]
-) -> Graded:
-    return Graded(
-        is_right=is_right,
-        has_answer=np.array([answer is not None for answer in answers]),
-        is_cut_off=np.array(list(_known(c.is_cut_off for c in completions)), np.int8),
-        n_tokens=np.array(list(_known(c.n_tokens for c in completions)), np.int64),
-        n_characters=np.array([len(c.completion) for c in completions], np.int32),
-    )
+def _vote_metric(run: Run, k: int) -> str:
+    if run.greedy:
+        return "maj1@1"
+    return f"maj1@{k}" if k > 1 else "mean@1"
 
 
-def _known(values: Iterator[int | None]) -> Iterator[int]:
-    return (UNKNOWN if value is None else value for value in values)
+def _known(value: int | None) -> int:
+    return UNKNOWN if value is None else value
 
 
 def _scores_by_metric(
     runs: Sequence[Run], by_run: Sequence[Sequence[ProblemScore]], k_max: Sequence[int]
 ) -> dict[str, Floats]:
-    """Per problem; maj1@1 of a greedy run first."""
+    """Return the scores per problem, with maj1@1 of a greedy run first."""
     greedy: dict[str, Floats] = {}
-    scores: dict[str, Floats] = {}
-    for run, rows, k in zip(runs, by_run, k_max, strict=True):
-        right = np.array([row.graded.is_right.mean() for row in rows])
+    sampled: dict[str, Floats] = {}
+    for run, scores, k in zip(runs, by_run, k_max, strict=True):
+        share_right = np.array([score.completions.is_right.mean() for score in scores])
         if run.greedy:
-            greedy["maj1@1"] = right
+            greedy["maj1@1"] = share_right
             continue
-        scores["mean@1"] = right
-        maj, passed = np.stack([row.maj for row in rows]), np.stack([row.passed for row in rows])
-        scores |= {f"maj1@{j}": maj[:, j - 1] for j in range(2, k + 1)}
-        scores |= {f"pass@{j}": passed[:, j - 1] for j in range(2, k + 1)}
-    return greedy | scores
-
-
-def _share_cut_off(graded: Graded) -> float | None:
-    known = graded.is_cut_off[graded.is_cut_off != UNKNOWN]
-    return float(known.mean()) if len(known) else None
+        sampled["mean@1"] = share_right
+        maj_at_k = np.stack([score.maj_at_k for score in scores])
+        pass_at_k = np.stack([score.pass_at_k for score in scores])
+        sampled |= {f"maj1@{j}": maj_at_k[:, j - 1] for j in range(2, k + 1)}
+        sampled |= {f"pass@{j}": pass_at_k[:, j - 1] for j in range(2, k + 1)}
+    return greedy | sampled

@@ -1,11 +1,12 @@
-"""maj1@k and pass@k for every k at once, from one pool of samples of a problem.
+"""maj1@k and pass@k for every k at once, from one pool of samples per problem.
 
-strict: the expected score of the vote of k samples drawn from the pool, exactly. Samples without
-an answer are drawn but do not vote; a tie scores 1 / (number of tied answers) if the right one is
-among them; where nobody votes the score is 0. So it does not depend on the order of the samples,
-and a pool of 100 gives maj1@10 with the precision of all 100.
+strict: the exact expected score of a vote among k samples drawn from the pool without replacement.
+A sample without an answer takes part in the draw but does not vote. A tie scores 1 / (number of
+tied answers) if the right answer is among them; a vote that nobody casts scores 0. The score does
+not depend on the order of the samples, and a pool of 100 gives maj1@10 with the precision of all
+100.
 
-paper: the vote of the first k samples; a tie goes to the answer seen first (published eval.py).
+paper: the vote of the first k samples; the answer seen first wins a tie (published eval.py).
 
 pass@k is the unbiased estimator of Chen et al. 2021 (arXiv 2107.03374) in both.
 """
@@ -18,18 +19,18 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-# Binomial coefficients of more samples than 1,029 do not fit into a float.
+# C(n, n / 2) overflows a float for n > 1,029.
 MAX_SAMPLES = 1000
 
-Curve = NDArray[np.float64]  # a score from 0 to 1 at index k - 1
+Curve = NDArray[np.float64]  # scores from 0 to 1; k is at index k - 1
 
 
 def expected_maj(
     answers: Sequence[Hashable | None], right: Container[Hashable], k_max: int
 ) -> Curve:
-    """maj1@k for k = 1 to ``k_max``, strict: the mean over all k-subsets of ``answers``.
+    """Return strict maj1@k for k = 1 to ``k_max``: the mean over all k-subsets of ``answers``.
 
-    ``right`` answers vote together. Needs 1 <= k_max <= len(answers) <= MAX_SAMPLES.
+    All answers in ``right`` count as one. Needs 1 <= k_max <= len(answers) <= MAX_SAMPLES.
     """
     counts = Counter(answer for answer in answers if answer is not None)
     n_right = sum(n for answer, n in counts.items() if answer in right)
@@ -40,7 +41,7 @@ def expected_maj(
 def first_k_maj(
     answers: Sequence[Hashable | None], right: Container[Hashable], k_max: int
 ) -> Curve:
-    """maj1@k for k = 1 to ``k_max``, paper: whether the vote of the first k answers is right."""
+    """Return the paper's maj1@k for k = 1 to ``k_max``: 1 where the first k answers vote right."""
     counts: Counter[Hashable] = Counter()
     first_at: dict[Hashable, int] = {}
     winner: Hashable | None = None
@@ -57,36 +58,37 @@ def first_k_maj(
 
 
 def expected_pass(n: int, n_right: int, k_max: int) -> Curve:
-    """pass@k for k = 1 to ``k_max``: the chance that k of n samples hold one of the right ones.
+    """Return pass@k for k = 1 to ``k_max``: the chance that k of n samples include a right one.
 
-    1 - C(n - n_right, k) / C(n, k). Raises ValueError unless 0 <= n_right <= n and k_max <= n.
+    That is 1 - C(n - n_right, k) / C(n, k). Raises ValueError unless 0 <= n_right <= n and
+    k_max <= n.
 
     >>> expected_pass(n=4, n_right=2, k_max=3).round(3).tolist()
     [0.5, 0.833, 1.0]
     """
     if not (0 <= n_right <= n and k_max <= n):
         raise ValueError(f"pass@k needs 0 <= c <= n and k <= n, not {n=}, c={n_right}, k={k_max}")
-    drawn = np.arange(k_max)
-    factors: Curve = (n - n_right - drawn) / (n - drawn)  # from one that is 0 on, so is the product
+    n_drawn = np.arange(k_max)
+    factors: Curve = (n - n_right - n_drawn) / (n - n_drawn)  # once one is 0, the product stays 0
     return 1.0 - np.multiply.accumulate(factors)
 
 
 def majority(answers: Sequence[Hashable | None]) -> list[Hashable]:
-    """The most frequent answers, the first seen first; more than one if they tie, or none."""
+    """Return the most frequent answer, or all that tie in the order first seen; [] for no votes."""
     counts = Counter(answer for answer in answers if answer is not None)
     most = max(counts.values(), default=0)
     return [answer for answer, count in counts.items() if count == most]
 
 
-@lru_cache(maxsize=2**12)  # problems that are always or never solved have the same few counts
+@lru_cache(maxsize=2**12)  # problems that are always or never solved share a few counts
 def _expected_maj(n: int, n_right: int, n_wrong: tuple[int, ...]) -> Curve:
-    """The curve up to k = n where ``n_right`` of n samples are right and wrong answers have
+    """Return the curve up to k = n for ``n_right`` right samples of n and wrong answers with
     ``n_wrong`` votes each.
 
-    Subsets in which the right answer has t votes and wins or ties are counted by a generating
-    function in x, whose power is the number of other samples drawn: a wrong answer with at least t
-    votes gives fewer than t of them, or t and ties; all other samples are free, (1 + x) each. All
-    terms are positive, so that nothing is lost in floating point.
+    Counts the subsets in which the right answer has t votes and wins or ties by a generating
+    function in x, whose exponent is the number of other samples drawn. A wrong answer with at least
+    t votes contributes fewer than t of them, or t and ties; each other sample is free, a factor of
+    (1 + x). All terms are positive, so no precision is lost to cancellation.
     """
     score = np.zeros(n + 1)
     for t in range(1, n_right + 1):
@@ -98,14 +100,16 @@ def _expected_maj(n: int, n_right: int, n_wrong: tuple[int, ...]) -> Curve:
 
 
 def _ways_of_rivals(rivals: Sequence[int], t: int) -> Curve:
-    """At index d: the ways to draw d votes of ``rivals``, none of which gets more than t; each way
-    counts 1 / (1 + number of rivals with t votes), the right answer's share of the tie."""
-    ways: np.ndarray = np.ones((1, 1))  # [number of rivals that tie, number of votes]
+    """Return, at index d, the ways to draw d votes of ``rivals`` with at most t for each of them.
+
+    Each way counts 1 / (1 + number of rivals with t votes), the right answer's share of the tie.
+    """
+    ways: np.ndarray = np.ones((1, 1))  # (rivals that tie, votes drawn)
     for count in rivals:
         n_ties, n_votes = ways.shape
         wider = np.zeros((n_ties + 1, n_votes + t))
         wider[:-1, :n_votes] = ways
-        # one convolution for all rows: each has room enough not to run into the next
+        # one convolution for all rows, which are wide enough not to run into each other
         fewer = np.convolve(wider.ravel(), _binomials(count)[:t])[: wider.size]
         tied = ways * math.comb(count, t)
         ways = fewer.reshape(wider.shape)
@@ -116,5 +120,5 @@ def _ways_of_rivals(rivals: Sequence[int], t: int) -> Curve:
 
 @lru_cache(maxsize=MAX_SAMPLES + 1)
 def _binomials(n: int) -> Curve:
-    """C(n, 0) to C(n, n)."""
+    """Return C(n, 0) to C(n, n)."""
     return np.array([math.comb(n, i) for i in range(n + 1)], np.float64)

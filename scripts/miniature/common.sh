@@ -1,42 +1,42 @@
-# Source this: what the scripts of this folder share. Every step is one command of the project; a step whose
-# run.json is there is left out, so that a script started again goes on where it was stopped.
-# What becomes of a base model lies in RUNS/BASE/SETTING/seedN, its scores in greedy and votes therein.
+# Source this for the settings and functions that the scripts of this folder share. Every step is one command of
+# the project. Steps whose run.json exists are skipped, so a script that is run again continues where it stopped.
+# Models trained from a base model lie in RUNS/BASE/SETTING/seedN, samples for their scores in greedy and votes.
 source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh" requirements.txt
 
 : "${RUNS:=runs/miniature}" "${RESULT:=results/miniature.md}"
-# WIDTHxDEPTH-BUDGET: base models, each pre-trained from nothing on as many million tokens; what takes longest
-# comes first, here and below, so that no process ends long after the others
+# base models as WIDTHxDEPTH-BUDGET, pre-trained from scratch on BUDGET million tokens. Here and below the slowest
+# come first, so that no process ends long after the others.
 : "${LADDER:=128x3-18M 96x3-18M 64x3-18M 128x3-9M 96x3-9M 64x3-9M}"
-: "${FRACTIONS_OF:=96x3-9M 128x3-9M 96x3-18M 128x3-18M}" # base models of the experiment on the amount of data
-: "${RFT_OF:=96x3-9M}"                          # base model of the experiment on k
-: "${UNIONS_FOR:=64x3-9M 64x3-18M 96x3-9M 128x3-18M}" # from the weakest to the strongest base model
-: "${SMALL:=64x3-9M 64x3-18M 96x3-9M 128x3-9M}" # whose samples are united in u_small; all: the whole ladder
-: "${N_TRAIN:=512}"                             # training problems, of which 1/32 is two batches
-: "${BATCH:=8}"                                 # examples a step: SFT takes 192 steps, the paper's about 175
+: "${FRACTIONS_OF:=96x3-9M 128x3-9M 96x3-18M 128x3-18M}" # base models for the experiment on the amount of data
+: "${RFT_OF:=96x3-9M}"                          # base model for the experiment on k
+: "${UNIONS_FOR:=64x3-9M 64x3-18M 96x3-9M 128x3-18M}" # base models trained on unions, weakest to strongest
+: "${SMALL:=64x3-9M 64x3-18M 96x3-9M 128x3-9M}" # whose samples are pooled in u_small; u_all pools all
+: "${N_TRAIN:=512}"                             # training problems; 1/32 of them is two batches
+: "${BATCH:=8}"                                 # examples per step: SFT takes 192 steps, about 175 in the paper
 : "${N_TEST:=500}"                              # test problems
-: "${N_VOTE:=100}"                              # test problems of maj1@100
+: "${N_VOTE:=100}"                              # test problems for maj1@100
 : "${KS:=100 50 25 12 6 3 1}"
-: "${PARTS:=2 4 8 16 32}" # of the data, 1/2 and so on
-: "${SEEDS:=0 1 2}"        # of training
-: "${SEEDS_OF_ALL:=0}"     # of training on every right sample, which takes longest by far
-: "${N_SHOTS:=4}"          # exemplars of ICL: there is no room for 8 in 1,024 tokens
-many=${KS%% *}      # samples of each problem
+: "${PARTS:=2 4 8 16 32}" # amounts of data: 1/2, 1/4, ...
+: "${SEEDS:=0 1 2}"        # seeds of training
+: "${SEEDS_OF_ALL:=0}"     # seeds of training on all correct samples, by far the slowest
+: "${N_SHOTS:=4}"          # ICL exemplars; 8 do not fit into 1,024 tokens
+many=${KS%% *}      # samples per problem
 epochs=3
 
 test_data=$RUNS/data/test_$N_TEST.jsonl
 train_data=$RUNS/data/train_$N_TRAIN.jsonl
 vote_data=$RUNS/data/vote_$N_VOTE.jsonl
 
-# As many processes at once as there are cores, of one thread each: models this small cannot use more.
+# One process per core, with one thread each: models this small cannot use more.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 : "${JOBS:=$(python -c 'import os; print(len(os.sched_getaffinity(0)))' 2>/dev/null || echo 2)}"
 export RUNS BATCH test_data train_data vote_data many epochs
 
-side_by_side() { # runs every line of its input as a command, JOBS at once; fails if one did, after all others
+in_parallel() { # run every line of stdin as a command, JOBS at a time; fail at the end if one failed
     tr '\n' '\0' | xargs -0 -n 1 -P "$JOBS" bash -euo pipefail -c
 }
 
-once() { # OUTPUT COMMAND...: unless it was done, with what it prints in OUTPUT.log
+once() { # OUTPUT COMMAND...: run it unless OUTPUT is finished; its output goes to OUTPUT.log
     local output=$1
     shift
     [ ! -e "$output/run.json" ] || return 0
@@ -48,25 +48,25 @@ once() { # OUTPUT COMMAND...: unless it was done, with what it prints in OUTPUT.
     echo "$(date +%H:%M:%S) $output"
 }
 
-pretrain() { # BASE, as in LADDER
+pretrain() { # BASE, named as in LADDER
     local shape=${1%-*} budget=${1#*-}
     once "$RUNS/$1/base" python data/mini/pretrain.py --output_dir "$RUNS/$1/base" --hidden_size "${shape%x*}" \
-        --num_hidden_layers "${shape#*x}" --steps $((${budget%M} * 1000000 / 4096))
+        --num_hidden_layers "${shape#*x}" --steps "$(awk "BEGIN { print int(${budget%M} * 1000000 / 4096) }")"
 }
 
-draw() { # MODEL DATA STORE [options]: samples from a model
+draw() { # MODEL DATA STORE [options]: sample from a model
     once "$3" python sample.py --config configs/sample/mini.yaml --model_name_or_path "$1" --data_path "$2" \
         --output_dir "$3" "${@:4}"
 }
 
-fine_tune() { # BASE SETTING DATA EPOCHS SEED: trains, and scores greedily on the test problems
+fine_tune() { # BASE SETTING DATA EPOCHS SEED: train, and answer the test problems greedily
     local model=$RUNS/$1/$2/seed$5
     once "$model" python train.py --config configs/train/mini.yaml --model_name_or_path "$RUNS/$1/base" \
         --data_path "$3" --output_dir "$model" --num_train_epochs "$4" --seed "$5" --global_batch_size "$BATCH"
     draw "$model" "$test_data" "$model/greedy" --greedy
 }
 
-collect() { # OUTPUT [options]: the RFT data OUTPUT.jsonl
+collect() { # OUTPUT [options]: write the RFT data OUTPUT.jsonl
     [ ! -e "$1.run.json" ] || return 0
     mkdir -p "$(dirname "$1")"
     python collect_rejection_sampling.py --data_path "$train_data" --output_path "$1.jsonl" "${@:2}" >"$1.log" 2>&1 || {

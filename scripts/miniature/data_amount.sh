@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# SFT on parts of the data, for 3 epochs and for as many steps as all of it takes (the paper's two settings).
+# Train SFT models on parts of the data, for 3 epochs and for as many steps as with all data (the paper's settings).
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 
 for part in $PARTS; do
-    for seed in $SEEDS; do # another seed draws other rows
+    for seed in $SEEDS; do # each seed draws different rows
         subset=$RUNS/data/part$part-seed$seed.jsonl
         [ -e "$subset" ] || python data/subset.py --data_path "$train_data" --n_rows $((N_TRAIN / part)) \
             --seed "$seed" --output_path "$subset"
@@ -18,4 +18,4 @@ for base in $FRACTIONS_OF; do
             done
         done
     done
-done | side_by_side
+done | in_parallel

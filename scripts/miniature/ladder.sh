@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Base models of several sizes and budgets, their pre-training loss, and what SFT and exemplars make of each.
+# Pre-train base models of several sizes and budgets, and score each with SFT and with exemplars in the prompt.
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 
-for base in $LADDER; do echo "pretrain $base"; done | side_by_side
+for base in $LADDER; do echo "pretrain $base"; done | in_parallel
 for base in $LADDER; do
     for seed in $SEEDS; do
         echo "fine_tune $base sft $train_data $epochs $seed"
         echo "draw $RUNS/$base/base $test_data $RUNS/$base/icl/seed$seed/greedy --greedy" \
             "--prompt icl --n_shots $N_SHOTS --shots_path $train_data --shots_seed $seed"
     done
-done | side_by_side
+done | in_parallel

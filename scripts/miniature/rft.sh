@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# RFT: k samples of each training problem by every SFT model of the ladder; RFT data and training with the
-# largest k for each, and for one of them with every k, beside three controls: no de-duplication, and random
-# right samples, as many rows or tokens of each problem as there are distinct paths.
+# Sample from every SFT model of the ladder and train on its RFT data with the largest k; for one of them also with
+# every k and with three controls: no deduplication, and random correct samples, with as many rows or tokens per
+# problem as the distinct paths have.
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 
 for base in $LADDER; do
     echo "draw $RUNS/$base/sft/seed0 $train_data $RUNS/$base/samples --n_samples $many"
-done | side_by_side
+done | in_parallel
 
 rft_data() { # BASE SETTING [options]
     echo "collect $RUNS/$1/$2/data --samples $RUNS/$1/samples ${*:3}"
@@ -17,13 +17,13 @@ rft_data() { # BASE SETTING [options]
     for k in $KS; do
         rft_data "$RFT_OF" "k$k" --k "$k"
         rft_data "$RFT_OF" "k$k-no_dedup" --k "$k" --no_dedup
-        [ "$k" -gt 1 ] || continue # of one sample the controls would draw the same
+        [ "$k" -gt 1 ] || continue # with one sample, the controls would draw the same
         rft_data "$RFT_OF" "k$k-rows" --k "$k" --control rows
         rft_data "$RFT_OF" "k$k-tokens" --k "$k" --control tokens
     done
-} | awk '!seen[$0]++' | side_by_side
+} | awk '!seen[$0]++' | in_parallel
 
-rft() { # BASE SETTING [SEEDS]: training with every seed
+rft() { # BASE SETTING [SEEDS]: train with every seed
     for seed in ${3:-$SEEDS}; do
         echo "fine_tune $1 $2 $RUNS/$1/$2/data.jsonl $epochs $seed"
     done
@@ -38,11 +38,11 @@ rft() { # BASE SETTING [SEEDS]: training with every seed
     for base in $LADDER; do
         [ "$base" = "$RFT_OF" ] || rft "$base" "k$many"
     done
-    # the last control: the solutions alone, for as many steps as RFT takes
+    # the last control: solutions only, for as many steps as RFT
     for base in $(printf '%s\n' $RFT_OF $UNIONS_FOR | sort -u); do
         rows=$(wc -l <"$RUNS/$base/k$many/data.jsonl")
         for seed in $SEEDS; do
             echo "fine_tune $base sft_matched $train_data $(awk "BEGIN { print $epochs * $rows / $N_TRAIN }") $seed"
         done
     done
-} | side_by_side
+} | in_parallel

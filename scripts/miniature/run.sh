@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every experiment of the paper on generated problems and models trained here, from nothing, and what came of it:
-# results/miniature.md and its figures. Started again, it goes on where it was stopped. JOBS=4: processes at once.
+# Run every experiment of the paper on generated problems, with models trained from scratch, and write
+# results/miniature.md and its figures. If it is interrupted, run it again to continue. JOBS=4 runs 4 processes.
 #   bash scripts/miniature/run.sh
 set -euo pipefail
 source "$(dirname "$0")/common.sh"

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# RFT on the pooled samples of several models, for weak and strong base models; and as many
-# samples of test problems by each of their models and by exemplars, for maj1@100 and the number of distinct
-# right paths.
+# Train weak and strong base models on the pooled samples of several models. Then sample the test problems with each
+# of their models and with exemplars, for maj1@100 and the number of distinct correct paths.
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 
@@ -9,14 +8,14 @@ stores() { for base in "$@"; do printf '%s/%s/samples ' "$RUNS" "$base"; done; }
 {
     echo "collect $RUNS/unions/u_small --samples $(stores $SMALL)"
     echo "collect $RUNS/unions/u_all --samples $(stores $LADDER)"
-} | side_by_side
+} | in_parallel
 for base in $UNIONS_FOR; do
     for union in u_all u_small; do
         for seed in $SEEDS; do
             echo "fine_tune $base $union $RUNS/unions/$union.jsonl $epochs $seed"
         done
     done
-done | side_by_side
+done | in_parallel
 
 for base in $UNIONS_FOR; do
     for setting in sft "k$many" u_small u_all; do
@@ -25,4 +24,4 @@ for base in $UNIONS_FOR; do
     done
     echo "draw $RUNS/$base/base $vote_data $RUNS/$base/icl/seed0/votes --n_samples $many" \
         "--prompt icl --n_shots $N_SHOTS --shots_path $train_data --shots_seed 0"
-done | side_by_side
+done | in_parallel

@@ -1,4 +1,4 @@
-"""The ledger's tables and JSON."""
+"""What ``analyze.py cost`` prints and writes."""
 
 import json
 import sys
@@ -7,41 +7,32 @@ from pathlib import Path
 import pytest
 
 import analyze
-from screl.analysis import cost as report
-from screl.analysis.cost import Total, make_account
+from screl.analysis.cost import run_cost
+from screl.analysis.cost_report import model_table, published_table, stage_table
 from screl.core.io import UserError
+from tests.analysis.fake_runs import answer, make_chain, make_store
 from tests.conftest import run_script
-from tests.fake_runs import answer, make_chain, make_store
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An RFT model with scores, as in test_cost_account."""
+    """An RFT model with scores; 20 of 40 problems are solved by SFT, 36 by RFT."""
     monkeypatch.chdir(make_chain(tmp_path))
-    for name, n_right in (("sft", 20), ("rft", 36)):
-        answer(tmp_path / name, range(n_right))
+    for name, n_correct in (("sft", 20), ("rft", 36)):
+        answer(tmp_path / name, range(n_correct))
     return tmp_path / "rft"
 
 
 def cells(table: str) -> list[list[str]]:
-    """Rows of a table as words, the first two being the first column."""
-    return [[cell for cell in line.split("  ") if cell.strip()] for line in table.splitlines()]
+    """Return the cells of each row; the first column counts as two."""
+    rows = [line.split("  ") for line in table.splitlines()]
+    return [[cell.strip() for cell in row if cell.strip()] for row in rows]
 
 
-def test_numbers_are_shown_as_the_paper_prints_them() -> None:
-    flops = [report.show_power(value) for value in (0, 1.71e17, 4.2e22, 9.96e9, 4.04e-5)]
-    assert flops == ["0", "1.7e17", "4.2e22", "1.0e10", "4.0e-5"]
-    assert report.show_hours(Total(0, {"gpu": 1720000.0}, True)) == "1,720,000 GPU"
-    both = {"gpu": 12.34, "cpu": 0.00423}
-    assert report.show_hours(Total(0, both, False)) == "≥ 12.3 GPU + 0.0042 CPU"
-
-
-def test_stages_with_what_each_has_cost(run: Path) -> None:
-    table = report.stage_table(make_account(run).stages)
-    rows = [[cell.strip() for cell in row] for row in cells(table)]
+def test_stages_with_their_cost(run: Path) -> None:
     root = run.parent
-    assert rows == [
-        ["stage", "what", "FLOPs", "tokens", "device hours"],
+    assert cells(stage_table(run_cost(run).stages)) == [
+        ["stage", "path", "FLOPs", "tokens", "device hours"],
         ["pretrain", f"{root}/base", "1.0e6", "1,000", "0.017 GPU"],
         ["sft", f"{root}/sft", "2.0e6", "1,000", "0.017 GPU"],
         ["rft_inference", f"{root}/samples (25% of its samples)", "1.0e6", "250", "0.0042 GPU"],
@@ -50,40 +41,33 @@ def test_stages_with_what_each_has_cost(run: Path) -> None:
     ]
 
 
-def test_models_with_what_a_point_has_cost(run: Path) -> None:
-    table = report.model_table(make_account(run).models)
-    rows = [[cell.strip() for cell in row][2:] for row in cells(table)]
-    assert rows[1] == ["-"] * 8
-    # 20 and 36 of 40: standard errors of a share, n - 1
-    assert rows[2] == [
-        "50.0 ± 8.0", "+50.0 ± 8.0", "0", "2.0e6", "2.0e0", "0.017 GPU", "4.0e4", "0.00033 GPU",
-    ]  # fmt: skip
-    assert rows[3] == [
-        "90.0 ± 4.8", "+40.0 ± 7.8", "sft", "9.0e6", "9.0e0", "0.037 GPU", "2.2e5", "0.00094 GPU",
+def test_models_with_the_cost_per_point(run: Path) -> None:
+    rows = [row[2:] for row in cells(model_table(run_cost(run).models))]
+    assert rows[1:] == [
+        ["-"] * 8,
+        # standard errors of a share, n - 1
+        ["50.0 ± 8.0", "+50.0 ± 8.0", "0", "2.0e6", "2.0e0", "0.017 GPU", "4.0e4", "0.00033 GPU"],
+        ["90.0 ± 4.8", "+40.0 ± 7.8", "sft", "9.0e6", "9.0e0", "0.037 GPU", "2.2e5", "0.00094 GPU"],
     ]  # fmt: skip
 
 
-def test_chance_has_no_price_and_what_is_missing_is_named(run: Path) -> None:
+def test_what_is_unknown_or_not_significant_says_so(run: Path) -> None:
     make_store(run.parent / "samples", run.parent / "sft", None, 120)
     (run.parent / "base/run.json").unlink()
     answer(run, range(20))
-    account = make_account(run)
-    stages = cells(report.stage_table(account.stages))
-    assert [cell.strip() for cell in stages[1][2:]] == ["not known", "-", "-"]
-    assert [cell.strip() for cell in stages[3][2:]] == ["not recorded", "-", "-"]
-    sft, rft = cells(report.model_table(account.models))[2:]
-    assert sft[6].strip() == "-"  # of a pre-training that is not known
-    assert [cell.strip() for cell in rft[3:]] == [
-        "+0.0 ± 0.0", "sft", "-", "-", "-", "not told from 0", "-"
-    ]  # fmt: skip
+    costs = run_cost(run)
+    stages = cells(stage_table(costs.stages))
+    assert stages[1][2:] == ["unknown", "-", "-"]
+    assert stages[3][2:] == ["not recorded", "-", "-"]
+    sft, rft = cells(model_table(costs.models))[2:]
+    assert sft[6] == "-"  # share of an unknown pre-training
+    assert rft[3:] == ["+0.0 ± 0.0", "sft", "-", "-", "-", "not significant", "-"]
 
 
-def test_table_4_with_the_shares_of_pre_training_and_the_price_of_a_point() -> None:
-    header, *rows = cells(report.published_table())
-    assert [cell.strip() for cell in header][:2] == ["LLaMA-7B", "LLaMA2-7B"]
-    of = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
-    first = {name: values[0] for name, values in of.items()}
-    assert first == {
+def test_table_4_with_shares_and_costs_per_point() -> None:
+    header, *rows = cells(published_table())
+    assert header[:2] == ["LLaMA-7B", "LLaMA2-7B"]
+    assert {row[0]: row[1] for row in rows} == {
         "pretrain, FLOPs": "4.2e22",
         "sft, FLOPs": "1.7e17",
         "rft_inference, FLOPs": "1.4e18",
@@ -96,36 +80,31 @@ def test_table_4_with_the_shares_of_pre_training_and_the_price_of_a_point() -> N
         "sft of pretrain, FLOPs": "4.0e-6",
         "rft of pretrain, FLOPs": "1.0e-4",
         # 35.9 - 11.0 points for SFT, 49.1 - 35.9 for RFT on U33B
-        "sft, FLOPs a point over icl": "6.8e15",
-        "sft, GPU hours a point over icl": "0.024",
-        "rft, FLOPs a point over sft": "3.3e17",
-        "rft, GPU hours a point over sft": "1.44",
+        "sft, FLOPs per point over icl": "6.8e15",
+        "sft, GPU hours per point over icl": "0.024",
+        "rft, FLOPs per point over sft": "3.3e17",
+        "rft, GPU hours per point over sft": "1.44",
     }
-    # 59.7 - 59.3 points for the 65B
-    assert of["rft, FLOPs a point over sft"][5] == "not told from 0"
+    of_65b = {row[0]: row[6] for row in rows}
+    assert of_65b["rft, FLOPs per point over sft"] == "not significant"  # 59.7 - 59.3 points
 
 
-def test_runs_come_one_after_the_other_before_what_is_published(run: Path) -> None:
-    accounts = [make_account(run), make_account(run.parent / "sft")]
-    text = report.cost_report(accounts)
-    places = [text.index(part) for part in (f"{run}\n\n", f"{run.parent}/sft\n\n", "Table 4; ")]
-    assert places == sorted(places)
-    assert report.stage_table(accounts[1].stages) in text
-
-
-def analyse(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["analyze.py", *map(str, words)])
+def analyze_cost(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["analyze.py", "cost", *map(str, words)])
     analyze.main()
 
 
-def test_the_same_as_json(
+def test_the_script_prints_runs_in_order_and_writes_json(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run.parent / "base/run.json").unlink()
-    analyse(monkeypatch, "cost", run, "--output_path", "out.json")
-    assert f"{run}\n" in capsys.readouterr().out
+    analyze_cost(monkeypatch, run, run.parent / "sft", "--output_path", "out.json")
+    text = capsys.readouterr().out
+    places = [text.index(part) for part in (f"{run}\n\n", f"{run.parent}/sft\n\n", "Table 4; ")]
+    assert places == sorted(places)
     assert json.loads(Path("out.run.json").read_text())["results"]["cost"]["device"] == "cpu"
-    (found,) = json.loads(Path("out.json").read_text())["runs"]
+    written = json.loads(Path("out.json").read_text())
+    found = written["runs"][0]
     assert found["run"] == str(run)
     base, _, inference, *_ = found["stages"]
     assert (base["stage"], base["cost"]) == ("pretrain", None)
@@ -134,35 +113,38 @@ def test_the_same_as_json(
     first, _, rft = found["models"]
     assert (first["maj1@1"], first["gain"], first["total"]) == (None, None, None)
     assert rft["maj1@1"]["value"] == 90
+    assert rft["gain"].keys() == {"before", "value", "standard_error", "interval"}
     assert (rft["gain"]["before"], rft["gain"]["value"]) == (str(run.parent / "sft"), 40)
+    assert rft["total"].keys() == {"flops", "hours", "all_sessions"}
     assert rft["per_point"]["flops"] == rft["total"]["flops"] / 40 == 9e6 / 40
     assert rft["flops_of_pretraining"] is None
-    rows = report.accounts_to_json([])["published"]
-    assert rows[0] == {
+    assert len(written["published"]) == 56
+    assert written["published"][0] == {
         "model": "LLaMA-7B", "stage": "pretrain", "quantity": "flops", "value": 4.2e22
     }  # fmt: skip
-    assert len(rows) == 56
 
 
 @pytest.mark.parametrize("name", ["rft.json", "rft.jsonl", "sft/run.json", "samples/run.json"])
-def test_nothing_that_is_read_is_overwritten(
-    run: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_inputs_are_not_overwritten(run: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path: path.read_bytes() for path in run.parent.rglob("*.json")}
     (run.parent / "rft.jsonl").touch()
     with pytest.raises(UserError, match="is an input"):
-        analyse(monkeypatch, "cost", run, "--output_path", run.parent / name)
+        analyze_cost(monkeypatch, run, "--output_path", run.parent / name)
     assert {path: path.read_bytes() for path in run.parent.rglob("*.json")} == before
 
 
 @pytest.mark.parametrize("words", [[], ["coast"], ["--output_path", "x"]])
-def test_a_missing_or_wrong_first_word_is_status_2(words: list[str]) -> None:
-    result = run_script("analyze.py", *words)
-    assert result.returncode == 2
-    assert result.stderr == "usage: python analyze.py {paper,miniature,cost} ..., or --help\n"
+def test_a_missing_or_unknown_subcommand_is_status_2(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["analyze.py", *words])
+    with pytest.raises(SystemExit) as stop:
+        analyze.main()
+    assert stop.value.code == 2
+    assert "usage: python analyze.py {paper,miniature,cost} ..." in capsys.readouterr().err
 
 
-def test_what_is_no_trained_model_is_one_line_and_status_1(tmp_path: Path) -> None:
+def test_a_folder_without_training_is_status_1(tmp_path: Path) -> None:
     result = run_script("analyze.py", "cost", tmp_path)
     assert result.returncode == 1
     assert result.stderr.startswith(f"error: {tmp_path}: no run.json of train.py")

@@ -1,21 +1,28 @@
-"""Draws of estimates: against formulas, by hand, and whether intervals hold the truth."""
+"""Estimates against formulas, scipy, numbers worked out by hand, and simulated coverage."""
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from screl.analysis import estimates
 from screl.analysis.estimates import (
     N_DRAWS,
     Estimate,
+    Points,
     Resampler,
-    exactly,
-    interval,
+    exact_estimate,
+    mean_estimate,
+    percentile_interval,
     pooled_seed_noise,
     published_estimate,
+    sign_hangs_on_one_point,
+    slope_over,
+    slope_per_doubling,
 )
 from screl.scoring.statistics import Floats
+from tests.analysis.made_study import estimate
 
-HALVES = np.tile([1.0, 0.0], 200)  # of 400 problems every other is right
+HALVES = np.tile([1.0, 0.0], 200)  # every other one of 400 problems is solved
 
 
 @pytest.fixture
@@ -23,17 +30,16 @@ def random() -> np.random.Generator:
     return np.random.default_rng(5)
 
 
-def error(estimate: Estimate) -> float:
-    return float(estimate.draws.std())
+def error(of: Estimate) -> float:
+    return float(of.draws.std())
 
 
 def test_an_interval_is_the_middle_95_percent() -> None:
-    assert interval(np.arange(1001.0)[::-1]) == (25.0, 975.0)
     assert Estimate(3.0, np.arange(1001.0)).interval == (25.0, 975.0)
-    assert np.isnan(interval(np.array([1.0, np.nan]))).all()
+    assert np.isnan(percentile_interval(np.array([1.0, np.nan]))).all()
 
 
-def test_a_difference_is_of_every_draw() -> None:
+def test_differences_are_computed_per_draw() -> None:
     difference = Estimate(5.0, np.array([4.0, 6.0])) - Estimate(2.0, np.array([3.0, 1.0]))
     assert difference.value == 3.0
     assert difference.draws.tolist() == [1.0, 5.0]
@@ -41,8 +47,8 @@ def test_a_difference_is_of_every_draw() -> None:
     assert (-difference).draws.tolist() == [-1.0, -5.0]
 
 
-def test_a_number_of_unknown_uncertainty_does_not_move() -> None:
-    assert exactly(12.84).draws.tolist() == [12.84] * N_DRAWS
+def test_exact_estimates_have_no_spread() -> None:
+    assert exact_estimate(12.84).draws.tolist() == [12.84] * N_DRAWS
 
 
 def test_published_accuracies_are_binomial_and_independent() -> None:
@@ -57,12 +63,12 @@ def test_published_accuracies_are_binomial_and_independent() -> None:
     assert (first.draws == published_estimate(35.9, 1319, "a").draws).all()
 
 
-def test_drawing_problems_gives_the_standard_error_of_a_mean(random: np.random.Generator) -> None:
+def test_resampling_gives_the_standard_error_of_a_mean(random: np.random.Generator) -> None:
     by_problem = random.exponential(size=400)
-    estimate = Resampler(400, []).mean(by_problem)
-    assert estimate.value == pytest.approx(by_problem.mean())
-    assert estimate.draws.mean() == pytest.approx(by_problem.mean(), rel=0.01)
-    assert error(estimate) == pytest.approx(by_problem.std() / 20, rel=0.06)
+    found = Resampler(400, []).mean(by_problem)
+    assert found.value == pytest.approx(by_problem.mean())
+    assert found.draws.mean() == pytest.approx(by_problem.mean(), rel=0.01)
+    assert error(found) == pytest.approx(by_problem.std() / 20, rel=0.06)
 
 
 def test_shared_problems_make_a_paired_difference_narrower() -> None:
@@ -76,7 +82,7 @@ def test_shared_problems_make_a_paired_difference_narrower() -> None:
     assert error(difference) < 0.35 * (error(first) ** 2 + error(second) ** 2) ** 0.5
 
 
-def test_the_noise_of_seeds_by_hand() -> None:
+def test_seed_noise_by_hand() -> None:
     # means 3/4 and 1/4: squares 2 (1/4)^2 = 1/8; what rows and columns leave is +-1/4 eight times,
     # squares 1/2, of which 1 / (4 * 3); p (1 - p) = 1/4 once
     scores = np.array([[1.0, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
@@ -88,31 +94,30 @@ def test_the_noise_of_seeds_by_hand() -> None:
     assert pooled_seed_noise([scores, three]) == pytest.approx(both)
 
 
-def test_seeds_that_differ_by_chance_alone_have_no_noise(random: np.random.Generator) -> None:
+def test_seeds_that_differ_only_by_chance_have_no_noise(random: np.random.Generator) -> None:
     groups = [random.binomial(1, p, (3, 200)).astype(float) for p in random.uniform(0.1, 0.9, 200)]
     raw = np.mean([g.mean(axis=1).var(ddof=1) / (g.mean() * (1 - g.mean())) for g in groups])
-    assert raw == pytest.approx(1 / 200, rel=0.25)  # what problems have already
+    assert raw == pytest.approx(1 / 200, rel=0.25)  # already covered by resampled problems
     assert pooled_seed_noise(groups) < 0.2 / 200
     assert pooled_seed_noise([np.array([[1.0, 0.0], [0.0, 1.0]])]) == 0.0  # never below 0
 
 
-def test_one_seed_tells_no_noise() -> None:
+def test_a_single_seed_gives_no_noise() -> None:
     assert pooled_seed_noise([]) == 0.0
     assert pooled_seed_noise([HALVES[None]]) == 0.0
-    assert Resampler(400, [HALVES[None]]).seed_noise == 0.0
     with_one = pooled_seed_noise([np.array([[1.0, 1.0], [0.0, 0.0]]), HALVES[None]])
     assert with_one == pytest.approx((1 / 2) / (1 / 4))
 
 
 @pytest.mark.parametrize("n_seeds", [1, 4])
-def test_the_noise_of_seeds_is_divided_by_their_number(n_seeds: int) -> None:
-    estimate = Resampler(400, [], seed_noise=0.01).accuracy(np.tile(HALVES, (n_seeds, 1)), "a")
+def test_seed_noise_is_divided_by_the_number_of_seeds(n_seeds: int) -> None:
+    found = Resampler(400, [], seed_noise=0.01).accuracy(np.tile(HALVES, (n_seeds, 1)), "a")
     expected = 100 * (0.25 / 400 + 0.01 * 0.25 / n_seeds) ** 0.5
-    assert error(estimate) == pytest.approx(expected, rel=0.06)
-    assert estimate.value == 50.0
+    assert error(found) == pytest.approx(expected, rel=0.06)
+    assert found.value == 50.0
 
 
-def test_the_noise_of_every_accuracy_is_its_own() -> None:
+def test_seed_noise_is_independent_by_name() -> None:
     resampler = Resampler(400, [], seed_noise=0.01)
     first, other = (resampler.accuracy(HALVES[None], name) for name in "ab")
     assert error(first - other) == pytest.approx(100 * (2 * 0.01 * 0.25) ** 0.5, rel=0.06)
@@ -120,8 +125,8 @@ def test_the_noise_of_every_accuracy_is_its_own() -> None:
     assert (again.draws == other.draws).all()
 
 
-def test_nothing_or_all_right_is_not_known_exactly() -> None:
-    bound = 0.626  # percent: 97.5 % of Jeffreys' posterior of 0 in 400, from a table of Beta
+def test_scores_of_0_and_100_percent_have_an_interval() -> None:
+    bound = 0.626  # percent: 97.5 % quantile of Jeffreys' posterior for 0 of 400
     resampler = Resampler(400, [], seed_noise=0.01)
     for none, every in (
         (published_estimate(0, 400, "a"), published_estimate(100, 400, "a")),
@@ -135,7 +140,7 @@ def test_nothing_or_all_right_is_not_known_exactly() -> None:
         )
 
 
-def test_noise_makes_no_accuracy_below_nothing() -> None:
+def test_draws_stay_between_0_and_100_percent() -> None:
     few = np.zeros((1, 400))
     few[0, :4] = 1
     low, high = Resampler(400, [], seed_noise=0.04).accuracy(few, "a").interval
@@ -144,16 +149,13 @@ def test_noise_makes_no_accuracy_below_nothing() -> None:
     assert (low < 98, high) == (True, 100.0)
 
 
-def test_scores_of_other_problems_are_refused() -> None:
-    with pytest.raises(ValueError, match="mismatch"):
-        Resampler(400, []).mean(HALVES[:399])
-
-
 def world(
     random: np.random.Generator, n_recipes: int, between_seeds: float
 ) -> tuple[Floats, Floats]:
-    """Chances of recipes, and scores (recipes, 3 seeds, 200 problems) of new problems and seeds;
-    problems are hard or easy, and suit a recipe or do not."""
+    """Return true accuracies of recipes, and scores (recipes, 3 seeds, 200 problems).
+
+    Problems are hard or easy, and suit a recipe or not.
+    """
     true = random.uniform(0.42, 0.58, n_recipes)
     hard = random.choice([-0.25, 0.25], 200)
     suits = random.choice([-0.05, 0.05], (n_recipes, 1, 200))
@@ -164,7 +166,7 @@ def world(
 
 @pytest.mark.parametrize("between_seeds", [0.0, 0.03])
 @pytest.mark.parametrize("n_seeds", [1, 3])
-def test_intervals_hold_the_truth_95_times_in_100(
+def test_intervals_cover_the_truth_95_times_in_100(
     random: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
     between_seeds: float,
@@ -172,15 +174,61 @@ def test_intervals_hold_the_truth_95_times_in_100(
 ) -> None:
     monkeypatch.setattr(estimates, "N_DRAWS", 400)
     held, paired = [], []
-    for _ in range(150):
+    for _ in range(100):
         true, scores = world(random, 30, between_seeds)
         resampler = Resampler(200, scores)
         of_recipes = [resampler.accuracy(of[:n_seeds], str(i)) for i, of in enumerate(scores)]
-        for i, estimate in enumerate(of_recipes):
-            low, high = estimate.interval
+        for i, of_recipe in enumerate(of_recipes):
+            low, high = of_recipe.interval
             held.append(low <= true[i] <= high)
         for i in range(0, 30, 2):
             low, high = (of_recipes[i] - of_recipes[i + 1]).interval
             paired.append(low <= true[i] - true[i + 1] <= high)
-    assert 0.92 < np.mean(held) < 0.97  # 4,500 of them, those of one world alike
-    assert 0.92 < np.mean(paired) < 0.97  # 2,250
+    assert 0.92 < np.mean(held) < 0.97  # 3,000, correlated within a world
+    assert 0.92 < np.mean(paired) < 0.97
+
+
+def test_a_mean_is_computed_per_draw() -> None:
+    first, second = estimate(10, name="a"), estimate(20, name="b")
+    both = mean_estimate([first, second])
+    assert both is not None
+    assert both.value == 15
+    assert both.draws == pytest.approx((first.draws + second.draws) / 2)
+    assert mean_estimate([]) is None
+
+
+def test_slope_per_doubling_is_that_of_scipy_in_every_draw() -> None:
+    x = [1.0, 3, 6, 12]
+    points = Points(x, [estimate(y, 1.0, str(y)) for y in (40, 42, 41, 45)])
+    found = slope_per_doubling(points)
+    assert found.value == pytest.approx(stats.linregress(np.log2(x), [40, 42, 41, 45]).slope)
+    for draw in (0, N_DRAWS - 1):
+        y = [of.draws[draw] for of in points.y]
+        assert found.draws[draw] == pytest.approx(stats.linregress(np.log2(x), y).slope)
+
+
+def test_a_slope_has_the_interval_of_students_t() -> None:
+    x, y = [2.0, 1.8, 1.6, 1.2], [10.0, 25, 28, 52]
+    found = slope_over(x, [estimate(of) for of in y])
+    assert found is not None
+    line = stats.linregress(x, y)
+    reach = stats.t.ppf(0.975, 2) * line.stderr
+    assert found.value == pytest.approx(line.slope)
+    assert found.interval == pytest.approx((line.slope - reach, line.slope + reach), rel=0.01)
+    assert slope_over(x[:2], [estimate(of) for of in y[:2]]) is None
+
+
+def test_a_slope_is_no_more_certain_than_its_points() -> None:
+    y = [estimate(of, 2.0) for of in (10, 20, 30)]  # on a line by luck
+    found = slope_over([2.0, 1.8, 1.6], y)
+    assert found is not None
+    # the slope is (first - last) / 0.4, with standard errors of 2 each
+    reach = stats.t.ppf(0.975, 1) * 8**0.5 / 0.4
+    assert np.ptp(found.interval) == pytest.approx(2 * reach, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("y", "expected"), [((10, 12, 13, 15), False), ((30, 12, 13, 15), True), ((1, 2, 2, 1), True)]
+)
+def test_whether_the_sign_hangs_on_one_point(y: tuple[float, ...], expected: bool) -> None:
+    assert sign_hangs_on_one_point([2.0, 1.8, 1.6, 1.2], [estimate(of) for of in y]) == expected

@@ -1,4 +1,4 @@
-"""Figures as files: the same bytes for the same numbers, every label and point in them."""
+"""Figures: reproducible files with every point and label, and the panels of studies."""
 
 from pathlib import Path
 
@@ -8,13 +8,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from screl.analysis.estimates import Estimate
-from screl.analysis.figures import LINES, MARKERS, Panel, Series, draw
-from screl.analysis.laws import LINE, fit
-from tests.made_study import estimate
+from screl.analysis.figures import FIGURES, LINES, MARKERS, Panel, Series, draw, draw_figures
+from screl.analysis.fits import SFT_OVER_STABLE_ROWS, find_fit, fit_study
+from screl.analysis.laws import LINE, fit_law
+from screl.analysis.study import Study
+from tests.analysis.made_study import estimate, make_study, paper, paper_fits
+from tests.analysis.test_published_numbers import LLAMAS, UP_TO_13B, UP_TO_33B
 
 X = np.array([1.0, 2, 4, 8])
 Y = np.array([10.0, 12, 11, 15])
-POINTS = Series("points", X.tolist(), [estimate(y, 1.0, str(y)) for y in Y], fit(LINE, X, Y))
+POINTS = Series("points", X.tolist(), [estimate(y, 1.0, str(y)) for y in Y], fit_law(LINE, X, Y))
 PLAIN = Series("plain <numbers>", X.tolist(), Y.tolist())
 PANEL = Panel("a title", "amount (rows)", "accuracy (%)", [POINTS, PLAIN])
 
@@ -24,7 +27,7 @@ def svg(tmp_path: Path, *panels: Panel) -> str:
 
 
 def axes_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, panel: Panel) -> Axes:
-    """What matplotlib was asked to draw."""
+    """Return the axes that matplotlib was asked to draw."""
     drawn = []
 
     def savefig(figure: Figure, path: Path, **_: object) -> None:
@@ -36,130 +39,147 @@ def axes_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, panel: Panel) -> Ax
     return drawn[0].axes[0]
 
 
-def test_a_png_and_an_svg_are_written(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "folder" / "loss"
-    png, svg = draw(path, [PANEL])
-    assert (png, svg) == (path.with_suffix(".png"), path.with_suffix(".svg"))
-    assert png.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert svg.read_text(encoding="utf-8").startswith("<?xml")
-    assert len(list(path.parent.iterdir())) == 2
-
-
 def test_the_same_numbers_make_the_same_bytes(tmp_path: Path) -> None:
-    first = [path.read_bytes() for path in draw(tmp_path / "a" / "loss", [PANEL, PANEL])]
-    again = [path.read_bytes() for path in draw(tmp_path / "b" / "loss", [PANEL, PANEL])]
-    assert first == again
-    assert b"<dc:date>" not in first[1]
-    other = Series("points", X.tolist(), [estimate(y, 2.0, str(y)) for y in Y])
-    moved = [
-        path.read_bytes()
-        for path in draw(tmp_path / "c" / "loss", [PANEL, PANEL._replace(series=[other])])
-    ]
-    assert moved[0] != first[0]
-    assert moved[1] != first[1]
+    first = draw(tmp_path / "new/folder/loss", [PANEL, PANEL])
+    again = draw(tmp_path / "b/loss", [PANEL, PANEL])
+    assert [path.name for path in first] == ["loss.png", "loss.svg"]
+    assert first[0].read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+    assert b"<dc:date>" not in first[1].read_bytes()
+    assert len(list(first[0].parent.iterdir())) == 2
 
 
 def test_every_text_is_in_the_svg(tmp_path: Path) -> None:
-    text = svg(tmp_path, PANEL, PANEL._replace(title="another", x_label="k, samples"))
+    ticks = Panel("t", "", "y", [Series("a", [0, 2], [1.0, 2.0])], ticks=["ICL", "SFT", "RFT"])
+    large = Series("rows", [256, 7473], [1.0, 2.0])
+    text = svg(tmp_path, PANEL, ticks, PANEL._replace(series=[large], log_x=2))
     for wanted in (
-        "a title", "another", "amount (rows)", "k, samples", "accuracy (%)", "points",
-        "plain &lt;numbers&gt;",
+        "a title", "amount (rows)", "accuracy (%)", "points", "plain &lt;numbers&gt;", "ICL",
+        "SFT", "RFT", "4,096",
     ):  # fmt: skip
         assert f">{wanted}<" in text
 
 
-def test_names_stand_at_their_places(tmp_path: Path) -> None:
-    series = [Series("a", [0, 2], [1.0, 2.0])]
-    text = svg(tmp_path, Panel("t", "", "accuracy (%)", series, ticks=["ICL", "SFT", "RFT"]))
-    for name in ("ICL", "SFT", "RFT"):
-        assert f">{name}<" in text
-
-
-def test_a_logarithmic_axis_counts_in_doublings(tmp_path: Path) -> None:
-    text = svg(tmp_path, PANEL._replace(log_x=2))
-    assert ">2<" in text
-    assert ">8<" in text
-    large = Series("rows", [256, 7473], [1.0, 2.0])
-    assert ">4,096<" in svg(tmp_path, PANEL._replace(series=[large], log_x=2))
-    assert ">1,000<" in svg(tmp_path, PANEL._replace(series=[large], log_x=10))
-
-
-def test_points_and_bars_are_where_the_numbers_are(
+def test_points_bars_and_curves_are_where_the_numbers_are(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    axes = axes_of(monkeypatch, tmp_path, PANEL)
-    points, plain = axes.containers
-    assert points.lines[0].get_xydata().tolist() == np.stack([X, Y], axis=1).tolist()
-    assert plain.lines[0].get_xydata().tolist() == np.stack([X, Y], axis=1).tolist()
+    outside = Series("outside", [1.0], [Estimate(0.0, np.linspace(1, 2, 41))])
+    unjoined = PLAIN._replace(joined=False)
+    series = [POINTS, PLAIN, unjoined, outside]
+    axes = axes_of(monkeypatch, tmp_path, PANEL._replace(series=series, log_x=2))
+    points, plain, scattered, one_sided = axes.containers
+    for container in (points, plain):
+        assert container.lines[0].get_xydata().tolist() == np.stack([X, Y], axis=1).tolist()
     (bars,) = points.lines[2]
     for segment, of in zip(bars.get_segments(), POINTS.y, strict=True):
         assert segment[:, 1] == pytest.approx(of.interval)
-    assert not plain.lines[2]  # nothing is known of its uncertainty
-
-
-def test_points_that_have_no_order_are_not_joined(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    series = [PLAIN, PLAIN._replace(joined=False)]
-    axes = axes_of(monkeypatch, tmp_path, PANEL._replace(series=series))
-    styles = [container.lines[0].get_linestyle() for container in axes.containers]
-    assert styles == ["-", "None"]
-
-
-def test_a_value_outside_its_interval_has_a_bar_on_one_side(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    series = Series("odd", [1.0], [Estimate(0.0, np.linspace(1, 2, 41))])
-    axes = axes_of(monkeypatch, tmp_path, PANEL._replace(series=[series]))
-    (bars,) = axes.containers[0].lines[2]
+    assert not plain.lines[2]  # no uncertainty is known
+    assert (plain.lines[0].get_linestyle(), scattered.lines[0].get_linestyle()) == ("--", "None")
+    (bars,) = one_sided.lines[2]
     assert bars.get_segments()[0][:, 1] == pytest.approx([0, 1.975])
-
-
-@pytest.mark.parametrize("log", [False, True])
-def test_the_curve_goes_from_the_first_to_the_last_point(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: bool
-) -> None:
-    axes = axes_of(monkeypatch, tmp_path, PANEL._replace(log_x=2 if log else 0))
     (curve,) = [line for line in axes.lines if len(line.get_xdata()) == 200]
     x, y = curve.get_xydata().T
     assert (x.min(), x.max()) == pytest.approx((1, 8))
     assert POINTS.curve is not None
     assert y == pytest.approx(POINTS.curve(x))
-    assert (x[1] - x[0] == pytest.approx(x[-1] - x[-2])) != log
 
 
-def test_series_are_told_apart_in_grey(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    series = [Series(str(i), [1.0, 2.0], [i + 1.0, i + 2.0]) for i in range(20)]
-    axes = axes_of(monkeypatch, tmp_path, PANEL._replace(series=series))
-    lines = [container.lines[0] for container in axes.containers]
-    looks = {(line.get_marker(), line.get_linestyle()) for line in lines}
-    assert len(looks) == 20 > len(MARKERS) > len(LINES)
-    lightness = [np.dot(line.get_color()[:3], [0.299, 0.587, 0.114]) for line in lines]
-    assert np.diff(lightness).min() > 0
-
-
-def test_many_labels_stand_beside_their_panel(
+def test_series_differ_in_grayscale_and_many_labels_go_outside(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for n_series, inside in ((6, True), (7, False)):
+    for n_series in (6, 20):
         series = [Series(str(i), [1.0, 2.0], [i + 1.0, i + 2.0]) for i in range(n_series)]
         axes = axes_of(monkeypatch, tmp_path, PANEL._replace(series=series))
+        lines = [container.lines[0] for container in axes.containers]
+        looks = {(line.get_marker(), line.get_linestyle()) for line in lines}
+        assert len(looks) == n_series
+        lightness = [np.dot(line.get_color()[:3], [0.299, 0.587, 0.114]) for line in lines]
+        assert np.diff(lightness).min() > 0
         axes.figure.draw_without_rendering()
         legend = axes.get_legend()
         assert legend is not None
-        assert (legend.get_window_extent().x0 < axes.get_window_extent().x1) == inside
+        is_inside = legend.get_window_extent().x0 < axes.get_window_extent().x1
+        assert is_inside == (n_series == 6)
+    assert len(looks) > len(MARKERS) > len(LINES)
 
 
-def test_wide_text_and_odd_characters_do_not_fail(tmp_path: Path) -> None:
-    label = "a very long label of a model, its loss and its setting " * 6
-    series = [Series(f"{label} β² → {i}", [1.0, 2.0], [1.0, 2.0]) for i in range(3)]
-    wide = Panel(label, label, label, series, ticks=[label] * 3)
-    with pytest.warns(UserWarning, match="axes sizes collapsed"):  # of matplotlib; still drawn
-        paths = draw(tmp_path / "wide", [wide])
-    assert all(path.stat().st_size > 1000 for path in paths)
-    assert "β² → 2" in paths[1].read_text(encoding="utf-8")
+def test_long_labels_do_not_fail(tmp_path: Path) -> None:
+    label = "a very long label of a model, its loss and its setting β² → " * 6
+    wide = Panel(label, label, label, [Series(label, [1.0, 2.0], [1.0, 2.0])], ticks=[label] * 3)
+    with pytest.warns(UserWarning, match="axes sizes collapsed"):  # from matplotlib; still drawn
+        assert "β² → " in svg(tmp_path, wide)
 
 
-def test_a_panel_of_one_point(tmp_path: Path) -> None:
-    one = Series("one", [3.0], [estimate(5)])
-    assert ">one<" in svg(tmp_path, Panel("t", "x", "y", [one]))
+def published(name: str) -> Panel:
+    return FIGURES[name](paper(), paper_fits())
+
+
+@pytest.fixture
+def made() -> Study:
+    """One base model with RFT for two k, controls, votes, and paths on test problems."""
+    accuracy = {("m15", "sft"): 50, ("m15", "k1"): 51, ("m15", "k100"): 55, ("m15", "u_small"): 58}
+    accuracy |= {("m15", f"k{k}{c}"): 52 for k in (1, 100) for c in ("-rows", "-tokens")}
+    votes = {(("m15"), s): (estimate(50), estimate(60)) for s in ("sft", "u_all")}
+    paths = {("m15", "sft"): np.array([0.0, 0, 1, 2]), ("m15", "u_small"): np.array([0.0, 1, 3, 3])}
+    return make_study(accuracy, votes=votes, paths_on_test=paths, n_vote_problems=4)
+
+
+def test_published_figures_have_their_points() -> None:
+    found = {name: [(of.label, len(of.x)) for of in published(name).series] for name in FIGURES}
+    votes = found.pop("votes")
+    assert [label for label, _ in votes] == [
+        f"{model}, {way}" for model in LLAMAS for way in ("greedy", "vote of 100")
+    ]
+    assert votes[0][1] == 5
+    assert found == {
+        "loss": [("SFT", 12), ("ICL", 7)],
+        "data_amount": [(model, 6) for model in LLAMAS],
+        "rft_k": [(f"{model}: one correct sample per path", 7) for model in UP_TO_13B],
+        "rft_paths": [(model, 7) for model in UP_TO_13B],
+        "paths": [(model, 7) for model in UP_TO_33B],
+        "gains": [("RFT k=100", 5), ("RFT U-small", 7), ("RFT U-all", 7)],
+        "test_paths": [],  # not published as numbers
+        "cost": [("SFT over ICL", 7), ("RFT U-all over SFT", 7)],
+    }
+    parts = find_fit(paper_fits(), SFT_OVER_STABLE_ROWS, "LLaMA-7B")
+    assert published("data_amount").series[0].curve is parts
+    own, _, everyone = published("gains").series
+    assert own.x == [1.8, 1.75, 1.73, 1.68, 1.62]
+    assert [of.value for of in own.y] == pytest.approx([5.8, 5.9, 6.1, 4.8, -0.1])
+    assert everyone.y[-1].value == pytest.approx(64.8 - 63.2)
+
+
+def test_votes_are_placed_over_their_settings(made: Study) -> None:
+    panel = FIGURES["votes"](made, [])
+    assert panel.title == "made: made problems, 4 problems"
+    assert panel.ticks == ["ICL", "SFT", "RFT k=100", "RFT U-small", "RFT U-all"]
+    greedy, voted = panel.series
+    assert greedy.x == voted.x == [1, 4]
+    assert ([of.value for of in greedy.y], [of.value for of in voted.y]) == ([50, 50], [60, 60])
+    places = [one.x[0] for one in published("votes").series[::2]]  # side by side at ICL and SFT
+    assert np.round(places).tolist() == [0, 1, 0, 1, 0, 0, 1]
+    assert len(set(places)) == len(places)
+
+
+def test_controls_are_shown_with_rft(made: Study) -> None:
+    labels = [one.label for one in FIGURES["rft_k"](made, []).series]
+    assert labels == [
+        "m15: one correct sample per path", "m15: as many random rows",
+        "m15: as many random tokens",
+    ]  # fmt: skip
+    for key in [key for key in made.accuracy if "-" in key[1]]:
+        del made.accuracy[key]
+    assert [one.label for one in FIGURES["rft_k"](made, []).series] == ["m15"]
+
+
+def test_share_of_test_problems_with_at_least_as_many_paths(made: Study) -> None:
+    sft, rft = FIGURES["test_paths"](made, []).series
+    assert (sft.label, sft.x, sft.y) == ("m15, SFT", [0, 1, 2], [100, 50, 25])
+    assert (rft.label, rft.x, rft.y) == ("m15, RFT U-small", [0, 1, 2, 3], [100, 75, 50, 50])
+    del made.paths_on_test["m15", "u_small"]  # nothing to compare with
+    assert FIGURES["test_paths"](made, []).series == []
+
+
+def test_only_figures_with_points_are_drawn(made: Study, tmp_path: Path) -> None:
+    names = [path.name for path in draw_figures([made], [fit_study(made)], tmp_path)]
+    assert names == ["loss.png", "rft_k.png", "gains.png", "votes.png", "test_paths.png"]

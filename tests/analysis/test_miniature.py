@@ -1,4 +1,4 @@
-"""A small tree as scripts/miniature lays it out; every number in it was worked out by hand."""
+"""A small folder as scripts/miniature leaves it; every number in it was worked out by hand."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ import pytest
 import analyze
 from screl.analysis.claims import CLAIMS
 from screl.analysis.estimates import Estimate, Resampler
-from screl.analysis.fits import fit_study
+from screl.analysis.fits import PATHS_OVER_K, PATHS_OVER_K_LIMITED, fit_study
 from screl.analysis.miniature import miniature_study
 from screl.analysis.study import Study
 from screl.core.io import UserError, file_sha256, write_json
@@ -30,7 +30,7 @@ def write_data(path: Path, solutions: Sequence[str]) -> Path:
 
 
 def write_store(folder: Path, data: Path, texts: Sequence[Sequence[str]], greedy: bool) -> None:
-    """A finished store, in place of any there; ``texts[i][j]`` is sample j of problem i."""
+    """Write a finished store, replacing any; ``texts[i][j]`` is sample j of problem i."""
     shutil.rmtree(folder, ignore_errors=True)
     manifest = {
         "data_path": str(data),
@@ -59,9 +59,9 @@ class Tree:
         results = {"loss": {"value": loss, "standard_error": 0.01}}
         write_json(self.runs / model / "base/run.json", {"results": results})
 
-    def greedy(self, place: str, right: str) -> None:
-        """``place`` is BASE/SETTING/seedN; ``right`` is like "1100": of every test problem."""
-        texts = [[s if r == "1" else WRONG] for s, r in zip(TEST, right, strict=True)]
+    def greedy(self, place: str, correct: str) -> None:
+        """Score BASE/SETTING/seedN (``place``); ``correct`` is like "1100", per test problem."""
+        texts = [[s if r == "1" else WRONG] for s, r in zip(TEST, correct, strict=True)]
         if "/icl/" not in place:
             write_json(self.runs / place / "run.json", {"results": {"n_rows": 2}})
         write_store(self.runs / place / "greedy", self.test, texts, greedy=True)
@@ -72,7 +72,7 @@ class Tree:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
-    """Two base models; SFT of both, with two seeds and one; ICL and RFT of the strong one."""
+    """Two base models with SFT (the strong one with two seeds); ICL and RFT of the strong one."""
     tree = Tree(tmp_path / "runs")
     tree.base("weak", 1.75)
     tree.base("strong", 1.25)
@@ -81,9 +81,9 @@ def tree(tmp_path: Path) -> Tree:
     tree.greedy("strong/sft/seed1", "0111")
     tree.greedy("strong/icl/seed0", "0001")
     tree.greedy("strong/k3/seed0", "1111")
-    other, third, false = "<<2+1=3>>3\n#### 3", "<<1+1=2>><<2+1=3>>3\n#### 3", "<<1+1=3>>3\n#### 3"
+    other, third, wrong = "<<2+1=3>>3\n#### 3", "<<1+1=2>><<2+1=3>>3\n#### 3", "<<1+1=3>>3\n#### 3"
     tree.votes("strong/sft/seed0", [[other, other, WRONG], [WRONG, WRONG, TEST[1]]])
-    tree.votes("strong/k3/seed0", [[other, third, TEST[0]], [TEST[1], false, TEST[1]]])
+    tree.votes("strong/k3/seed0", [[other, third, TEST[0]], [TEST[1], wrong, TEST[1]]])
     own, new, newer = TRAIN[0], "<<4+1=5>>5\n#### 5", "<<2+3=5>>5\n#### 5"
     samples = [[own, new, WRONG, "<<2+2=5>>5\n#### 5", newer, "no idea"], [WRONG] * 6]
     write_store(tree.runs / "strong/samples", tree.train, samples, greedy=False)
@@ -126,38 +126,37 @@ def test_all_settings_share_the_drawn_problems(tree: Tree) -> None:
 
 def test_paths_of_the_first_k_samples_and_the_solution(tree: Tree) -> None:
     paths = miniature_study(tree.runs).paths
-    # of the first problem 1, 2 and 3 paths, of the second its solution's alone
+    # 1, 2, and 3 paths of the first problem; only the solution's of the second
     assert values(paths["strong"]) == {1: 1, 3: 1.5, 6: 2}
-    assert miniature_study(tree.runs).right == {"strong": pytest.approx(100 * 4 / 12)}
+    assert miniature_study(tree.runs).percent_correct == {"strong": pytest.approx(100 * 4 / 12)}
     assert (paths["strong"][1].draws == 1).all()
-    assert paths["strong"][6].draws.max() == 3  # where only the first problem was drawn
+    assert paths["strong"][6].draws.max() == 3  # if only the first problem is resampled
     assert paths.keys() == {"strong", "u_small"}
 
 
-def test_paths_of_a_union_by_all_its_samples(tree: Tree) -> None:
+def test_paths_of_a_union_by_its_number_of_samples(tree: Tree) -> None:
     (found,) = miniature_study(tree.runs).paths["u_small"].items()
     assert (found[0], found[1].value) == (10, 4.5)  # 20 samples and 9 rows of 2 problems
     assert (found[1].draws == 4.5).all()
 
 
-def test_votes_beside_the_greedy_answers_to_the_same_problems(tree: Tree) -> None:
+def test_votes_and_greedy_answers_to_the_same_problems(tree: Tree) -> None:
     study = miniature_study(tree.runs)
     found = {key: (single.value, voted.value) for key, (single, voted) in study.votes.items()}
     assert found == {("strong", "sft"): (100, 50), ("strong", "k3"): (100, 100)}
     assert study.n_vote_problems == 2
-    assert study.test_paths["strong", "sft"].tolist() == [1, 1]
-    assert study.test_paths["strong", "k3"].tolist() == [3, 1]  # false equations are no path
+    assert study.paths_on_test["strong", "sft"].tolist() == [1, 1]
+    assert study.paths_on_test["strong", "k3"].tolist() == [3, 1]  # wrong equations are no path
 
 
-def test_votes_have_the_noise_of_one_seed_each_its_own(tree: Tree) -> None:
+def test_votes_have_the_noise_of_one_seed(tree: Tree) -> None:
     tree.greedy("strong/sft/seed0", "1011")
     tree.greedy("strong/sft/seed1", "0000")
     texts = [[TEST[0]] * 3, [WRONG] * 3]
     for place in ("strong/sft/seed0", "weak/sft/seed0"):
         tree.votes(place, texts)
     study = miniature_study(tree.runs)
-    # of the seeds means 3/4 and 0, squares 9/32; p = 3/8; what is left of scores is six times +-1/8
-    # and twice +-3/8
+    # seeds' means 3/4 and 0: squares 9/32, p = 3/8; residuals are ±1/8 six times and ±3/8 twice
     noise = (9 / 32 - (6 / 64 + 18 / 64) / (4 * 3)) / (15 / 64)
     resampler = Resampler(2, [], seed_noise=noise)
     draws = []
@@ -169,22 +168,23 @@ def test_votes_have_the_noise_of_one_seed_each_its_own(tree: Tree) -> None:
                 assert estimate.draws == pytest.approx(half.draws)
                 draws.append(estimate.draws)
     together = np.corrcoef(draws) - np.eye(4)
-    assert np.abs(together).max() < 0.6  # of the two problems they share, not of noise
-
-
-@pytest.mark.parametrize("content", ["{}", '{"results": []}', '{"results": {"loss": {}}}'])
-def test_a_base_model_without_its_loss_is_named(tree: Tree, content: str) -> None:
-    path = tree.runs / "weak/base/run.json"
-    path.write_text(content)
-    with pytest.raises(UserError, match=r"weak/base/run\.json: has no loss of pre-training"):
-        miniature_study(tree.runs)
+    assert np.abs(together).max() < 0.6  # from the two shared problems, not from noise
 
 
 @pytest.mark.parametrize("content", ["{}", '{"results": 1}', '{"results": {"n_problems": 0}}'])
-@pytest.mark.parametrize("place", ["unions/u_small.run.json", "strong/sft/seed0/run.json"])
-def test_a_step_without_its_numbers_is_named(tree: Tree, place: str, content: str) -> None:
+@pytest.mark.parametrize(
+    ("place", "what"),
+    [
+        ("weak/base/run.json", "pre-training loss"),
+        ("unions/u_small.run.json", "number of samples"),
+        ("strong/sft/seed0/run.json", "number of rows"),
+    ],
+)
+def test_a_run_json_without_its_numbers_is_named(
+    tree: Tree, place: str, what: str, content: str
+) -> None:
     (tree.runs / place).write_text(content)
-    with pytest.raises(UserError, match=rf"{place}: has no number of \w+; delete it"):
+    with pytest.raises(UserError, match=rf"{place}: has no {what}; delete it"):
         miniature_study(tree.runs)
 
 
@@ -192,7 +192,7 @@ def test_a_step_without_its_numbers_is_named(tree: Tree, place: str, content: st
     "missing",
     ["strong/samples/run.json", "unions", "strong/sft/seed0/votes", "strong/icl", "strong/k3"],
 )
-def test_what_is_not_there_is_left_out(tree: Tree, missing: str) -> None:
+def test_missing_runs_are_left_out(tree: Tree, missing: str) -> None:
     whole = miniature_study(tree.runs)
     path = tree.runs / missing
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -215,7 +215,7 @@ def test_what_is_not_there_is_left_out(tree: Tree, missing: str) -> None:
     assert keys(part) <= keys(whole)
 
 
-def test_a_seed_or_a_score_that_is_not_finished_is_left_out(tree: Tree) -> None:
+def test_unfinished_seeds_and_scores_are_left_out(tree: Tree) -> None:
     (tree.runs / "strong/sft/seed1/greedy/run.json").unlink()
     (tree.runs / "strong/k3/seed0/greedy/run.json").unlink()  # its votes are there
     study = miniature_study(tree.runs)
@@ -226,7 +226,7 @@ def test_a_seed_or_a_score_that_is_not_finished_is_left_out(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize("there", ["", "base", "base sft", "base icl", "greedy"])
-def test_a_folder_where_nothing_was_fine_tuned(tmp_path: Path, there: str) -> None:
+def test_a_folder_without_fine_tuned_models(tmp_path: Path, there: str) -> None:
     tree = Tree(tmp_path)
     if "base" in there:
         tree.base("weak", 2.0)
@@ -239,32 +239,30 @@ def test_a_folder_where_nothing_was_fine_tuned(tmp_path: Path, there: str) -> No
     with pytest.raises(UserError) as error:
         miniature_study(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path}: nothing was fine-tuned there; run scripts/miniature/run.sh first"
+        f"{tmp_path}: no fine-tuned models; run scripts/miniature/run.sh first"
     )
 
 
 @pytest.mark.parametrize("name", ["greedy", "votes"])
-def test_scores_of_other_problems_are_refused(tree: Tree, name: str) -> None:
+def test_scores_on_other_problems_are_refused(tree: Tree, name: str) -> None:
     n = 4 if name == "greedy" else 2
     store = tree.runs / f"strong/sft/seed0/{name}"
     others = write_data(tree.runs / "data/others.jsonl", TEST[-n:][::-1])
     write_store(store, others, [[WRONG]] * n if n == 4 else [[WRONG] * 3] * n, greedy=n == 4)
-    with pytest.raises(UserError, match=f"{store}: is of other test problems"):
+    with pytest.raises(UserError, match=f"{store}: has other test problems"):
         miniature_study(tree.runs)
 
 
-def test_little_of_it_is_enough_for_claims_and_fits(tree: Tree) -> None:
+def test_few_runs_are_enough_for_claims_and_fits(tree: Tree) -> None:
     study = miniature_study(tree.runs)
-    assert {fitted.relation for fitted in fit_study(study)} == {
-        "distinct paths found over k", "distinct paths found over k, to a limit"
-    }  # fmt: skip
-    decided = [claim.text for claim in CLAIMS if claim.ask(study).number is not None]
-    assert decided == ["a vote of 100 beats the greedy answer"]
+    assert {fitted.relation for fitted in fit_study(study)} == {PATHS_OVER_K, PATHS_OVER_K_LIMITED}
+    decided = [claim.text for claim in CLAIMS if claim.judge(study).estimate is not None]
+    assert decided == ["a vote over 100 samples beats greedy decoding"]
 
 
-def test_the_script_looks_where_the_runs_are_by_itself(
+def test_the_script_reads_runs_miniature_by_default(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"^runs/miniature: nothing was fine-tuned there"):
+    with pytest.raises(UserError, match=r"^runs/miniature: no fine-tuned models"):
         analyze.miniature([])

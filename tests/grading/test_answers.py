@@ -1,4 +1,4 @@
-"""Extraction and comparison of the final answer."""
+"""Extract and compare final answers."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -134,7 +134,7 @@ def test_strict_bounds_the_digits() -> None:
 @pytest.mark.parametrize(
     "junk", ["#" * 50_000, "#### " * 20_000, "####" + " " * 50_000, "9" * 50_000]
 )
-def test_long_junk_is_read_at_once(junk: str, fidelity: Fidelity) -> None:
+def test_long_junk_is_read_quickly(junk: str, fidelity: Fidelity) -> None:
     assert extract_answer(junk, fidelity) is None
     assert extract_answer("#### " + junk + "#### 1.2.3", fidelity) is None or "9" in junk
 
@@ -173,7 +173,7 @@ def test_a_solution_without_answer_is_named_by_its_line(fidelity: Fidelity) -> N
 
 
 @pytest.mark.skipif(not GSM8K.is_dir(), reason="needs GSM8K in ../shared/gsm8k")
-def test_both_fidelities_read_every_gsm8k_solution_alike() -> None:
+def test_both_fidelities_read_gsm8k_solutions_alike() -> None:
     for path in (GSM8K / "train.jsonl", GSM8K / "test.jsonl"):
         problems = load_problems(path)
         exact = gold_answers(problems, path, "strict")

@@ -36,15 +36,15 @@ def fails(check: ProcessCheck, completion: str, question: str = "") -> bool:
         "<<3-8=-5>> so 5 short, <<5*2=10>>\n#### 10",
         "<<15/2=7.5>> so 8 cans, <<8*2=16>>\n#### 16",
         "<<15/2=7.5>>7.5, so 8 cans\n#### 8",
-        "<<3+2=5>> <<1+4=5>> <<5*2=10>>\n#### 10",  # one operand takes up both
+        "<<3+2=5>> <<1+4=5>> <<5*2=10>>\n#### 10",  # one operand uses both
         "<<2*3=6>>6 dogs. 6 dogs * 4 = 24 legs\n#### 24",
         "<<2*3=6>>6 and 4 + $6 = $10\n#### 10",
         "<<2*3=6>>6*4=24\n#### 24",
         "<<2*300=600>>600. 1,000 - 600 = 400\n#### 400",
         "<<2*300=600>>600. 600(2) = 1200\n#### 1200",
         "<<10+20=30>>. We know x + 2x = 30, x = 10\n#### 10",
-        "2 + 3 = 5 <<2*3=6>>\n#### 6",  # results in the text may lie idle
-        "<<x+1=y>> <<2*3=6>>\n#### 6",  # unreadable: passed over
+        "2 + 3 = 5 <<2*3=6>>\n#### 6",  # results in the text may stay unused
+        "<<x+1=y>> <<2*3=6>>\n#### 6",  # unreadable, so skipped
     ],
 )
 def test_every_result_is_used(completion: str) -> None:
@@ -60,7 +60,7 @@ def test_every_result_is_used(completion: str) -> None:
         "2*3=<<2*3=6>>6 dogs. <<5*4=20>>20\n#### 20",
         "6=<<6=6>>6 dogs. <<5*4=20>>20\n#### 20",
         "4 * 6, <<2*3=6>>6, <<5*4=20>>20\n#### 20",  # used before it is computed
-        "<<6*1=6>> <<5*4=20>>\n#### 20",  # its own operand is no use of it
+        "<<6*1=6>> <<5*4=20>>\n#### 20",  # its own operand does not use it
         "<<600*2=1200>> <<120*2=240>>\n#### 240",
         "<<100/5=20>> <<2*3=6>>\n#### 6",
         "<<15/2=7.5>> <<9*2=18>>\n#### 18",
@@ -182,7 +182,7 @@ def test_an_earlier_result_explains_an_operand(completion: str) -> None:
         ("", "<<2*3=6>> <<6+777=783>>"),
     ],
 )
-def test_an_operand_comes_from_nowhere(question: str, completion: str) -> None:
+def test_an_operand_is_not_explained(question: str, completion: str) -> None:
     assert fails("unexplained_number", completion, question)
 
 
@@ -192,10 +192,10 @@ def test_the_numbers_of_a_question() -> None:
         *(20, 7, Fraction(4, 5), Fraction(6, 5)),
         *(Fraction(1, 20), Fraction(1, 7), Fraction(5, 4), Fraction(5, 6)),
     }
-    assert question_numbers("0 and 9" + "9" * 200) == {0}  # absurd numbers are passed over
+    assert question_numbers("0 and 9" + "9" * 200) == {0}  # numbers of absurd length are skipped
 
 
-def test_only_the_checks_asked_for_are_made_in_a_fixed_order() -> None:
+def test_only_the_given_checks_run_in_a_fixed_order() -> None:
     bad = "<<2*3=6>> <<777+1=778>>\n#### 5"
     assert failed_checks(bad, "", []) == []
     assert failed_checks(bad, "", ALL[::-1]) == list(ALL)

@@ -1,4 +1,4 @@
-"""What --doctor prints, and that each fault of a broken copy is found and nothing else."""
+"""The report of --doctor; each fault of a broken copy is found, and nothing else."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +47,7 @@ def only_mismatch(folder: Path) -> str:
 
 
 def notes_of(folder: Path) -> str:
-    """The notes of a model without a mismatch."""
+    """Return the notes on a model without a mismatch."""
     text, wrong = examine(str(folder))
     assert wrong == []
     return "\n".join(line for line in text.split("\n") if line.startswith("note"))
@@ -58,10 +58,10 @@ def test_healthy_models_have_no_mismatch(tiny_model: Path) -> None:
     assert "512 positions are fewer than 512 + 256" in notes_of(tiny_model)
 
 
-def test_the_report_shows_what_is_fed_and_generated() -> None:
+def test_the_report_shows_what_the_model_is_fed() -> None:
     text, _ = examine(str(MINI_MODEL))
     tokenizer = AutoTokenizer.from_pretrained(MINI_MODEL)
-    row = tokenize_example(tokenizer, doctor.EXAMPLE)
+    row = tokenize_example(tokenizer, doctor.PROBLEM)
     lines = text.split("\n")
     assert lines[0] == str(MINI_MODEL)
     assert lines[-1] == "no mismatch"
@@ -87,10 +87,10 @@ def test_the_report_shows_what_is_fed_and_generated() -> None:
     ("settings", "reason"),
     [
         (SLOW | LLAMA, "add_bos_token in tokenizer_config.json"),
-        (CLASS_ONLY | LLAMA, "as LLaMA tokenizers do unless told not to"),
+        (CLASS_ONLY | LLAMA, "the default of LLaMA tokenizers"),
     ],
 )
-def test_the_report_says_why_there_is_a_bos(
+def test_the_report_gives_the_source_of_the_bos(
     tmp_path: Path, pieces: bytes, settings: dict[str, str], reason: str
 ) -> None:
     text, wrong = examine(str(write_slow(write_model(tmp_path / "m"), pieces, settings)))
@@ -100,7 +100,7 @@ def test_the_report_says_why_there_is_a_bos(
 
 
 def broken_example(change_row: Callable[[list[int]], list[int]]) -> Callable[..., Example]:
-    """``tokenize_example`` with the row's ids changed."""
+    """Return tokenize_example with the ids of its row changed."""
 
     def tokenize(*arguments: object) -> Example:
         row = tokenize_example(*arguments)  # type: ignore[arg-type]
@@ -110,7 +110,7 @@ def broken_example(change_row: Callable[[list[int]], list[int]]) -> Callable[...
     return tokenize
 
 
-def test_a_row_that_begins_unlike_the_prompt_is_found(
+def test_a_row_that_begins_differently_from_the_prompt_is_found(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "tokenize_example", broken_example(lambda ids: [2, *ids[1:]]))
@@ -131,14 +131,14 @@ def test_a_llama_prompt_without_bos_is_found(tmp_path: Path, pieces: bytes) -> N
     assert line.endswith('set "add_bos_token": true in tokenizer_config.json')
 
 
-def test_another_prompt_without_bos_is_found_only_if_one_is_asked_for(
+def test_a_missing_bos_of_another_class_is_found_only_if_requested(
     tmp_path: Path, pieces: bytes
 ) -> None:
     settings = {"tokenizer_class": "PreTrainedTokenizerFast"} | LLAMA
     write_fast(write_model(tmp_path / "m"), pieces, settings, "$A")
     assert examine(str(tmp_path / "m"))[1] == []
     change(tmp_path / "m", "tokenizer_config.json", add_bos_token=True)
-    assert only_mismatch(tmp_path / "m").endswith("mend the post_processor of tokenizer.json")
+    assert only_mismatch(tmp_path / "m").endswith("fix the post_processor of tokenizer.json")
 
 
 def test_a_doubled_bos_is_found(tmp_path: Path, pieces: bytes) -> None:
@@ -165,65 +165,52 @@ def test_ids_that_differ_are_found(copy: Path, kind: str, file: str) -> None:
     assert line.endswith(f"for other programs set {own} in both files")
 
 
-def test_ids_of_the_two_files_are_compared_where_the_tokenizer_has_none(copy: Path) -> None:
+def test_the_two_files_are_compared_if_the_tokenizer_has_no_id(copy: Path) -> None:
     change(copy, "tokenizer_config.json", pad_token=None)
     assert examine(str(copy))[1] == []
     change(copy, "generation_config.json", pad_token_id=2)
     assert only_mismatch(copy).endswith("make both files agree")
 
 
-def test_several_ends_are_no_mismatch_if_eos_is_among_them(copy: Path) -> None:
+def test_several_eos_are_no_mismatch_if_the_tokenizers_is_among_them(copy: Path) -> None:
     change(copy, "generation_config.json", eos_token_id=[7, 2])
     text, wrong = examine(str(copy))
     assert wrong == []
     assert "EOS           2 '</s>', 7 " in text
 
 
-def test_an_end_beyond_the_vocabulary_is_found(copy: Path) -> None:
+def test_an_eos_beyond_the_vocabulary_is_found(copy: Path) -> None:
     change(copy, "generation_config.json", eos_token_id=[2, 768])
     assert "EOS 768 'None' is beyond the 768 rows" in only_mismatch(copy)
 
 
 def test_too_few_positions_are_found(copy: Path) -> None:
     change(copy, "config.json", max_position_embeddings=256)
-    assert "256 positions, training rows up to 512 tokens" in only_mismatch(copy)
+    assert "256 positions, but training rows have up to 512 tokens" in only_mismatch(copy)
 
 
-@pytest.mark.parametrize(
-    ("change_weights", "fault"),
-    [
-        (lambda weights: weights.popitem() and weights, "1 weights are missing"),
-        (lambda weights: weights | {"extra": torch.zeros(1)}, "1 weights are not of this model"),
-        (lambda weights: dict.fromkeys(weights, torch.zeros(0)), "a bad save, as of ZeRO-3"),
-    ],
-)
-def test_bad_weights_are_found(copy: Path, change_weights: Callable, fault: str) -> None:
+def test_bad_weights_are_found(copy: Path) -> None:
     path = copy / "model.safetensors"
-    weights = change_weights(load_file(path))
-    copies = {name: weight.clone() for name, weight in weights.items()}
-    save_file(copies, path, metadata={"format": "pt"})
-    assert fault in only_mismatch(copy)
-
-
-def test_torn_weights_are_found(copy: Path) -> None:
-    path = copy / "model.safetensors"
+    weights = load_file(path)
+    save_file(weights | {"extra": torch.zeros(1)}, path, metadata={"format": "pt"})
+    assert "1 weight is not of this model" in only_mismatch(copy)
     path.write_bytes(path.read_bytes()[:5000])
     assert "damaged or missing" in only_mismatch(copy)
 
 
-def test_bin_files_are_not_looked_into(copy: Path) -> None:
+def test_bin_files_are_not_read(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
     text, wrong = examine(str(copy))
     assert wrong == []
-    assert "no safetensors here to look into; embeddings not tied" in text
+    assert "no readable safetensors here; embeddings not tied" in text
 
 
-def test_the_published_layout_is_recognised_by_its_files(tmp_path: Path, pieces: bytes) -> None:
+def test_the_published_layout_is_recognized_by_its_files(tmp_path: Path, pieces: bytes) -> None:
     folder = write_published(tmp_path / "any name", pieces)
     text, wrong = examine(str(folder))
     assert "BOS           2 '</s>', by add_bos_token in tokenizer_config.json" in text
     assert "note      the BOS is the EOS '</s>', as in the published 7B and 13B" in text
-    assert f"note      {N_PIECES + 1} rows of embeddings are no multiple of 64" in text
+    assert f"note      {N_PIECES + 1} rows of embeddings are not a multiple of 64" in text
     assert [line.split(":")[0] for line in wrong] == [
         "bos_token_id differs",
         "pad_token_id differs",
@@ -240,7 +227,7 @@ def test_pad_that_is_eos_is_noted(tmp_path: Path, pieces: bytes) -> None:
     assert "the BOS is the EOS" not in notes
 
 
-def test_a_vocabulary_that_would_grow_is_noted(tmp_path: Path, pieces: bytes) -> None:
+def test_a_vocabulary_that_will_grow_is_noted(tmp_path: Path, pieces: bytes) -> None:
     folder = write_slow(
         write_model(tmp_path / "m"), pieces, SLOW | LLAMA, None, {"[NEW]": N_PIECES}
     )

@@ -1,4 +1,4 @@
-"""Model folders: incomplete ones are refused in one line; saving is whole or nothing."""
+"""Incomplete model folders are refused in one line; a save is complete or absent."""
 
 import shutil
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_a_missing_or_unfinished_folder_is_refused(copy: Path) -> None:
         check_model_folder(str(copy))
 
 
-def test_weights_are_only_missed_where_they_are_needed(copy: Path) -> None:
+def test_missing_weights_are_refused_only_by_check_weights(copy: Path) -> None:
     check_weights(str(copy))
     (copy / "model.safetensors").unlink()
     check_model_folder(str(copy))
@@ -56,7 +56,7 @@ def test_the_fingerprint_sees_weights_and_tokenizer_but_not_the_path(
     assert fingerprint(str(copy)) not in (before, changed)
 
 
-def test_a_checkpoint_is_moved_into_place_so_that_it_loads_when_it_is_whole(
+def test_a_checkpoint_loads_only_once_all_of_it_is_in_place(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = fingerprint(str(copy))

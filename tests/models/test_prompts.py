@@ -1,4 +1,4 @@
-"""The exemplars are right, the prompt is the field's, and no exemplar is asked."""
+"""The exemplars are right, none is also a question, and the prompt is lm-evaluation-harness's."""
 
 import json
 import re
@@ -21,7 +21,7 @@ EXEMPLARS = load_problems(SHOTS)
 
 
 def choose(config: SampleConfig, problems: list[Problem]) -> list[Problem]:
-    """Return the exemplars that sample.py would choose."""
+    """Return the exemplars that sample.py chooses."""
     return choose_shots(
         config.shots_path or SHOTS, config.n_shots, config.shots_seed, problems, config.data_path
     )
@@ -35,7 +35,7 @@ def rows(n: int, first: int = 0) -> list[str]:
 
 
 def config_of(folder: Path, n_asked: int = 2, **changes: object) -> SampleConfig:
-    """Rows 0 to 19 may be shown, rows 18 and on are asked."""
+    """Return a config where rows 0 to 19 are exemplars and the questions start at row 18."""
     shots = write_lines(folder / "shots.jsonl", rows(20))
     data = write_lines(folder / "data.jsonl", rows(n_asked, first=18))
     config = SampleConfig("m", data, folder / "s", prompt="icl", shots_path=shots, n_shots=3)
@@ -56,20 +56,20 @@ def test_an_exemplar_is_right_and_looks_like_gsm8k(shot: Problem) -> None:
     assert re.fullmatch("#### [0-9]+", last)
     assert extract_answer(shot.solution, "strict") == Fraction(last[5:])
     assert equations[-1].endswith(f"={last[5:]}")  # the last step gives the answer
-    for step in steps:  # what is calculated is what is said
+    for step in steps:  # the equation repeats the text before it
         for equation in find_equations(step):
             left, right = equation.split("=")
             plain = step.replace("$", "")
             assert f"{left}=<<{equation}>>{right}" in plain
     numbers = set(re.findall("[0-9]+", shot.question))
-    for equation in equations:  # made of the question's numbers and of earlier results
+    for equation in equations:  # from the question's numbers and earlier results
         left, right = equation.split("=")
         of_words = {"2", "3", "1", "4", "5", "100"}  # twice, two, fourth, five days, percent
         assert set(re.findall("[0-9]+", left)) <= numbers | of_words
         numbers.add(right)
 
 
-def test_there_are_eight_exemplars_none_of_which_the_miniature_asks() -> None:
+def test_the_eight_exemplars_are_not_in_the_miniature() -> None:
     assert len({shot.question for shot in EXEMPLARS}) == len(EXEMPLARS) == 8
     assert STOP not in "".join(shot.question + shot.solution for shot in EXEMPLARS)
     for name in ("train", "test"):
@@ -88,17 +88,19 @@ def test_the_prompt_to_the_letter() -> None:
     assert icl_template([]) == "Question: {question}\nAnswer:"
 
 
-def test_the_first_rows_in_their_order(tmp_path: Path) -> None:
+def test_the_default_is_the_first_rows_in_order(tmp_path: Path) -> None:
     assert chosen(config_of(tmp_path)) == [f"What is {i} + {i} ?" for i in range(3)]
 
 
-def test_the_shipped_ones_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shipped_exemplars_are_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     config = replace(config_of(tmp_path), shots_path=None, n_shots=8)
     assert chosen(config) == [shot.question for shot in EXEMPLARS]
 
 
-def test_random_rows_by_seed_and_no_problem_among_them(tmp_path: Path) -> None:
+def test_random_rows_depend_on_the_seed_and_skip_the_questions(tmp_path: Path) -> None:
     found = {
         seed: chosen(config_of(tmp_path, n_asked=12, shots_seed=seed, n_shots=12))
         for seed in range(20)
@@ -114,14 +116,14 @@ def test_random_rows_by_seed_and_no_problem_among_them(tmp_path: Path) -> None:
     assert fewer == found[3][:4]
 
 
-def test_a_problem_more_changes_no_other_choice(tmp_path: Path) -> None:
+def test_one_more_question_changes_no_other_choice(tmp_path: Path) -> None:
     everything = chosen(config_of(tmp_path, n_asked=1, shots_seed=0, n_shots=19))
     asked = [json.loads(row)["query"] for row in rows(2, first=18)]
     without = chosen(config_of(tmp_path, n_asked=2, shots_seed=0, n_shots=18))
     assert without == [question for question in everything if question not in asked]
 
 
-def test_an_exemplar_that_is_asked_is_named(tmp_path: Path) -> None:
+def test_an_exemplar_that_is_also_a_question_is_named(tmp_path: Path) -> None:
     data = write_lines(
         tmp_path / "other.jsonl", [*rows(1, 50), rows(1, 1)[0].replace(" + 1 ?", "\\n+1?")]
     )
@@ -132,11 +134,11 @@ def test_an_exemplar_that_is_asked_is_named(tmp_path: Path) -> None:
         f"{tmp_path}/shots.jsonl:2: this question is also asked ({data}:2), and the prompt would "
         "hold its solution; take one of the two rows out, or draw other exemplars with --shots_seed"
     )
-    assert len(chosen(replace(config, n_shots=1))) == 1  # the one that is asked is not shown
+    assert len(chosen(replace(config, n_shots=1))) == 1  # the question is not among the exemplars
     assert len(chosen(replace(config, shots_seed=0, n_shots=19))) == 19
 
 
-def test_too_few_exemplars(tmp_path: Path) -> None:
+def test_too_few_exemplars_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"shots\.jsonl: has 20 rows, too few for --n_shots 21; "):
         chosen(config_of(tmp_path, data_path=write_lines(tmp_path / "d", rows(1, 90)), n_shots=21))
     message = r"shots\.jsonl: has 18 rows that are not in .*data\.jsonl, too few for --n_shots 19; "

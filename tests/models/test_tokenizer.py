@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import sentencepiece
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
 from screl.core.alpaca import build_prompt
 from screl.core.io import UserError
 from screl.core.problems import Problem
 from screl.models.tokenizer import (
+    eos_ids,
     load_tokenizer,
     pad_id,
     prompt_ids,
@@ -40,7 +41,7 @@ DECODER = {
         str(i): {"content": token, "special": True}
         for i, token in enumerate(("<unk>", "<s>", "</s>"))
     }
-}  # since 4.34, beside which the map is not read
+}  # since 4.34, which ignores the map
 OLD_CLASS = {"tokenizer_class": "LLaMATokenizer"}
 
 
@@ -51,7 +52,7 @@ def pieces() -> bytes:
 
 @pytest.fixture(scope="module")
 def plain(pieces: bytes) -> list[int]:
-    """The prompt's tokens as sentencepiece has them: the reference for all."""
+    """Return the prompt's tokens by sentencepiece itself, the reference for all."""
     return sentencepiece.SentencePieceProcessor(model_proto=pieces).encode(PROMPT)
 
 
@@ -75,7 +76,7 @@ def plain(pieces: bytes) -> list[int]:
         pytest.param(None, None, [1], id="no tokenizer_config.json"),
     ],
 )
-def test_prompts_begin_as_the_files_say_and_go_on_as_sentencepiece_does(
+def test_prompts_begin_as_the_files_say_and_continue_as_in_sentencepiece(
     tmp_path: Path, pieces: bytes, plain: list[int], settings: Any, tokens_map: Any, bos: list[int]
 ) -> None:
     write_slow(write_model(tmp_path / "m"), pieces, settings, tokens_map)
@@ -88,10 +89,10 @@ def test_prompts_begin_as_the_files_say_and_go_on_as_sentencepiece_does(
     assert tokenizer.decode(row, skip_special_tokens=True) == PROMPT + PROBLEM.solution
 
 
-def test_transformers_alone_would_leave_out_bos_or_split_otherwise(
+def test_transformers_alone_omits_bos_or_splits_differently(
     tmp_path: Path, pieces: bytes, plain: list[int]
 ) -> None:
-    """If this fails, transformers has mended it, and screl/models/tokenizer.py can be shorter."""
+    """If this fails, transformers is fixed, and screl/models/tokenizer.py can be shorter."""
     write_slow(write_model(tmp_path / "m"), pieces, NO_KEY | LLAMA)
     assert AutoTokenizer.from_pretrained(tmp_path / "m")(PROMPT).input_ids == plain
     write_slow(tmp_path / "m", pieces, OLD_CLASS | LLAMA)
@@ -114,15 +115,15 @@ def test_transformers_alone_would_leave_out_bos_or_split_otherwise(
         ),
     ],
 )
-def test_beside_a_tokenizer_json_add_bos_token_counts_as_it_did(
+def test_add_bos_token_overrides_a_tokenizer_json(
     tmp_path: Path, pieces: bytes, plain: list[int], settings: Any, template: str, bos: list[int]
 ) -> None:
     write_fast(write_model(tmp_path / "m"), pieces, settings, template)
     assert prompt_ids(load_tokenizer(str(tmp_path / "m")), PROMPT) == bos + plain
 
 
-def test_a_template_that_prepends_bos_does_so_once(tmp_path: Path) -> None:
-    """As LLaMA 3's: byte-level, no tokenizer.model, the BOS from the post-processor alone."""
+def test_a_template_adds_its_bos_once(tmp_path: Path) -> None:
+    """As in LLaMA 3: byte-level, no tokenizer.model, the BOS only from the post-processor."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     ends = ["<|begin_of_text|>", "<|end_of_text|>"]
     model = models.BPE({token: i for i, token in enumerate([*alphabet, *ends])}, [])
@@ -156,8 +157,7 @@ def test_a_pad_token_without_an_embedding_is_not_added(tmp_path: Path, pieces: b
     folder = write_slow(
         write_model(tmp_path / "m"), pieces, SLOW | PUBLISHED, PUBLISHED | {"pad_token": "[PAD]"}
     )
-    # the trap is there
-    assert AutoTokenizer.from_pretrained(folder).pad_token_id == N_PIECES
+    assert AutoTokenizer.from_pretrained(folder).pad_token_id == N_PIECES  # transformers adds it
     tokenizer = load_tokenizer(str(folder))
     assert (tokenizer.pad_token, pad_id(tokenizer)) == (None, 2)
     assert vocabulary_size(tokenizer) == N_PIECES
@@ -171,16 +171,29 @@ def test_llama_without_a_pad_token_needs_none(tmp_path: Path, pieces: bytes) -> 
     assert vocabulary_size(tokenizer) == N_PIECES
 
 
+def test_every_configured_eos_ends_a_completion(tmp_path: Path, pieces: bytes) -> None:
+    folder = write_slow(write_model(tmp_path / "m"), pieces, SLOW | LLAMA)
+    tokenizer = load_tokenizer(str(folder))
+    assert eos_ids(GenerationConfig(eos_token_id=[7, 9]), tokenizer) == [2, 7, 9]
+    assert eos_ids(GenerationConfig(eos_token_id=7), tokenizer) == [2, 7]
+    assert eos_ids(GenerationConfig(), tokenizer) == [2]
+
+
+def test_a_tokenizer_without_eos_is_refused(tmp_path: Path, pieces: bytes) -> None:
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    write_fast(write_model(tmp_path / "m"), pieces, settings, "$A")
+    with pytest.raises(UserError, match="no eos_token; set one in tokenizer_config"):
+        load_tokenizer(str(tmp_path / "m"))
+
+
 @pytest.mark.parametrize("kind", ["bos_token", "eos_token"])
-def test_an_empty_token_is_refused_with_the_remedy(
-    tmp_path: Path, pieces: bytes, kind: str
-) -> None:
+def test_an_empty_token_is_refused_with_the_fix(tmp_path: Path, pieces: bytes, kind: str) -> None:
     write_slow(write_model(tmp_path / "m"), pieces, SLOW | LLAMA | {kind: ""})
     with pytest.raises(UserError, match=f'empty {kind}; .* "eos_token": "</s>"'):
         load_tokenizer(str(tmp_path / "m"))
 
 
-def test_the_first_conversions_are_refused_with_the_remedy_that_works(
+def test_the_fix_for_the_first_conversions_works(
     tmp_path: Path, pieces: bytes, plain: list[int]
 ) -> None:
     folder = write_slow(write_model(tmp_path / "m"), pieces, OLD_CLASS | EMPTY, EMPTY)
@@ -192,7 +205,7 @@ def test_the_first_conversions_are_refused_with_the_remedy_that_works(
 
 
 @pytest.mark.parametrize("settings", [SLOW | PUBLISHED, NO_KEY | LLAMA, OLD_CLASS | LLAMA])
-def test_a_saved_tokenizer_begins_prompts_alike_here_and_elsewhere(
+def test_a_saved_tokenizer_begins_prompts_the_same_here_and_elsewhere(
     tmp_path: Path, pieces: bytes, settings: dict[str, Any]
 ) -> None:
     tokenizer = load_tokenizer(str(write_slow(write_model(tmp_path / "m"), pieces, settings)))

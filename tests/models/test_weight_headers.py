@@ -1,4 +1,4 @@
-"""The names and shapes in weight files against the model that config.json describes."""
+"""The names and shapes in weight files, compared with the model of config.json."""
 
 import json
 from pathlib import Path
@@ -34,13 +34,13 @@ def compare(folder: Path) -> list[str]:
 
 
 def rewrite(folder: Path, change: Any) -> None:
-    """Change the dict of weights."""
+    """Apply ``change`` to the dict of weights in the file."""
     weights = load_file(folder / "model.safetensors")
     change(weights)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def test_headers_count_what_the_model_has(tiny_model: Path) -> None:
+def test_headers_list_the_weights_of_the_model(tiny_model: Path) -> None:
     model = LlamaForCausalLM.from_pretrained(tiny_model)
     headers = headers_of(tiny_model)
     assert headers.shapes == {name: tuple(w.shape) for name, w in model.named_parameters()}
@@ -73,17 +73,17 @@ def test_shards_are_read_together(copy: Path) -> None:
 def test_missing_extra_and_misshapen_weights_are_named(copy: Path) -> None:
     rewrite(copy, lambda weights: weights.pop(UP))
     [line] = compare(copy)
-    assert line.startswith(f"1 weights are missing and would be random (first: {UP})")
+    assert line.startswith(f"1 weight is missing and would be random (first: {UP})")
     rewrite(copy, lambda weights: weights.update({UP: torch.zeros(3, 3), "extra": torch.zeros(1)}))
     extra, misshapen = compare(copy)
-    assert "1 weights are not of this model and would be ignored (first: extra)" in extra
+    assert "1 weight is not of this model and would be ignored (first: extra)" in extra
     assert (
-        f"1 weights are of another shape than config.json says and cannot be loaded (first: {UP}"
+        f"1 weight is of another shape than config.json says and cannot be loaded (first: {UP}"
         in misshapen
     )
 
 
-def test_the_tables_of_old_llama_checkpoints_are_no_fault(copy: Path) -> None:
+def test_obsolete_tables_of_old_llama_checkpoints_are_no_fault(copy: Path) -> None:
     rewrite(
         copy,
         lambda weights: weights.update(
@@ -103,7 +103,7 @@ def test_the_empty_tensors_of_a_bad_zero3_save_are_one_fault(copy: Path) -> None
     assert "hold 160 values, the config asks for 69,792: a bad save" in line
 
 
-def test_a_torn_file_is_refused_and_a_folder_without_any_is_not(copy: Path) -> None:
+def test_a_damaged_file_is_refused_and_a_folder_without_files_is_not(copy: Path) -> None:
     path = copy / "model.safetensors"
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(UserError, match="damaged or missing"):

@@ -1,7 +1,9 @@
-"""What becomes of a problem's samples, reason by reason."""
+"""What happens to a problem's samples, reason by reason, and the rows that are written."""
 
+import json
 import random
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,8 +14,17 @@ from screl.grading import verdict as rejection
 from screl.grading.answers import Fidelity
 from screl.grading.equations import equation_path
 from screl.grading.verdict import Verdict, make_judge
-from screl.rejection.filter import Fate, FilterRules, ProblemState, fates, filter_problem, new_state
+from screl.rejection.filter import (
+    Fate,
+    FilterRules,
+    filter_problem,
+    filter_problems,
+    sample_fates,
+    source_rows,
+    training_rows,
+)
 from screl.rejection.selection import Keep, select_at_random
+from screl.samples.reader import open_runs
 from screl.samples.store import Sample
 
 PROBLEM = Problem("p", "How many are 1 and 2?", "Together <<1+2=3>>3.\n#### 3", 1)
@@ -32,33 +43,33 @@ CASES: list[tuple[str, Fate, Fate]] = [  # text, under strict, under paper
 ]
 
 
-def completions(texts: list[str], first: int = 0) -> list[Sample]:
+def make_samples(texts: list[str]) -> list[Sample]:
     return [
-        Sample("p", first + i, text, len(text), "length" if i % 3 == 0 else "stop")
+        Sample("p", i, text, len(text), "length" if i % 3 == 0 else "stop")
         for i, text in enumerate(texts)
     ]
 
 
 def kept_texts(texts: list[str], rules: FilterRules) -> list[str]:
-    state = filter_problem(PROBLEM, [completions(texts)], rules)
-    return [candidate.text for candidate in state.kept]
+    result = filter_problem(PROBLEM, [make_samples(texts)], rules)
+    return [candidate.text for candidate in result.kept]
 
 
 @pytest.mark.parametrize("fidelity", ["strict", "paper"])
 def test_every_reason(fidelity: Fidelity) -> None:
     texts = [text for text, *_ in CASES]
     expected = [case[1] if fidelity == "strict" else case[2] for case in CASES]
-    assert fates(PROBLEM, [completions(texts)], FilterRules(fidelity)) == [expected]
-    state = filter_problem(PROBLEM, [completions(texts)], FilterRules(fidelity))
-    assert [c.text for c in state.kept] == sorted(
+    assert sample_fates(PROBLEM, [make_samples(texts)], FilterRules(fidelity)) == [expected]
+    result = filter_problem(PROBLEM, [make_samples(texts)], FilterRules(fidelity))
+    assert [c.text for c in result.kept] == sorted(
         (text for text, fate in zip(texts, expected, strict=True) if fate == "kept"),
         key=lambda text: equation_path(text) if fidelity == "strict" else texts.index(text),
     )
 
 
-def test_counts() -> None:
+def test_samples_are_counted_by_reason() -> None:
     texts = [text for text, *_ in CASES]
-    (counts,) = filter_problem(PROBLEM, [completions(texts)], FilterRules("strict")).counts
+    (counts,) = filter_problem(PROBLEM, [make_samples(texts)], FilterRules("strict")).counts
     n_characters = sum(map(len, texts))
     assert +counts == Counter(
         {
@@ -76,7 +87,7 @@ def test_counts() -> None:
     )
 
 
-def test_tokens_are_counted_where_they_are_known() -> None:
+def test_tokens_are_counted_where_known() -> None:
     run = [Sample("p", 0, "a\n#### 4", 7), Sample("p", 1, "bc\n#### 4")]
     (counts,) = filter_problem(PROBLEM, [run], FilterRules("strict")).counts
     assert (counts["tokens"], counts["tokens_known"], counts["characters"]) == (7, 1, 17)
@@ -104,11 +115,11 @@ def test_the_same_text_or_equations_are_judged_once(monkeypatch: pytest.MonkeyPa
     assert calls == [PROBLEM.solution, texts[0], ("2+1=3",), texts[1]]
 
 
-def test_first_seen_is_kept_by_run() -> None:
-    a = completions(["x <<2+1=3>>\n#### 3", "<<4-1=3>>\n#### 3", "y <<2+1=3>>\n#### 3"])
-    b = completions(["z\n#### 4", "<<2+1=3>>\n#### 3"])
-    state = filter_problem(PROBLEM, [a, b], FilterRules("paper"))
-    assert state.first_seen == {"2+1=3": {0: 0, 1: 1}, "4-1=3": {0: 1}}
+def test_the_first_sample_with_a_path_is_noted_per_run() -> None:
+    a = make_samples(["x <<2+1=3>>\n#### 3", "<<4-1=3>>\n#### 3", "y <<2+1=3>>\n#### 3"])
+    b = make_samples(["z\n#### 4", "<<2+1=3>>\n#### 3"])
+    result = filter_problem(PROBLEM, [a, b], FilterRules("paper"))
+    assert result.first_seen == {"2+1=3": {0: 0, 1: 1}, "4-1=3": {0: 1}}
 
 
 texts = st.lists(
@@ -127,8 +138,8 @@ def test_strict_keeps_the_same_texts_whatever_the_order(
     a: list[str], b: list[str], rng: random.Random
 ) -> None:
     def keep(*runs: list[str]) -> list[str]:
-        state = filter_problem(PROBLEM, [completions(run) for run in runs], FilterRules("strict"))
-        return [candidate.text for candidate in state.kept]
+        result = filter_problem(PROBLEM, [make_samples(run) for run in runs], FilterRules("strict"))
+        return [candidate.text for candidate in result.kept]
 
     shuffled = rng.sample(a + b, len(a) + len(b))
     assert keep(a, b) == keep(b, a) == keep(shuffled, [])
@@ -137,14 +148,14 @@ def test_strict_keeps_the_same_texts_whatever_the_order(
 @given(texts, st.sampled_from(["strict", "paper"]))
 def test_fates_and_filter_agree(all_texts: list[str], fidelity: Fidelity) -> None:
     rules = FilterRules(fidelity)
-    state = filter_problem(PROBLEM, [completions(all_texts)], rules)
-    (of_run,) = fates(PROBLEM, [completions(all_texts)], rules)
-    assert Counter(of_run)["kept"] == len(state.kept)
+    result = filter_problem(PROBLEM, [make_samples(all_texts)], rules)
+    (of_run,) = sample_fates(PROBLEM, [make_samples(all_texts)], rules)
+    assert Counter(of_run)["kept"] == len(result.kept)
     valid = [fate for fate in of_run if fate in ("kept", "repeated_path", "solution_path")]
-    assert len(valid) == state.counts[0]["valid"]
+    assert len(valid) == result.counts[0]["valid"]
 
 
-def test_the_equation_path_of_strict_has_no_dollars_and_units() -> None:
+def test_strict_ignores_dollars_and_units_in_paths() -> None:
     texts = ["a <<$2+$1=$3>>\n#### 3", "bb <<2+1=3>>\n#### 3", "c <<2 cats+1 cat=3 cats>>\n#### 3"]
     assert len(kept_texts(texts, FilterRules("strict"))) == 1
     # in Python neither dollars nor units are arithmetic
@@ -153,16 +164,16 @@ def test_the_equation_path_of_strict_has_no_dollars_and_units() -> None:
 
 def test_a_completion_without_equations_is_valid_and_has_the_empty_path() -> None:
     texts = ["first\n#### 3", "second\n#### 3", "<<2+1=3>>\n#### 3"]
-    state = filter_problem(PROBLEM, [completions(texts)], FilterRules("paper"))
-    assert [candidate.path for candidate in state.kept] == ["", "2+1=3"]
+    result = filter_problem(PROBLEM, [make_samples(texts)], FilterRules("paper"))
+    assert [candidate.path for candidate in result.kept] == ["", "2+1=3"]
 
 
-def test_process_checks_reject_and_are_counted() -> None:
+def test_samples_that_fail_process_checks_are_counted() -> None:
     texts = ["<<2+1=3>> <<3*5=15>>\n#### 3", "<<2+1=3>>\n#### 3"]
     rules = FilterRules("strict", process_checks=("unused_result", "last_equation_not_answer"))
-    state = filter_problem(PROBLEM, [completions(texts)], rules)
-    assert [candidate.text for candidate in state.kept] == texts[1:]
-    counts = state.counts[0]
+    result = filter_problem(PROBLEM, [make_samples(texts)], rules)
+    assert [candidate.text for candidate in result.kept] == texts[1:]
+    counts = result.counts[0]
     assert (counts["process_check"], counts["valid"]) == (1, 1)
     assert counts["last_equation_not_answer"] == 1
     assert kept_texts(texts, FilterRules("strict")) == texts[::-1]
@@ -174,20 +185,15 @@ def test_process_checks_look_at_valid_texts_only() -> None:
     assert judge("<<2+1=3>> <<3*5=16>>\n#### 3") == Verdict("false_equation")
 
 
-def test_all_right_samples_can_be_kept_and_more_of_them() -> None:
+def test_all_right_samples_can_be_kept() -> None:
     texts = [f"{'x' * i} <<2+1=3>>\n#### 3" for i in range(9)] + ["<<4-1=3>>\n#### 3", "no"]
-    rules = FilterRules("paper", keep="all")
-    known = filter_problem(PROBLEM, [completions(texts)], rules)
-    assert [candidate.text for candidate in known.kept] == texts[:-1]
-    more = completions(["<<3=3>>\n#### 3"], first=len(texts))
-    state = filter_problem(PROBLEM, [more], rules, {"p": known})
-    assert [candidate.text for candidate in state.kept] == [*texts[:-1], more[0].completion]
+    assert kept_texts(texts, FilterRules("paper", keep="all")) == texts[:-1]
 
 
 @pytest.mark.parametrize("keep", ["random_rows", "random_tokens"])
-def test_the_controls_are_drawn_by_seed_and_problem(keep: Keep) -> None:
+def test_a_control_depends_on_seed_and_problem(keep: Keep) -> None:
     texts = [f"{'x' * i} <<{path}=3>>\n#### 3" for i in range(9) for path in ("2+1", "4-1")]
-    run = completions([*texts, "no"])
+    run = make_samples([*texts, "no"])
     everything = filter_problem(PROBLEM, [run], FilterRules("strict", keep="all")).kept
     chosen = filter_problem(PROBLEM, [run], FilterRules("strict")).kept
     for seed in range(3):
@@ -199,11 +205,43 @@ def test_the_controls_are_drawn_by_seed_and_problem(keep: Keep) -> None:
 
 
 def test_no_samples() -> None:
-    assert filter_problem(PROBLEM, [[], []], FilterRules("strict")).kept == []
-    assert new_state(2) == ProblemState([Counter(), Counter()])
+    result = filter_problem(PROBLEM, [[], []], FilterRules("strict"))
+    assert [+counts for counts in result.counts] == [Counter(), Counter()]
+    assert (result.first_seen, result.kept) == ({}, [])
 
 
-def test_what_a_control_leaves_out_was_not_drawn() -> None:
+def test_a_control_reports_the_rest_as_not_drawn() -> None:
     texts = [f"<<{i}+0={i}>> <<1+2=3>>\n#### 3" for i in range(6)] * 2
-    (of_run,) = fates(PROBLEM, [completions(texts)], FilterRules("strict", keep="random_rows"))
+    (of_run,) = sample_fates(
+        PROBLEM, [make_samples(texts)], FilterRules("strict", keep="random_rows")
+    )
     assert sorted(of_run) == ["kept"] * 6 + ["not_drawn"] * 6
+
+
+def test_the_solution_and_then_kept_samples_become_rows_with_sources() -> None:
+    problems = [PROBLEM, Problem(7, 'Say "é"', "<<1+2=3>>\n#### 3", 2)]
+    runs = [["<<2+1=3>>\n#### 3", "no"], ["no", 'x"y\n<<4-1=3>>\n#### 3']]
+    samples = [make_samples(texts) for texts in runs]
+    results = [filter_problem(problem, samples, FilterRules("strict")) for problem in problems]
+    rows = [json.loads(line) for line in training_rows(problems, results)]
+    sources = [json.loads(line) for line in source_rows(problems, results, ["a", 'b"'])]
+    assert rows == [
+        {"query": problem.question, "response": response}
+        for problem in problems
+        for response in (problem.solution, runs[0][0], runs[1][1])
+    ]
+    assert sources == [
+        {"problem_id": problem.problem_id, "source": source, "sample_id": sample_id}
+        for problem in problems
+        for source, sample_id in (("solution", None), ("a", 0), ('b"', 1))
+    ]
+
+
+def test_every_problem_of_a_run_is_filtered(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    texts = ["<<2+1=3>>\n#### 3", "no"]
+    path.write_text("".join(json.dumps({"id": i, "completion": texts}) + "\n" for i in range(3)))
+    problems = [Problem(i, "q", PROBLEM.solution, i + 1) for i in range(3)]
+    runs = open_runs(path, problems, "train")
+    results = filter_problems(problems, runs, FilterRules("strict"), n_workers=1)
+    assert [[candidate.text for candidate in result.kept] for result in results] == [texts[:1]] * 3

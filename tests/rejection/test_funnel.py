@@ -1,16 +1,16 @@
-"""The filter's report: counts, histogram, paths by k, exclusive paths, lengths."""
+"""The funnel: counts by step, problems by share solved, paths by k and by run, lengths."""
 
 from collections import Counter
 
 import pytest
 
-from screl.rejection.filter import ProblemState
-from screl.rejection.report import (
+from screl.rejection.filter import FilterResult
+from screl.rejection.funnel import (
     SOLVED,
     Funnel,
-    funnel_to_json,
     report_runs,
     report_tables,
+    reports_to_json,
     shared_paths,
 )
 from screl.rejection.selection import Candidate
@@ -22,17 +22,17 @@ def counts(n_right: int, n_sampled: int = 10, **others: int) -> Counter[str]:
     return Counter(sampled=n_sampled, wrong_answer=wrong, **others)
 
 
-def one_run(*of_problems: Counter[str]) -> list[ProblemState]:
-    return [ProblemState([of_problem]) for of_problem in of_problems]
+def one_run(*of_problems: Counter[str]) -> list[FilterResult]:
+    return [FilterResult([of_problem], {}, []) for of_problem in of_problems]
 
 
 def test_the_funnel_narrows_step_by_step() -> None:
-    state = ProblemState(
+    result = FilterResult(
         [counts(7, no_answer=1, unparsed_equation=2, false_equation=1, process_check=1)],
         {"1+2=3": {0: 4}, "2+1=3": {0: 0}},
         [Candidate(Sample("p", 0, "four", 8), "2+1=3", 0)],
     )
-    (report,) = report_runs(["a"], [10], [state], ["1+2=3"])
+    (report,) = report_runs(["a"], [10], [result], ["1+2=3"])
     assert report.funnel == Funnel(
         n_sampled=10,
         n_answered=9,
@@ -50,9 +50,9 @@ def test_the_funnel_narrows_step_by_step() -> None:
     [(0, 0), (1, 1), (20, 1), (21, 2), (40, 2), (60, 3), (61, 4), (80, 4), (81, 5), (99, 5),
      (100, 6)],
 )  # fmt: skip
-def test_problems_are_counted_by_how_often_they_were_solved(n_right: int, bucket: int) -> None:
-    states = one_run(*[counts(n_right, 100)] * 3, counts(0, 100))
-    (report,) = report_runs(["a"], [100], states, [""] * 4)
+def test_problems_are_counted_by_share_of_right_samples(n_right: int, bucket: int) -> None:
+    results = one_run(*[counts(n_right, 100)] * 3, counts(0, 100))
+    (report,) = report_runs(["a"], [100], results, [""] * 4)
     expected = dict.fromkeys(SOLVED, 0)
     expected[SOLVED[bucket]] += 3  # the published histogram would add equal counts only once
     expected[SOLVED[0]] += 1
@@ -65,23 +65,24 @@ def test_a_problem_without_samples_was_never_solved() -> None:
 
 
 def test_distinct_paths_by_k_count_the_solution_as_table_2_does() -> None:
-    states = [
-        ProblemState([counts(5)], {"s": {0: 0}, "a": {0: 2}, "b": {0: 7}}),
-        ProblemState([counts(5)], {"c": {0: 3}}),
+    results = [
+        FilterResult([counts(5)], {"s": {0: 0}, "a": {0: 2}, "b": {0: 7}}, []),
+        FilterResult([counts(5)], {"c": {0: 3}}, []),
     ]
-    (report,) = report_runs(["a"], [10], states, ["s", "s"])
+    (report,) = report_runs(["a"], [10], results, ["s", "s"])
     values = {k: value for k, (value, _) in report.distinct_paths.items()}
     assert values == {1: 1.0, 3: 1.5, 6: 2.0, 10: 2.5}
     assert report.distinct_paths[10][1] == pytest.approx(0.5)  # of 3 and 2
-    assert funnel_to_json(report)["distinct_paths"]["10"]["value"] == 2.5
+    (of_run,) = reports_to_json([report], ["a"], results)["runs"]
+    assert of_run["distinct_paths"]["10"] == {"value": 2.5, "standard_error": 0.5}
 
 
-def two_runs() -> list[ProblemState]:
+def two_runs() -> list[FilterResult]:
     both = [counts(5), counts(6)]
     kept = [Candidate(Sample("p", 0, "bbbb"), "b", 1)]
     return [
-        ProblemState(both, {"a": {0: 0}, "b": {0: 9, 1: 0}}, kept),
-        ProblemState([counts(0), counts(1)], {"c": {1: 2}, "d": {0: 1}, "e": {0: 1}}),
+        FilterResult(both, {"a": {0: 0}, "b": {0: 9, 1: 0}}, kept),
+        FilterResult([counts(0), counts(1)], {"c": {1: 2}, "d": {0: 1}, "e": {0: 1}}, []),
     ]
 
 
@@ -108,7 +109,7 @@ def test_every_cell_of_the_venn_diagram() -> None:
 def test_lengths_and_cut_off_where_they_are_known() -> None:
     known = counts(5) + Counter(tokens=500, tokens_known=10, cut_off=3, characters=1000)
     kept = [Candidate(Sample("p", 0, "x", 30), "a", 0), Candidate(Sample("p", 1, "x", 60), "b", 0)]
-    (report,) = report_runs(["a"], [10], [ProblemState([known], {}, kept)], [""])
+    (report,) = report_runs(["a"], [10], [FilterResult([known], {}, kept)], [""])
     assert report.tokens == {"sampled": 50.0, "kept": 45.0}
     assert report.n_cut_off == 3
     (unknown,) = report_runs(["a"], [10], one_run(counts(5)), [""])

@@ -1,4 +1,4 @@
-"""JSONL of other programs: which row is about which problem, and what is wrong with a row."""
+"""JSONL of other programs: which problem a row belongs to, and what is wrong with a row."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from screl.core.io import UserError
 from screl.core.problems import Problem
-from screl.samples.jsonl import ID_KEYS, QUESTION_KEYS, TEXT_KEYS, index_plain, is_plain
+from screl.samples.jsonl import ID_KEYS, QUESTION_KEYS, TEXT_KEYS, index_jsonl, is_jsonl
 from screl.samples.reader import open_runs, read_completions
 from screl.samples.store import Sample
 
@@ -28,17 +28,17 @@ def write(folder: Path, *rows: Any) -> Path:
     return path
 
 
-def completions(path: Path, **options: Any) -> list[list[Sample]]:
-    (run,) = open_runs(path, PROBLEMS, "test", **options)
-    return [of_run[0] for _, of_run in read_completions(PROBLEMS, [run], 0, len(PROBLEMS))]
+def read(path: Path, problems: list[Problem] = PROBLEMS, **options: Any) -> list[list[Sample]]:
+    (run,) = open_runs(path, problems, "test", **options)
+    return [of_run for _, (of_run,) in read_completions(problems, [run], 0, len(problems))]
 
 
 def texts(path: Path, **options: Any) -> list[list[str]]:
-    return [[c.completion for c in of_problem] for of_problem in completions(path, **options)]
+    return [[sample.completion for sample in row] for row in read(path, **options)]
 
 
 @pytest.mark.parametrize("key", TEXT_KEYS)
-def test_each_key_of_a_text(tmp_path: Path, key: str) -> None:
+def test_each_key_of_a_completion(tmp_path: Path, key: str) -> None:
     path = write(tmp_path, *({"id": name, key: f"of {name}"} for name in IDS))
     assert texts(path) == [["of a"], ["of b"], ["of 7"]]
 
@@ -52,17 +52,15 @@ def test_each_key_of_an_id_in_any_order(tmp_path: Path, key: str) -> None:
 @pytest.mark.parametrize("key", QUESTION_KEYS)
 @pytest.mark.parametrize("template", ["{}", "Q: How many apples?\nA: 3\nQ: {}\nA:", " {}  "])
 def test_each_key_of_a_question_in_any_order(tmp_path: Path, key: str, template: str) -> None:
-    """In a prompt the last question counts, of those that end there the longest."""
+    """A prompt asks its last question; of several that end there, the longest."""
     rows = [{key: template.format(p.question), "text": f"of {p.line}"} for p in PROBLEMS[::-1]]
     assert texts(write(tmp_path, *rows)) == [["of 1"], ["of 2"], ["of 3"]]
 
 
-def test_of_equal_questions_the_first_is_meant(tmp_path: Path) -> None:
+def test_of_equal_questions_the_first_is_taken(tmp_path: Path) -> None:
     problems = [*PROBLEMS, Problem("d", PROBLEMS[0].question, "#### 1", 4)]
-    path = write(tmp_path, {"question": "How many  apples?", "text": "x"})
-    index = index_plain(path, problems)
-    assert index.n_missing() == 3
-    assert index.first_missing() == (1, 0)
+    index = index_jsonl(write(tmp_path, {"question": "How many  apples?", "text": "x"}), problems)
+    assert (index.n_missing, index.first_missing()) == (3, (1, 0))
 
 
 @pytest.mark.parametrize("with_id", [False, True])
@@ -81,16 +79,16 @@ def test_a_prompt_of_chat_messages(tmp_path: Path, with_id: bool) -> None:
     assert texts(write(tmp_path, *rows)) == [["of 1"], ["of 2"], ["of 3"]]
 
 
-def test_by_place_where_nothing_else_is_given(tmp_path: Path) -> None:
+def test_rows_without_id_and_question_are_joined_by_position(tmp_path: Path) -> None:
     rows = [{"id": None, "output": text} for text in "xyz"]
     assert texts(write(tmp_path, *rows)) == [["x"], ["y"], ["z"]]
     with pytest.raises(
         UserError, match=r"outputs\.jsonl:1: no id .*and 2 rows for 3 problems; add one of these"
     ):
-        completions(write(tmp_path, *rows[:2]), allow_partial=True)
+        read(write(tmp_path, *rows[:2]), allow_partial=True)
 
 
-def test_several_rows_and_lists_of_a_problem_are_in_order(tmp_path: Path) -> None:
+def test_rows_and_lists_of_a_problem_are_read_in_order(tmp_path: Path) -> None:
     rows = [
         {"id": "a", "outputs": ["a0", "a1"]},
         {"id": 7, "outputs": ["c0", "c1", "c2", "c3"]},
@@ -99,34 +97,21 @@ def test_several_rows_and_lists_of_a_problem_are_in_order(tmp_path: Path) -> Non
         {"id": "a", "outputs": ["a3"]},
     ]
     path = write(tmp_path, *rows)
-    assert texts(path) == [[f"{name}{j}" for j in range(4)] for name in "abc"]
     (run,) = open_runs(path, PROBLEMS, "test")
     assert (run.greedy, run.n_samples) == (False, 4)
-    for k in (1, 2, 3):
-        assert texts(path, k=k) == [[f"{name}{j}" for j in range(k)] for name in "abc"]
+    for k in (None, 1, 2, 3):
+        assert texts(path, k=k) == [[f"{name}{j}" for j in range(k or 4)] for name in "abc"]
     with pytest.raises(UserError, match="has 4 samples per problem; --k 5 is not among them"):
-        completions(path, k=5)
+        read(path, k=5)
 
 
-def test_without_the_first_samples_the_others_keep_their_text(tmp_path: Path) -> None:
-    """A filter that goes on skips the samples it has seen, also in the middle of a row."""
-    path = write(tmp_path, {"id": "a", "outputs": ["a0", "a1"]}, {"id": "a", "outputs": ["a2"]})
-    (run,) = open_runs(path, PROBLEMS[:1], "test")
-    for n_seen in range(4):
-        lines = [run.index.without_first(n_seen)]
-        rest = type(run)(run.name, run.greedy, run.layout, lines[0])
-        ((_, [found]),) = read_completions(PROBLEMS[:1], [rest], 0, 1)
-        expected = [(j, f"a{j}") for j in range(n_seen, 3)]
-        assert [(c.sample_id, c.completion) for c in found] == expected
-
-
-def test_one_row_a_problem_is_greedy(tmp_path: Path) -> None:
+def test_one_row_per_problem_is_greedy(tmp_path: Path) -> None:
     (run,) = open_runs(write(tmp_path, *({"id": i, "text": "x"} for i in IDS)), PROBLEMS, "test")
-    assert (run.greedy, run.n_samples, run.layout) == (True, 1, "plain")
+    assert (run.greedy, run.n_samples) == (True, 1)
 
 
 def lm_eval_row(number: int, problem: Problem, **values: Any) -> dict[str, Any]:
-    """As lm-evaluation-harness logs a sample."""
+    """Return a sample as lm-evaluation-harness logs it."""
     return {
         "doc_id": number,
         "doc": {"question": problem.question, "answer": problem.solution},
@@ -146,65 +131,59 @@ def test_samples_logged_by_lm_evaluation_harness(tmp_path: Path) -> None:
         for name in ("strict-match", "flexible-extract")
         for i, problem in enumerate(problems)
     ]
-    (run,) = open_runs(write(tmp_path, *rows), problems, "test")
-    found = [of_run[0] for _, of_run in read_completions(problems, [run], 0, 3)]
+    found = read(write(tmp_path, *rows), problems)
     assert found == [[Sample(i, 0, f"of {i}")] for i in range(3)]  # not each twice
-    path = write(tmp_path, lm_eval_row(1, problems[0]))  # the rows were put in another order
+    path = write(tmp_path, lm_eval_row(1, problems[0]))  # rows in another order than the problems
     with pytest.raises(UserError, match=r"jsonl:1: its question is not that of problem 1; give"):
-        open_runs(path, problems, "test")
+        read(path, problems)
 
 
-def test_tokens_and_the_reason_of_the_end_are_read(tmp_path: Path) -> None:
-    rows = [
-        {"id": "a", "text": "x", "n_tokens": 3, "finish_reason": "length"},
-        {"id": "b", "text": "y", "n_tokens": 4, "finish_reason": "stop"},
-        {"id": 7, "text": "z", "n_tokens": "many", "finish_reason": None},
-    ]
-    assert completions(write(tmp_path, *rows)) == [
-        [Sample("a", 0, "x", 3, "length")],
-        [Sample("b", 0, "y", 4, "stop")],
-        [Sample(7, 0, "z")],
+def test_tokens_and_finish_reason_are_read_if_they_make_sense(tmp_path: Path) -> None:
+    values = [(3, "length"), (-1, "stop"), (2**31, None), (True, 1), (1.5, None), ("7", None)]
+    rows = [{"id": "a", "text": "x", "n_tokens": n, "finish_reason": r} for n, r in values]
+    (found,) = read(write(tmp_path, *rows), PROBLEMS[:1])
+    assert found[0] == Sample("a", 0, "x", 3, "length")
+    assert [(sample.n_tokens, sample.finish_reason) for sample in found[1:]] == [
+        (None, "stop"),
+        *[(None, None)] * 4,
     ]
 
 
 def test_missing_samples_are_refused_unless_allowed(tmp_path: Path) -> None:
     path = write(tmp_path, {"id": 7, "text": "x"}, {"id": "a", "text": ["y", "z"]})
     with pytest.raises(UserError, match=r"3 of 6 samples are missing \(first: problem 'b', samp"):
-        completions(path)
+        read(path)
     assert texts(path, allow_partial=True) == [["y", "z"], [], ["x"]]
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"id": "d", "text": "x"}, "id 'd' is no problem's id; give the problems"),
-        ({"id": ["a"], "text": "x"}, r"id \['a'\] is no problem's id; give the problems"),
-        ({"id": {}, "text": "x"}, r"id {} is no problem's id; give the problems"),
-        ({"idx": "7", "text": "x"}, "idx '7' is no problem's id; give the problems"),
-        ({"question": "Pears?", "text": "x"}, "its question is that of no problem; give the prob"),
+        ({"id": "d", "text": "x"}, "no problem has the id 'd'; give the problems"),
+        ({"id": ["a"], "text": "x"}, r"no problem has the id \['a'\]; give the problems"),
+        ({"idx": "7", "text": "x"}, "no problem has the idx '7'; give the problems"),
+        ({"question": "Pears?", "text": "x"}, "no problem has its question; give the problems"),
         (
             {"id": "a", "question": "Pears?", "text": "x"},
             "its question is not that of problem 'a'; give the problems",
         ),
         ({"text": "x"}, "no id .* and no question .* 2 rows for 3 problems; add one of these keys"),
         ({"id": "a"}, r"no completion under any of .*\(found keys: id\); rename the key"),
-        (
-            {"id": "a", "text": None},
-            "text holds no text or a null; where a generation failed write",
-        ),
-        ({"id": "a", "text": []}, "text holds no text or a null; where a generation failed write"),
-        (
-            {"id": "a", "text": [[[["x"]]]] * 2},
-            "text holds no text or a null; where a generation failed write",
-        ),
-        ([["prompt", "text"]], "expected a JSON object, found list; mend or delete this line"),
-        ("text", "expected a JSON object, found str; mend or delete this line"),
+        ({"id": "a", "text": []}, "text holds no text or a null; for a failed generation write"),
+        ({"id": "a", "text": [[[["x"]]]] * 2}, "text holds no text or a null; for a failed"),
+        ([["prompt", "text"]], r"expected a JSON object, found list; \w+ or delete this line"),
+        ("text", r"expected a JSON object, found str; \w+ or delete this line"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, row: Any, message: str) -> None:
     rows = [{"id": "b", "text": "good"}, row]
     with pytest.raises(UserError, match=rf"outputs\.jsonl:2: {message}"):
-        open_runs(write(tmp_path, *rows), PROBLEMS, "test", allow_partial=True)
+        read(write(tmp_path, *rows), allow_partial=True)
+
+
+def test_a_truth_value_is_not_an_id(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no problem has the id False"):
+        read(write(tmp_path, {"id": False, "text": "x"}), [Problem(0, "q", "#### 1", 1)])
 
 
 def test_a_deep_list_and_a_torn_line_are_named(tmp_path: Path) -> None:
@@ -212,11 +191,11 @@ def test_a_deep_list_and_a_torn_line_are_named(tmp_path: Path) -> None:
     path = tmp_path / "outputs.jsonl"
     for depth in (10, 500, 1000, 100_000):
         path.write_text(good + '{"id": "b", "text": ' + "[" * depth + '"x"' + "]" * depth + "}")
-        with pytest.raises(UserError, match=r"outputs\.jsonl:3: .*(text holds no text|mend)"):
-            open_runs(path, PROBLEMS, "test", allow_partial=True)
+        with pytest.raises(UserError, match=r"outputs\.jsonl:3: .*(text holds no text|not valid)"):
+            read(path, allow_partial=True)
     path.write_text(good + '{"id": "b", "te')
-    with pytest.raises(UserError, match=r"outputs\.jsonl:3: not valid JSON .*; mend"):
-        open_runs(path, PROBLEMS, "test", allow_partial=True)
+    with pytest.raises(UserError, match=r"outputs\.jsonl:3: not valid JSON .*; \w+ or delete"):
+        read(path, allow_partial=True)
 
 
 def test_blank_lines_and_windows_line_ends(tmp_path: Path) -> None:
@@ -229,7 +208,6 @@ def test_blank_lines_and_windows_line_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("a.jsonl", '{"text": "x"}\n', True),
         ("a.jsonl", '\n \n{"text": "x"}', True),
         ("raw_generation_greedy.json", '{"text": "x"}\n', False),
         ("a.jsonl", '{"gen": ["x"]}\n', False),
@@ -238,12 +216,19 @@ def test_blank_lines_and_windows_line_ends(tmp_path: Path) -> None:
         ("a.jsonl", "", False),
     ],
 )
-def test_which_files_are_plain(tmp_path: Path, name: str, content: str, expected: bool) -> None:
+def test_which_files_are_jsonl(tmp_path: Path, name: str, content: str, expected: bool) -> None:
     path = tmp_path / name
     path.write_text(content)
-    assert is_plain(path) == expected
-    assert not is_plain(tmp_path)
-    assert not is_plain(tmp_path / "nowhere")
+    assert is_jsonl(path) == expected
+    assert not is_jsonl(tmp_path)
+    assert not is_jsonl(tmp_path / "nowhere")
+
+
+def test_a_first_line_that_is_not_json_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf{}\n")
+    with pytest.raises(UserError, match=r"a\.jsonl:1: not valid JSON .*; fix this line"):
+        is_jsonl(path)
 
 
 JSON = st.recursive(
@@ -262,52 +247,29 @@ ROW = st.dictionaries(
 
 @given(row=JSON | ROW)
 def test_any_row_is_read_or_named(tmp_path_factory: pytest.TempPathFactory, row: Any) -> None:
-    folder = tmp_path_factory.mktemp("plain")
-    path = write(folder, {"id": "b", "text": "good"}, row)
+    path = write(tmp_path_factory.mktemp("rows"), {"id": "b", "text": "good"}, row)
     try:
-        index = index_plain(path, PROBLEMS)
+        assert sum(map(len, read(path, allow_partial=True))) > 1
     except UserError as error:
         message = str(error)
         assert message.startswith(f"{path}:2: ")
         assert "; " in message
-    else:
-        assert index.n_missing() < 3 * index.n_samples
-        texts(path, allow_partial=True)
 
 
-def test_a_first_line_that_is_no_json_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(b"\xef\xbb\xbf{}\n")
-    with pytest.raises(UserError, match=r"a\.jsonl:1: not valid JSON"):
-        is_plain(path)
-
-
-@pytest.mark.parametrize("empty", [None, [], ["right", None], [["right", None]]])
-def test_a_failed_generation_is_never_replaced_by_another_key(tmp_path: Path, empty: Any) -> None:
-    """Behind it lies, as often as not, the reference solution."""
+@pytest.mark.parametrize("failed", [None, [], ["right", None], [["right", None]]])
+def test_a_failed_generation_is_never_replaced_by_another_key(tmp_path: Path, failed: Any) -> None:
+    """Another key of the row may hold the reference solution."""
     rows = [{"id": name, "completion": "x", "solution": "#### 1"} for name in IDS]
-    rows[1]["completion"] = empty
+    rows[1]["completion"] = failed
     with pytest.raises(UserError, match=r"outputs.jsonl:2: completion holds no text or a null"):
         texts(write(tmp_path, *rows))
     rows[1]["completion"] = ""
     assert texts(write(tmp_path, *rows)) == [["x"], [""], ["x"]]
 
 
-def test_the_problems_themselves_are_no_completions(tmp_path: Path) -> None:
+def test_the_problems_themselves_are_not_completions(tmp_path: Path) -> None:
     rows = [{"question": p.question, "response": p.solution} for p in PROBLEMS]
     with pytest.raises(UserError, match="every completion is its problem's solution"):
         texts(write(tmp_path, *rows))
     rows[2]["response"] = "of a model"
     assert texts(write(tmp_path, *rows)) == [["#### 1"], ["#### 2"], ["of a model"]]
-
-
-@pytest.mark.parametrize("n_tokens", [-1, 2**31, True, 1.5, "7", None])
-def test_numbers_of_tokens_that_cannot_be_are_not_taken(tmp_path: Path, n_tokens: Any) -> None:
-    rows = [{"id": name, "text": "x", "n_tokens": n_tokens} for name in IDS]
-    assert [c.n_tokens for (c,) in completions(write(tmp_path, *rows))] == [None] * 3
-
-
-def test_a_truth_value_is_no_id(tmp_path: Path) -> None:
-    problems = [Problem(0, "q", "#### 1", 1)]
-    with pytest.raises(UserError, match="id False is no problem's id"):
-        index_plain(write(tmp_path, {"id": False, "text": "x"}), problems)

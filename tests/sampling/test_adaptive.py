@@ -1,4 +1,4 @@
-"""Sampling until enough: the same samples whoever is faster, and not one block too many."""
+"""Sample until enough: the same samples whichever worker is faster, and no block too many."""
 
 import random
 
@@ -11,6 +11,7 @@ from screl.grading.answers import extract_answer
 from screl.rejection.filter import FilterRules, filter_problem
 from screl.samples.store import Sample
 from screl.sampling.adaptive import Budget, WantedSamples
+from screl.sampling.tally import ProblemTally, judge_of, tally_problem
 
 PROBLEMS = [
     Problem(i, f"What is {i}+1?", f"<<{i}+1={i + 1}>>\n#### {i + 1}", i + 1) for i in range(3)
@@ -18,7 +19,7 @@ PROBLEMS = [
 
 
 def completion(problem: Problem, path: int | None) -> str:
-    """With a new right path for each number; -1: the solution's own; None: wrong."""
+    """Return a text with a right path per number; -1: the solution's own; None: wrong."""
     gold = extract_answer(problem.solution, "strict")
     if path is None:
         return "#### 77"
@@ -28,27 +29,33 @@ def completion(problem: Problem, path: int | None) -> str:
 def run_budget(
     problems: list[Problem], texts: dict[int | str, list[str]], until: int, most: int, seed: int
 ) -> dict[int | str, list[int]]:
-    """What is sampled when samples come back in any order, in parts."""
-    rng, budget = random.Random(seed), Budget(problems, until, most)
-    open_wishes: list[tuple[int | str, int]] = []
-    there: dict[int | str, list[int]] = {problem.problem_id: [] for problem in problems}
+    """Return what is sampled when samples come back in any order, in parts."""
+    rng = random.Random(seed)
+    of_id = {problem.problem_id: problem for problem in problems}
+    tallies = {problem_id: ProblemTally() for problem_id in of_id}
+    missing = [WantedSamples(problem, range(most)) for problem in problems]
+    budget = Budget(missing, tallies, until, most)
+    pending: list[tuple[int | str, int]] = []
+    sampled: dict[int | str, list[int]] = {problem_id: [] for problem_id in of_id}
 
-    def add(wishes: list[WantedSamples]) -> None:
-        open_wishes.extend((wish.problem.problem_id, i) for wish in wishes for i in wish.sample_ids)
+    def add(wanted: list[WantedSamples]) -> None:
+        pending.extend((one.problem.problem_id, i) for one in wanted for i in one.sample_ids)
 
-    add(budget.begin([]))
-    while open_wishes:
-        rng.shuffle(open_wishes)
-        n = rng.randint(1, len(open_wishes))
-        now, open_wishes[:] = open_wishes[:n], open_wishes[n:]
-        for problem_id, i in now:
-            there[problem_id].append(i)
-        add(budget.add([Sample(p, i, texts[p][i], 1, "stop") for p, i in now]))
-    return {problem_id: sorted(ids) for problem_id, ids in there.items()}
+    add(budget.first_blocks())
+    while pending:
+        rng.shuffle(pending)
+        n = rng.randint(1, len(pending))
+        now, pending[:] = pending[:n], pending[n:]
+        samples = [Sample(p, i, texts[p][i], 1, "stop") for p, i in now]
+        for one in samples:
+            sampled[one.problem_id].append(one.sample_id)
+            tallies[one.problem_id].add(one, judge_of(of_id[one.problem_id])(one.completion))
+        add(budget.next_blocks(samples))
+    return {problem_id: sorted(ids) for problem_id, ids in sampled.items()}
 
 
 def n_kept(problem: Problem, texts: list[str]) -> int:
-    """By the filter itself."""
+    """Return how many samples the filter itself keeps."""
     completions = [Sample(problem.problem_id, i, text) for i, text in enumerate(texts)]
     return len(filter_problem(problem, [completions], FilterRules("strict")).kept)
 
@@ -74,7 +81,7 @@ def test_each_problem_gets_blocks_until_the_filter_keeps_enough(
 
 
 def last_block_begins(n_sampled: int, until: int, most: int) -> int:
-    """Blocks: as many as are wanted first, then always half as many more, or as many as wanted."""
+    """Return where the last block begins: each adds half as many, but at least ``until``."""
     n = before = 0
     while n < n_sampled:
         before, n = n, min(n + max(until, n // 2), most)
@@ -82,23 +89,27 @@ def last_block_begins(n_sampled: int, until: int, most: int) -> int:
     return before
 
 
-@pytest.mark.parametrize("n_there", [0, 1, 3, 4, 5, 9, 24])
-def test_going_on_asks_for_what_is_missing(n_there: int) -> None:
+@pytest.mark.parametrize("n_stored", [0, 1, 3, 4, 5, 9, 24])
+def test_a_resumed_run_asks_for_what_is_missing(n_stored: int) -> None:
     problem = PROBLEMS[1]
     texts = [completion(problem, i if i % 4 == 3 else None) for i in range(24)]
-    there = [Sample(1, i, text, 1, "stop") for i, text in enumerate(texts[:n_there])]
-    budget = Budget([problem], 3, 24)
-    wishes = budget.begin(reversed(there))
-    sampled = set(range(n_there))
-    while wishes:
-        (wish,) = wishes
-        assert sampled.isdisjoint(wish.sample_ids)
-        sampled |= set(wish.sample_ids)
-        wishes = budget.add(Sample(1, i, texts[i], 1, "stop") for i in wish.sample_ids)
-    assert sampled == set(range(max(n_there, 13)))  # blocks end at 3, 6, 9, 13; paths at 3, 7, 11
+    samples = [Sample(1, i, text, 1, "stop") for i, text in enumerate(texts)]
+    tally, judge = tally_problem(problem, [samples[:n_stored]]), judge_of(problem)
+    missing = [WantedSamples(problem, range(n_stored, 24))][: n_stored < 24]
+    budget = Budget(missing, {1: tally}, 3, 24)
+    wanted = budget.first_blocks()
+    sampled = set(range(n_stored))
+    while wanted:
+        ((_, ids),) = wanted
+        assert sampled.isdisjoint(ids)
+        sampled |= set(ids)
+        for i in ids:
+            tally.add(samples[i], judge(texts[i]))
+        wanted = budget.next_blocks(samples[i] for i in ids)
+    assert sampled == set(range(max(n_stored, 13)))  # blocks end at 3, 6, 9, 13; paths at 3, 7, 11
 
 
-def test_the_solutions_own_path_is_not_counted_twice_or_once() -> None:
+def test_the_solutions_own_path_and_repeated_paths_do_not_count() -> None:
     problem = PROBLEMS[0]
     texts = [completion(problem, path) for path in (-1, -1, 1, 1, 1, 1)]
     assert len(run_budget([problem], {0: texts}, 1, 6, 0)[0]) == 3

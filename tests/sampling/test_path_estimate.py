@@ -1,4 +1,4 @@
-"""The number of unseen paths against enumerated draws, the theory's identities and simulations."""
+"""Compare estimates of new paths with enumerated samples, theory, and simulations."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -6,8 +6,6 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
 from screl.sampling.path_estimate import (
@@ -20,16 +18,16 @@ from screl.sampling.path_estimate import (
 
 
 def outcomes(n: int, shares: Sequence[float]) -> Iterator[tuple[float, list[int]]]:
-    """Every series of n samples as its probability and the counts of its paths; what the shares
-    lack of 1 are wrong samples."""
+    """Yield every series of n samples as its probability and the counts of its paths; what the
+    shares lack of 1 are wrong samples."""
     wrong = 1 - sum(shares)
-    for drawn in product(range(len(shares) + 1), repeat=n):
-        chance = math.prod([*shares, wrong][path] for path in drawn)
-        yield chance, [c for path in range(len(shares)) if (c := drawn.count(path))]
+    for paths in product(range(len(shares) + 1), repeat=n):
+        chance = math.prod([*shares, wrong][path] for path in paths)
+        yield chance, [c for path in range(len(shares)) if (c := paths.count(path))]
 
 
 def zipf(n_problems: int, exponent: float, random: np.random.Generator) -> np.ndarray:
-    """(n_problems, 300): probabilities of paths; half of the samples or more are right."""
+    """Return (n_problems, 300) probabilities of paths; half of the samples or more are right."""
     exponents = exponent + random.uniform(-0.3, 0.3, (n_problems, 1))
     weights = np.arange(1, 301) ** -exponents
     return weights / weights.sum(axis=1, keepdims=True) * random.uniform(0.5, 1, (n_problems, 1))
@@ -42,7 +40,7 @@ def draw(shares: np.ndarray, n: int, random: np.random.Generator) -> list[list[i
 
 
 def truth(shares: np.ndarray, n: int, n_more: int) -> float:
-    """New paths a problem, exactly: not in the first n, but in one of the others."""
+    """Return the exact mean of new paths: not in the first n samples, but in one of the others."""
     return float(((1 - shares) ** n * (1 - (1 - shares) ** n_more)).sum(axis=1).mean())
 
 
@@ -55,23 +53,20 @@ def test_worked_by_hand() -> None:
     assert estimate.standard_error == pytest.approx(abs(new[0] - new[1]) / 2)
     assert estimate.chance_next == pytest.approx((2 / 4 + 1 / 4) / 2)
     assert estimate.n_samples == 4
+    assert expected_new_paths([[1]], [2], 2) == PathEstimate(pytest.approx(2 / 3), None, 0.5, 2)
 
 
-@pytest.mark.parametrize("t", [0.3, 1.0, 2.0])
+@pytest.mark.parametrize("t", [0.3, 2.0])
 def test_hardly_smoothed_the_series_is_unbiased_for_a_random_number_of_samples(t: float) -> None:
-    """Good and Toulmin's theorem: a path is seen a Poisson number of times. With exactly n samples
-    the mean is another, which is that where n is large."""
+    """Good and Toulmin's theorem, in which a path is seen a Poisson number of times."""
     i = np.arange(1, 80)
     series = smoothed_series(1000, t)[:79]
     for rate in (0.1, 1.0, 3.0):
         expected = math.exp(-rate) * (1 - math.exp(-rate * t))
         assert (stats.poisson.pmf(i, rate) * series).sum() == pytest.approx(expected)
-    for p in (0.05, 0.3):
-        expected = (1 - p) ** 20 - (1 - p * (1 + t)) ** 20
-        assert (stats.binom.pmf(i, 20, p) * series).sum() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("order", "t"), [(1, 0.5), (4, 1.0), (5, 6.25)])
+@pytest.mark.parametrize(("order", "t"), [(1, 0.5), (5, 6.25)])
 def test_smoothing_is_the_mean_of_series_cut_at_random(order: int, t: float) -> None:
     expected = np.zeros(order)
     for cut in range(order + 1):
@@ -90,47 +85,29 @@ def test_the_order_grows_with_the_samples_of_all_problems() -> None:
     assert order(16, 6.25, 32_000) == 5  # log_3(238,095) = 11.27
     assert order(8, 6.25, 32_000) == 4
     assert order(100, 1.0, 100) == order(100, 0.1, 100) == order(100, 1.0, 10**9) == 50
-    assert order(100, 1 + 1e-15, 100) == 17  # log_3(1e17) = 35.6
     assert order(2, 3.0, 2) == order(3, 1.0, 3) == 1
     assert len(path_weights(16, 1.0, 16)) == 17
 
 
-@pytest.mark.parametrize(("n", "n_more"), [(4, 1), (4, 4), (6, 3), (6, 6)])
-@pytest.mark.parametrize("shares", [(0.2,), (0.5,), (0.9,), (1.0,), (0.3, 0.2), (0.1, 0.05, 0.5)])
-def test_bias_is_small_if_every_outcome_is_enumerated(
+@pytest.mark.parametrize(("n", "n_more"), [(4, 4), (6, 3)])
+@pytest.mark.parametrize("shares", [(0.2,), (1.0,), (0.1, 0.05, 0.5)])
+def test_the_bias_is_small_if_every_outcome_is_enumerated(
     n: int, n_more: int, shares: tuple[float, ...]
 ) -> None:
-    """Below 0.06 for every path there is, however often it comes up, up to as many samples more."""
-    mean = sum(
-        chance * estimate.mean
-        for chance, counts in outcomes(n, shares)
-        if chance and (estimate := expected_new_paths([counts], [n], n_more))
-    )
-    bias = mean - truth(np.array([shares]), n, n_more)
-    assert abs(bias) < 0.06 * len(shares)
-
-
-def test_the_chance_of_a_new_path_is_goods() -> None:
-    """Its mean is, exactly, the chance that the last sample was new."""
-    shares, n = (0.3, 0.15), 5
-    mean = sum(
-        chance * estimate.chance_next
-        for chance, counts in outcomes(n, shares)
-        if (estimate := expected_new_paths([counts], [n], 1))
-    )
-    assert mean == pytest.approx(sum(p * (1 - p) ** (n - 1) for p in shares))
+    """Below 0.06 per path, however often it is seen, up to as many samples more."""
+    mean = chance_next = 0.0
+    for chance, counts in outcomes(n, shares):
+        if chance and (estimate := expected_new_paths([counts], [n], n_more)):
+            mean += chance * estimate.mean
+            chance_next += chance * estimate.chance_next
+    assert abs(mean - truth(np.array([shares]), n, n_more)) < 0.06 * len(shares)
+    # exactly the chance that the last sample was new
+    assert chance_next == pytest.approx(sum(p * (1 - p) ** (n - 1) for p in shares))
 
 
 @pytest.mark.parametrize(
     ("n", "n_more", "low", "high"),
-    [
-        (4, 4, -0.08, 0.08),
-        (16, 16, -0.05, 0.05),
-        (100, 100, -0.04, 0.04),
-        (16, 48, -0.12, 0.08),
-        (16, 100, -0.3, 0.1),
-        (100, 500, -0.2, 0.1),
-    ],
+    [(4, 4, -0.08, 0.08), (100, 100, -0.04, 0.04), (16, 48, -0.12, 0.08), (16, 100, -0.3, 0.1)],
 )
 def test_the_bias_is_as_stated_where_many_paths_are_rare(
     n: int, n_more: int, low: float, high: float
@@ -142,8 +119,8 @@ def test_the_bias_is_as_stated_where_many_paths_are_rare(
     assert low < estimate.mean / truth(shares, n, n_more) - 1 < high
 
 
-def test_the_standard_error_is_the_spread_over_repeated_runs() -> None:
-    """Other problems of the same kind and other samples of them."""
+def test_the_standard_error_is_the_deviation_of_repeated_runs() -> None:
+    """With other problems of the same kind and other samples of them."""
     random = np.random.default_rng(0)
     population = zipf(20_000, 2, random)
     estimates = []
@@ -152,36 +129,18 @@ def test_the_standard_error_is_the_spread_over_repeated_runs() -> None:
         estimate = expected_new_paths(draw(shares, 32, random), [32] * 200, 32)
         assert estimate is not None
         estimates.append(estimate)
-    spread = np.std([estimate.mean for estimate in estimates], ddof=1)
+    deviation = np.std([estimate.mean for estimate in estimates], ddof=1)
     errors = [estimate.standard_error or 0.0 for estimate in estimates]
-    assert np.mean(errors) == pytest.approx(spread, rel=0.25)
-    expected = truth(population, 32, 32)
-    covered = [
-        abs(estimate.mean - expected) < 1.96 * error
-        for estimate, error in zip(estimates, errors, strict=True)
-    ]
-    assert np.mean(covered) > 0.85
+    assert np.mean(errors) == pytest.approx(deviation, rel=0.25)
 
 
-def test_more_samples_bring_more_paths() -> None:
-    random = np.random.default_rng(0)
-    counts = draw(zipf(3000, 2, random), 32, random)
-    means = []
-    for n_more in (1, 2, 4, 8, 16, 31, 32, 33, 40, 64, 100, 200):
-        estimate = expected_new_paths(counts, [32] * 3000, n_more)
-        assert estimate is not None
-        means.append(estimate.mean)
-    assert means == sorted(means)
-    assert means[0] > 0
-
-
-def test_problems_of_different_numbers_of_samples() -> None:
-    """Each has the weights of its own; the order is that of all samples together."""
-    counts = [[1, 3], [1], [], [2, 2, 1]]
-    estimate = expected_new_paths(counts, [10, 4, 10, 20], 40)
+def test_problems_may_have_different_numbers_of_samples() -> None:
+    """Each has its own weights; the order is that of all samples together."""
+    counts, n_samples = [[1, 3], [1], [], [2, 2, 1]], [10, 4, 10, 20]
+    estimate = expected_new_paths(counts, n_samples, 40)
     assert estimate is not None
     new = []
-    for of_problem, n in zip(counts, [10, 4, 10, 20], strict=True):
+    for of_problem, n in zip(counts, n_samples, strict=True):
         weights = path_weights(n, 40 / n, 44)
         new.append(sum(weights[count] for count in of_problem))
     assert estimate.mean == pytest.approx(np.mean(new))
@@ -189,9 +148,9 @@ def test_problems_of_different_numbers_of_samples() -> None:
     assert estimate.n_samples == 4
 
 
-@pytest.mark.parametrize("n", [4, 5, 16, 100])
-def test_one_path_that_every_sample_has_promises_nothing(n: int) -> None:
-    """The series without a limit would say -1 of it for an even n and +1 for an odd one."""
+@pytest.mark.parametrize("n", [4, 5, 100])
+def test_a_path_that_every_sample_has_promises_nothing(n: int) -> None:
+    """The series without a limit would say -1 for an even n and +1 for an odd one."""
     assert expected_new_paths([[n]] * 3, [n] * 3, n) == PathEstimate(0.0, 0.0, 0.0, n)
 
 
@@ -199,56 +158,27 @@ def test_one_path_that_every_sample_has_promises_nothing(n: int) -> None:
     ("counts", "n_samples"),
     [([], []), ([[], []], [8, 8]), ([[1], [1]], [1, 1]), ([[1], []], [9, 0])],
 )
-def test_nothing_can_be_said(counts: list[list[int]], n_samples: list[int]) -> None:
-    estimate = expected_new_paths(counts, n_samples, 100)
-    assert estimate is None
-    assert describe_estimate(estimate, 100).startswith("nothing can be said")
+def test_without_two_samples_and_a_path_there_is_no_estimate(
+    counts: list[list[int]], n_samples: list[int]
+) -> None:
+    assert expected_new_paths(counts, n_samples, 100) is None
+    assert describe_estimate(None, 100).startswith("no estimate for more samples")
 
 
-def test_more_counted_than_sampled() -> None:
+def test_more_counted_than_sampled_is_an_error() -> None:
     with pytest.raises(ValueError, match="more than its samples"):
         expected_new_paths([[2, 3], [1]], [4, 4], 1)
 
 
-@given(
-    st.lists(st.lists(st.integers(1, 9), max_size=6), min_size=1, max_size=6),
-    st.integers(0, 40),
-    st.integers(1, 60),
-)
-def test_is_the_mean_of_problems_in_any_order(
-    counts: list[list[int]], n_wrong: int, n_more: int
-) -> None:
-    n_samples = [sum(of_problem) + n_wrong for of_problem in counts]
-    estimate = expected_new_paths(counts, n_samples, n_more)
-    turned = expected_new_paths([c[::-1] for c in counts[::-1]], n_samples[::-1], n_more)
-    if estimate is None or turned is None:
-        assert estimate == turned
-        assert min(n_samples) < 2 or not any(counts)
-        return
-    assert turned.mean == pytest.approx(estimate.mean)
-    assert math.isfinite(estimate.mean)
-    assert (estimate.standard_error is None) == (len(counts) == 1)
-    assert 0 <= estimate.chance_next <= 1
-
-
-def test_two_samples_are_enough_to_say_something() -> None:
-    assert expected_new_paths([[1]], [2], 2) == PathEstimate(pytest.approx(2 / 3), None, 0.5, 2)
-
-
-def test_show() -> None:
+def test_an_estimate_is_one_line() -> None:
     estimate = PathEstimate(1.834, 0.0449, 0.0312, 100)
     assert describe_estimate(estimate, 100) == (
-        "100 more samples a problem would bring 1.83 ± 0.04 new paths a problem (Good-Toulmin); "
-        "the next sample finds one with 3.1%"
+        "100 more samples per problem would bring 1.83 ± 0.04 new paths per problem "
+        "(Good-Toulmin); the next sample finds a new path with probability 3.1%"
     )
-    assert (
-        "would bring 1.83 ± 0.04 new paths a problem or somewhat more (smoothed"
-        in describe_estimate(estimate, 101)
-    )
+    assert "problem or somewhat more (smoothed" in describe_estimate(estimate, 101)
     assert "or somewhat more" in describe_estimate(estimate, 800)
-    assert "too far ahead to be told, 100 samples reach to 800" in describe_estimate(estimate, 801)
+    assert "100 samples reach to 800; the next" in describe_estimate(estimate, 801)
     alone = PathEstimate(1.834, None, 0.25, 5)
     assert "would bring 1.83 new paths" in describe_estimate(alone, 5)
-    assert "5 samples reach to 12; the next sample finds one with 25.0%" in describe_estimate(
-        alone, 13
-    )
+    assert "5 samples reach to 12; the next sample finds" in describe_estimate(alone, 13)

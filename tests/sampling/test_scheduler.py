@@ -1,4 +1,4 @@
-"""Dealing requests: every sample once, whatever becomes of the workers."""
+"""Check that every sample is made once, whatever happens to the workers."""
 
 import random
 from collections import Counter
@@ -8,18 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from screl.core.cost import PROCESSORS, Devices
 from screl.core.io import UserError
 from screl.samples.store import Sample
-from screl.sampling import scheduler as coordinator
-from screl.sampling.engine import Drawn, ExchangeResult, Failure, Request
+from screl.sampling import scheduler
+from screl.sampling.engine import ExchangeResult, Failure, Request
 from screl.sampling.scheduler import (
     HIGH,
     LOW,
     MAX_LOST,
-    MAX_TRIALS,
+    MAX_LOST_ISOLATED,
     Unfulfilled,
     WorkerLostError,
-    deal,
+    run_requests,
 )
 
 Key = tuple[int | str, int]
@@ -30,74 +31,77 @@ def request(problem_id: int | str, sample_ids: range) -> Request:
     return Request(problem_id, [1, 2], sample_ids)
 
 
-def drawn(problem_id: int | str, sample_id: int) -> Drawn:
-    return Drawn(Sample(problem_id, sample_id, f"{problem_id} {sample_id}", 1, "stop"), None)
+def made(problem_id: int | str, sample_id: int) -> Sample:
+    return Sample(problem_id, sample_id, f"{problem_id} {sample_id}", 1, "stop")
 
 
 class StubWorker:
-    """Draws some of what it owes in each exchange; ``fate`` may let it die before."""
+    """Returns some of its pending samples in each exchange; ``behave`` may let it fail before."""
 
-    def __init__(self, crew: "StubCrew", batch_size: int) -> None:
-        self.crew, self.batch_size = crew, batch_size
-        self.owed: list[Key] = []
-        self.n_exchanges = self.given = 0
+    def __init__(self, pool: "StubPool", batch_size: int) -> None:
+        self.pool, self.batch_size = pool, batch_size
+        self.pending: list[Key] = []
+        self.n_exchanges = self.n_returned = 0
         self.stopped = False
 
-    def ask(self, requests: list[Request], enough: int) -> None:
+    def send(self, requests: list[Request], enough: int) -> None:
         assert not self.stopped
-        self.crew.asked.append((self, list(requests), enough, len(self.owed)))
-        self.owed += [(r.problem_id, i) for r in requests for i in r.sample_ids]
+        self.pool.sent.append((self, list(requests), enough, len(self.pending)))
+        self.pending += [(r.problem_id, i) for r in requests for i in r.sample_ids]
 
-    def answer(self) -> ExchangeResult:
+    def receive(self) -> ExchangeResult:
         self.n_exchanges += 1
-        self.crew.rng.shuffle(self.owed)
-        n = self.crew.rng.randint(0 if self.n_exchanges < 50 else 1, min(3, len(self.owed)))
-        given, rest = self.owed[:n], self.owed[n:]
-        answer = self.crew.fate(self, given, rest)
-        self.owed = rest
-        self.given += n
-        return answer or ExchangeResult([drawn(*key) for key in given], [])
+        self.pool.rng.shuffle(self.pending)
+        n = self.pool.rng.randint(0 if self.n_exchanges < 50 else 1, min(3, len(self.pending)))
+        ended, rest = self.pending[:n], self.pending[n:]
+        result = self.pool.behave(self, ended, rest)
+        self.pending = rest
+        self.n_returned += n
+        return result or ExchangeResult([made(*key) for key in ended], [])
 
     def stop(self) -> None:
         assert not self.stopped
         self.stopped = True
 
 
-Fate = Callable[[StubWorker, list[Key], list[Key]], ExchangeResult | None]
+Behavior = Callable[[StubWorker, list[Key], list[Key]], ExchangeResult | None]
 
 
-class StubCrew:
-    def __init__(self, n_workers: int, seed: int, fate: Fate | None = None) -> None:
+class StubPool:
+    def __init__(self, n_workers: int, seed: int, behave: Behavior | None = None) -> None:
         self.n_workers, self.rng = n_workers, random.Random(seed)
-        self.fate: Fate = fate or (lambda *_: None)
-        self.hired: list[StubWorker] = []
-        self.asked: list[tuple[StubWorker, list[Request], int, int]] = []
+        self.behave: Behavior = behave or (lambda *_: None)
+        self.started: list[StubWorker] = []
+        self.sent: list[tuple[StubWorker, list[Request], int, int]] = []
 
-    def hire(self, n_present: int, batch_size: int) -> list[StubWorker]:
-        new = [StubWorker(self, batch_size) for _ in range(self.n_workers - n_present)]
-        self.hired += new
+    def start_workers(self, n_running: int, batch_size: int) -> list[StubWorker]:
+        new = [StubWorker(self, batch_size) for _ in range(self.n_workers - n_running)]
+        self.started += new
         return new
 
     def wait(self, workers: list[StubWorker]) -> list[StubWorker]:
         return self.rng.sample(workers, self.rng.randint(0, len(workers)))
 
+    def devices(self) -> Devices:
+        return PROCESSORS
 
-def deal_all(
-    crew: StubCrew, requests: list[Request], batch_size: int = 4
+
+def run_all(
+    pool: StubPool, requests: list[Request], batch_size: int = 4
 ) -> tuple[Counter[Key], list[Unfulfilled]]:
-    """What was taken in, and what could not be fulfilled."""
+    """Return what was made, and what could not be."""
     taken: Counter[Key] = Counter()
 
-    def take_in(samples: list[Drawn]) -> list[Request]:
-        taken.update((one.sample.problem_id, one.sample.sample_id) for one in samples)
+    def on_samples(samples: list[Sample]) -> list[Request]:
+        taken.update((one.problem_id, one.sample_id) for one in samples)
         return []
 
-    unfulfilled = deal(crew, requests, take_in, batch_size)
-    assert all(worker.stopped for worker in crew.hired)
+    unfulfilled = run_requests(pool, requests, on_samples, batch_size)
+    assert all(worker.stopped for worker in pool.started)
     return taken, unfulfilled
 
 
-def everything(requests: list[Request]) -> Counter[Key]:
+def samples_of(requests: list[Request]) -> Counter[Key]:
     return Counter((r.problem_id, i) for r in requests for i in r.sample_ids)
 
 
@@ -109,162 +113,158 @@ REQUESTS = [request(p, range(b, b + 5)) for p in range(9) for b in (0, 5)]
 def test_every_sample_once_however_workers_die(
     n_workers: int, seed: int, batch_size: int, p_death: float
 ) -> None:
-    """They die with what they were about to give, or after giving it; nothing is to blame."""
+    """They die with what they were about to return, or after returning it."""
     deaths = random.Random(seed + 1)
 
-    def fate(worker: StubWorker, given: list[Key], rest: list[Key]) -> ExchangeResult | None:
-        # a first exchange that gives something, or else the run would rightly end now and then
-        if not worker.given or deaths.random() > p_death:
+    def behave(worker: StubWorker, ended: list[Key], rest: list[Key]) -> ExchangeResult | None:
+        # not before it has returned something, or the run would rightly end now and then
+        if not worker.n_returned or deaths.random() > p_death:
             return None
         if deaths.random() < 0.5:
             raise WorkerLostError("killed")
-        return ExchangeResult([drawn(*key) for key in given], [], Failure("broken", False))
+        return ExchangeResult([made(*key) for key in ended], [], Failure("broken", False))
 
-    taken, unfulfilled = deal_all(StubCrew(n_workers, seed, fate), REQUESTS, batch_size)
-    missing = everything([one.request for one in unfulfilled])
-    assert taken + missing == everything(REQUESTS)
+    taken, unfulfilled = run_all(StubPool(n_workers, seed, behave), REQUESTS, batch_size)
+    missing = samples_of([one.request for one in unfulfilled])
+    assert taken + missing == samples_of(REQUESTS)
     if p_death == 0:
         assert not unfulfilled
-    for one in unfulfilled:  # only what was alone with a worker that died, after two other deaths
-        assert one.reason in ("killed", "broken")
+    assert {one.reason for one in unfulfilled} <= {"killed", "broken"}
 
 
 @pytest.mark.parametrize("n_workers", [1, 3])
-@pytest.mark.parametrize("kills", [True, False])
-def test_only_what_kills_workers_is_given_up(n_workers: int, kills: bool) -> None:
-    def fate(worker: StubWorker, given: list[Key], rest: list[Key]) -> ExchangeResult | None:
-        if not any(problem == 5 for problem, _ in given + rest):
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_only_a_request_that_kills_workers_is_given_up(
+    n_workers: int, is_lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def behave(worker: StubWorker, ended: list[Key], rest: list[Key]) -> ExchangeResult | None:
+        if not any(problem == 5 for problem, _ in ended + rest):
             return None
-        if kills:
+        if is_lost:
             raise WorkerLostError("its process ended with exit code -11")
         return ExchangeResult([], [], Failure("ZeroDivisionError", False))
 
-    taken, unfulfilled = deal_all(StubCrew(n_workers, 0, fate), REQUESTS)
+    if n_workers > 1:  # a single worker is replaced at once
+        monkeypatch.setattr(scheduler, "SECONDS_TO_RETRY", 0.01)
+    taken, unfulfilled = run_all(StubPool(n_workers, 0, behave), REQUESTS)
     assert {one.request.problem_id for one in unfulfilled} == {5}
-    assert taken + everything([one.request for one in unfulfilled]) == everything(REQUESTS)
-    assert taken == everything([r for r in REQUESTS if r.problem_id != 5])
+    assert taken + samples_of([one.request for one in unfulfilled]) == samples_of(REQUESTS)
+    assert taken == samples_of([r for r in REQUESTS if r.problem_id != 5])
 
 
-def test_what_an_engine_refuses_is_told_and_the_rest_goes_on() -> None:
-    def fate(worker: StubWorker, given: list[Key], rest: list[Key]) -> ExchangeResult | None:
-        bad = [r for w, requests, *_ in crew.asked[-1:] for r in requests if r.problem_id == 7]
+def test_a_request_that_an_engine_refuses_is_reported_and_the_others_are_made() -> None:
+    def behave(worker: StubWorker, ended: list[Key], rest: list[Key]) -> ExchangeResult | None:
+        bad = [r for _, requests, *_ in pool.sent[-1:] for r in requests if r.problem_id == 7]
         if not bad:
             return None
         rest[:] = [key for key in rest if key[0] != 7]
-        kept = [drawn(*key) for key in given if key[0] != 7]
+        kept = [made(*key) for key in ended if key[0] != 7]
         return ExchangeResult(kept, [(r, "too long") for r in bad])
 
-    crew = StubCrew(1, 3, fate)
-    taken, unfulfilled = deal_all(crew, REQUESTS)
+    pool = StubPool(1, 3, behave)
+    taken, unfulfilled = run_all(pool, REQUESTS)
     assert [(one.request.problem_id, one.reason) for one in unfulfilled] == [(7, "too long")] * 2
-    assert taken == everything([r for r in REQUESTS if r.problem_id != 7])
+    assert taken == samples_of([r for r in REQUESTS if r.problem_id != 7])
 
 
-def test_out_of_memory_goes_on_with_half_as_many_at_once() -> None:
-    def fate(worker: StubWorker, given: list[Key], rest: list[Key]) -> ExchangeResult | None:
-        return ExchangeResult([], [], OUT_OF_MEMORY) if worker.batch_size > 3 else None
+@pytest.mark.parametrize(("n_workers", "most", "sizes"), [(1, 3, {16, 8, 4, 2}), (8, 8, {16, 8})])
+def test_out_of_memory_halves_the_batch(n_workers: int, most: int, sizes: set[int]) -> None:
+    """Once, if several workers run out of memory at the same batch size."""
 
-    crew = StubCrew(1, 0, fate)
-    taken, unfulfilled = deal_all(crew, REQUESTS, batch_size=16)
-    assert taken == everything(REQUESTS)
+    def behave(worker: StubWorker, ended: list[Key], rest: list[Key]) -> ExchangeResult | None:
+        return ExchangeResult([], [], OUT_OF_MEMORY) if worker.batch_size > most else None
+
+    pool = StubPool(n_workers, 0, behave)
+    taken, unfulfilled = run_all(pool, REQUESTS, batch_size=16)
+    assert taken == samples_of(REQUESTS)
     assert not unfulfilled
-    assert [worker.batch_size for worker in crew.hired] == [16, 8, 4, 2]
+    assert {worker.batch_size for worker in pool.started} == sizes
 
 
-def test_several_out_of_memory_at_once_are_one_reason_to_halve() -> None:
-    def fate(worker: StubWorker, given: list[Key], rest: list[Key]) -> ExchangeResult | None:
-        return ExchangeResult([], [], OUT_OF_MEMORY) if worker.batch_size > 8 else None
-
-    crew = StubCrew(8, 0, fate)
-    taken, _ = deal_all(crew, REQUESTS, batch_size=16)
-    assert taken == everything(REQUESTS)
-    assert {worker.batch_size for worker in crew.hired} == {16, 8}
-
-
-def test_what_always_fails_ends_the_run_and_not_problem_by_problem() -> None:
-    def fate(worker: StubWorker, given: list[Key], rest: list[Key]) -> ExchangeResult | None:
+def test_if_everything_fails_the_run_ends_and_not_problem_by_problem() -> None:
+    def behave(worker: StubWorker, ended: list[Key], rest: list[Key]) -> ExchangeResult | None:
         return ExchangeResult([], [], Failure("RuntimeError: wrong kernel", False))
 
-    crew = StubCrew(1, 0, fate)
+    pool = StubPool(1, 0, behave)
     with pytest.raises(UserError, match=r"workers in a row died without .* wrong kernel"):
-        deal_all(crew, [request(p, range(2)) for p in range(200)], batch_size=1000)
-    assert len(crew.hired) <= MAX_LOST + MAX_TRIALS
+        run_all(pool, [request(p, range(2)) for p in range(200)], batch_size=1000)
+    assert len(pool.started) <= MAX_LOST + MAX_LOST_ISOLATED
 
 
-def test_one_that_cannot_start_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coordinator, "SECONDS_TO_RETRY", 0.0)
+def test_a_worker_that_cannot_start_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scheduler, "SECONDS_TO_RETRY", 0.0)
 
-    def fate(worker: StubWorker, given: list[Key], rest: list[Key]) -> ExchangeResult | None:
-        if worker is crew.hired[0]:
+    def behave(worker: StubWorker, ended: list[Key], rest: list[Key]) -> ExchangeResult | None:
+        if worker is pool.started[0]:
             raise UserError("no such file on this machine")
         return None
 
-    crew = StubCrew(2, 0, fate)
-    taken, unfulfilled = deal_all(crew, REQUESTS)
-    assert taken == everything(REQUESTS)
-    assert not unfulfilled
+    pool = StubPool(2, 0, behave)
+    assert run_all(pool, REQUESTS) == (samples_of(REQUESTS), [])
 
 
-def test_workers_that_never_come_to_work_end_the_run() -> None:
-    def fate(worker: StubWorker, given: list[Key], rest: list[Key]) -> ExchangeResult | None:
+def test_workers_that_all_die_at_once_end_the_run() -> None:
+    def behave(worker: StubWorker, ended: list[Key], rest: list[Key]) -> ExchangeResult | None:
         raise WorkerLostError("its process ended with exit code 1")
 
-    crew = StubCrew(1, 0, fate)
+    pool = StubPool(1, 0, behave)
     with pytest.raises(UserError, match=f"{MAX_LOST} workers in a row.* exit code 1"):
-        deal_all(crew, REQUESTS)
-    assert all(worker.stopped for worker in crew.hired)
+        run_all(pool, REQUESTS)
+    assert all(worker.stopped for worker in pool.started)
 
 
-def test_an_engine_that_cannot_start_and_a_disk_that_is_full_end_the_run_at_once() -> None:
-    def fate(worker: StubWorker, given: list[Key], rest: list[Key]) -> ExchangeResult | None:
+def test_an_engine_that_cannot_start_and_a_full_disk_end_the_run() -> None:
+    def behave(worker: StubWorker, ended: list[Key], rest: list[Key]) -> ExchangeResult | None:
         raise UserError("no such model")
 
     for n_workers in (1, 2, 8):
-        crew = StubCrew(n_workers, 0, fate)
+        pool = StubPool(n_workers, 0, behave)
         with pytest.raises(UserError, match="no such model"):
-            deal_all(crew, REQUESTS)
-        assert all(worker.stopped for worker in crew.hired)
+            run_all(pool, REQUESTS)
+        assert all(worker.stopped for worker in pool.started)
 
-    def take_in(samples: list[Drawn]) -> list[Request]:
+    def on_samples(samples: list[Sample]) -> list[Request]:
         raise OSError("disk full")
 
-    crew = StubCrew(2, 0)
+    pool = StubPool(2, 0)
     with pytest.raises(OSError, match="disk full"):
-        deal(crew, REQUESTS, take_in, 4)
-    assert all(worker.stopped for worker in crew.hired)
+        run_requests(pool, REQUESTS, on_samples, 4)
+    assert all(worker.stopped for worker in pool.started)
 
 
-def test_what_is_asked_for_in_return_is_dealt_too() -> None:
+def test_requests_that_samples_lead_to_are_fulfilled_too() -> None:
     taken: Counter[Key] = Counter()
 
-    def take_in(samples: list[Drawn]) -> list[Request]:
-        keys = [(one.sample.problem_id, one.sample.sample_id) for one in samples]
+    def on_samples(samples: list[Sample]) -> list[Request]:
+        keys = [(one.problem_id, one.sample_id) for one in samples]
         taken.update(keys)
         return [request(problem, range(i + 1, i + 2)) for problem, i in keys if i < 6]
 
-    assert deal(StubCrew(2, 0), [request(p, range(1)) for p in range(5)], take_in, 4) == []
+    first = [request(p, range(1)) for p in range(5)]
+    assert run_requests(StubPool(2, 0), first, on_samples, 4) == []
     assert taken == Counter({(p, i): 1 for p in range(5) for i in range(7)})
 
 
-def test_workers_are_kept_full_and_the_work_is_shared() -> None:
+def test_workers_are_kept_full_and_share_the_work() -> None:
     requests = [request(p, range(10)) for p in range(60)]
-    crew = StubCrew(3, 0)
-    taken, _ = deal_all(crew, requests, batch_size=10)
-    assert taken == everything(requests)
-    n_dealt = 0
-    for _, asked, enough, n_owed in crew.asked:
-        n_dealt += len(asked)
-        if n_dealt < len(requests) - 3 * HIGH:  # more is waiting
+    pool = StubPool(3, 0)
+    taken, _ = run_all(pool, requests, batch_size=10)
+    assert taken == samples_of(requests)
+    n_sent = 0
+    for _, sent, enough, n_pending in pool.sent:
+        n_sent += len(sent)
+        if n_sent < len(requests) - 3 * HIGH:  # more is queued
             assert enough == LOW * 10
-            assert n_owed + sum(len(r.sample_ids) for r in asked) >= HIGH * 10
-    dealt = Counter(id(worker) for worker, asked, *_ in crew.asked for _ in asked)
-    assert len(dealt) == 3
-    assert min(dealt.values()) > 10
+            assert n_pending + sum(len(r.sample_ids) for r in sent) >= HIGH * 10
+    n_of_worker = Counter(id(worker) for worker, sent, *_ in pool.sent for _ in sent)
+    assert len(n_of_worker) == 3
+    assert min(n_of_worker.values()) > 10
 
 
-def test_few_samples_are_shared_out_evenly() -> None:
-    crew = StubCrew(4, 0)
-    taken, _ = deal_all(crew, [request(p, range(1)) for p in range(18)], batch_size=100)
+def test_few_samples_are_shared_evenly() -> None:
+    pool = StubPool(4, 0)
+    taken, _ = run_all(pool, [request(p, range(1)) for p in range(18)], batch_size=100)
     assert len(taken) == 18
-    first = [len(asked) for _, asked, _, _ in crew.asked[:4]]
-    assert first == [5, 5, 5, 3]
+    assert [len(sent) for _, sent, _, _ in pool.sent[:4]] == [5, 5, 5, 3]

@@ -1,4 +1,4 @@
-"""Every k of maj1@k and pass@k against all subsets, a simulation, and the published rule."""
+"""maj1@k and pass@k at every k against all subsets, a simulation, and the published code."""
 
 import itertools
 import json
@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from screl.core.problems import load_problems
-from screl.grading.answers import extract_answer, gold_answers
+from screl.core.problems import Problem, load_problems
 from screl.samples.reader import map_problems, open_runs
-from screl.scoring.score import ScoreRules, read_answers
+from screl.samples.store import Sample
+from screl.scoring.score import AnswerReading, ScoreRules, read_answers
 from screl.scoring.votes import MAX_SAMPLES, expected_maj, expected_pass, first_k_maj, majority
 
 GOLDEN = Path(__file__).parents[1] / "data/golden"
@@ -24,7 +24,7 @@ RIGHT = {2}
 
 
 def vote_of_all_subsets(answers: Sequence[int | None], k: int) -> Fraction:
-    """maj1@k by its definition, exactly."""
+    """Return strict maj1@k by its definition, exactly."""
     scores = []
     for subset in itertools.combinations(answers, k):
         counts = Counter(answer for answer in subset if answer is not None)
@@ -51,7 +51,7 @@ def test_the_expected_vote_is_the_mean_over_all_subsets(
 
 
 def test_many_ties_against_all_subsets() -> None:
-    """Pools whose rivals reach the right answer's count together, more often than by chance."""
+    """Use pools in which several rivals reach the right answer's count together."""
     for wrong in ([3, 3, 3], [2, 2, 2, 2], [4, 3, 1, 1], [1] * 8):
         answers = [2] * 3 + [None] + [10 + i for i, count in enumerate(wrong) for _ in range(count)]
         exact = [float(vote_of_all_subsets(answers, k)) for k in range(1, len(answers) + 1)]
@@ -81,7 +81,7 @@ def test_the_largest_pool_is_still_exact() -> None:
     assert alone == pytest.approx([k / MAX_SAMPLES for k in range(1, MAX_SAMPLES + 1)])
 
 
-def test_rounding_neither_exceeds_one_nor_depends_on_the_order() -> None:
+def test_rounding_neither_exceeds_1_nor_depends_on_the_order() -> None:
     assert expected_maj([2] * 57 + [None], RIGHT, 58).max() == 1.0
     rivals = [[10] * 20, [11] * 13, [12] * 17, [13] * 11]
     forwards, backwards = (
@@ -91,11 +91,11 @@ def test_rounding_neither_exceeds_one_nor_depends_on_the_order() -> None:
     assert forwards.tolist() == backwards.tolist()
 
 
-def test_several_right_answers_vote_as_one() -> None:
+def test_all_right_answers_vote_as_one() -> None:
     assert expected_maj(["1/2", "0.5", "3", "4"], {"1/2", "0.5"}, 4)[-1] == 1.0
 
 
-def test_nobody_votes() -> None:
+def test_a_vote_that_nobody_casts_scores_0() -> None:
     assert expected_maj([None, None], RIGHT, 2).tolist() == [0.0, 0.0]
     assert first_k_maj([None, None], RIGHT, 2).tolist() == [0.0, 0.0]
     assert first_k_maj([None, None], {None}, 2).tolist() == [0.0, 0.0]
@@ -103,24 +103,23 @@ def test_nobody_votes() -> None:
 
 
 @given(st.lists(st.none() | st.sampled_from(["2", "2.0", "2.", "3"]), min_size=1, max_size=9))
-def test_the_paper_votes_on_the_first_k_texts(answers: list[str | None]) -> None:
+def test_in_paper_the_first_k_texts_vote(answers: list[str | None]) -> None:
     right = {"2", "2.0", "2."}
     expected = []
     for k in range(1, len(answers) + 1):
         counts = Counter(answer for answer in answers[:k] if answer is not None)
-        winner = max(counts, key=lambda text: counts[text]) if counts else None  # the first of ties
+        winner = (
+            max(counts, key=lambda text: counts[text]) if counts else None
+        )  # the first of a tie
         expected.append(float(winner in right))
     assert first_k_maj(answers, right, len(answers)).tolist() == expected
 
 
-def test_the_paper_gives_a_tie_to_the_first_seen() -> None:
+def test_in_paper_the_answer_seen_first_wins_a_tie() -> None:
     assert first_k_maj(["3", "5", "5", "3"], {"5"}, 4).tolist() == [0, 0, 1, 0]
     assert first_k_maj(["5", "3", "3", "5"], {"5"}, 4).tolist() == [1, 1, 0, 1]
     assert first_k_maj(["18", "18.0", "7", "7"], {"18", "18.0"}, 4).tolist() == [1, 1, 1, 0]
     assert first_k_maj(["3", "5", "5", "5", "3"], {"5"}, 5).tolist() == [0, 0, 1, 1, 1]
-
-
-def test_the_paper_can_be_asked_for_the_first_few() -> None:
     assert first_k_maj(["3", "5", "5"], {"5"}, 2).tolist() == [0, 0]
 
 
@@ -135,7 +134,7 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_sample(numbers: tuple[in
     assert expected_pass(n, n_right, n) == pytest.approx(shares, abs=1e-14)
 
 
-def test_pass_at_k_of_many_samples_and_of_nonsense() -> None:
+def test_pass_at_k_of_many_samples_and_of_invalid_numbers() -> None:
     for n_right, k in ((1, 500), (3, 17), (600, 300)):
         exact = 1 - Fraction(math.comb(1000 - n_right, k), math.comb(1000, k))
         assert expected_pass(1000, n_right, k)[-1] == pytest.approx(float(exact), rel=1e-12)
@@ -145,24 +144,18 @@ def test_pass_at_k_of_many_samples_and_of_nonsense() -> None:
 
 
 def test_golden_votes_of_the_published_code() -> None:
-    path = GOLDEN / "problems.jsonl"
-    problems = load_problems(path)
-    golds = gold_answers(problems, path, "paper")
+    problems = load_problems(GOLDEN / "problems.jsonl")
     expected = json.loads((GOLDEN / "expected_votes.json").read_text())
-    sampled, greedy = open_runs(GOLDEN / "votes", problems, "test")
-    winners, n_correct = [], 0.0
-    rows = map_problems(read_texts, problems, [sampled, greedy], n_workers=1)
-    greedy_answers = []
-    for (texts, greedy_texts), problem, gold in zip(rows, problems, golds, strict=True):
-        ballot = read_answers(problem, texts, ScoreRules("paper"))
-        assert ballot.gold == gold
-        winners.append(next(iter(majority(ballot.answers)), "[invalid]"))
-        n_correct += first_k_maj(ballot.answers, ballot.right, len(texts))[-1]
-        greedy_answers.append(extract_answer(greedy_texts[0], "paper") or "[invalid]")
+    runs = open_runs(GOLDEN / "votes", problems, "test")
+    winners, greedy_answers, n_correct = [], [], 0.0
+    for sampled, greedy in map_problems(read_golden_answers, problems, runs, n_workers=1):
+        winners.append(next(iter(majority(sampled.answers)), "[invalid]"))
+        greedy_answers.append(greedy.answers[0] or "[invalid]")
+        n_correct += first_k_maj(sampled.answers, sampled.right, len(sampled.answers))[-1]
     assert winners == expected["majority_answers"]
     assert n_correct == expected["majority_correct"] == 53
     assert greedy_answers == expected["greedy_answers"]
 
 
-def read_texts(_: object, completions: list[list]) -> list[list[str]]:
-    return [[completion.completion for completion in of_run] for of_run in completions]
+def read_golden_answers(problem: Problem, samples: list[list[Sample]]) -> list[AnswerReading]:
+    return [read_answers(problem, run_samples, ScoreRules("paper")) for run_samples in samples]

@@ -93,7 +93,7 @@ def negate_one(weights: dict[str, torch.Tensor]) -> None:
     ("change", "message"),
     [
         (empty_all, r"cannot be loaded"),
-        (lose_one, r"1 weights are missing"),
+        (lose_one, r"1 weight is missing"),
         (zero_one, r"up_proj\.weight has norm 0\.0, trained"),
         (change_precision, r"is torch\.(bfloat16|float32)"),
         (negate_one, r"its greedy completion"),

@@ -1,4 +1,4 @@
-"""Models, stores and filtered data as the stages leave them, without the stages."""
+"""Write models, stores, and filtered data as the stages would leave them."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from screl.core.cost import Cost, DeviceTime, cost_to_json
 from screl.samples.store import Sample, SampleWriter, open_store
 from tests.conftest import write_lines
 
-N_PROBLEMS = 40  # of the tests that are answered
+N_PROBLEMS = 40  # in the test set of ``answer``
 
 
 def cost(flops: float) -> Cost:
@@ -48,8 +48,7 @@ def make_data(path: Path, n_used: dict[Path, int], flops: float | None = 0.0) ->
 
 
 def make_chain(folder: Path) -> Path:
-    """base -> sft -> samples -> rft.jsonl -> rft in ``folder``; the filter used 30 of 120
-    samples."""
+    """Write base -> sft -> samples -> rft.jsonl -> rft; the filter used 30 of 120 samples."""
     write_info(folder / "base/run.json", {"steps": 5}, 1e6)
     make_model(folder / "sft", folder / "base", folder / "solutions.jsonl", 2e6)
     make_store(folder / "samples", folder / "sft", 4e6, 120)
@@ -58,8 +57,8 @@ def make_chain(folder: Path) -> Path:
     return folder
 
 
-def answer(model: Path, right: range, data: str = "test.jsonl") -> None:
-    """Greedy samples in a model's folder that are right for those problems."""
+def answer(model: Path, correct: range, data: str = "test.jsonl") -> None:
+    """Write greedy samples into a model's folder that are correct for these problems."""
     rows = [json.dumps({"query": f"q{i}", "response": "#### 7"}) for i in range(N_PROBLEMS)]
     data_path = write_lines(model.parent / data, rows)
     store = model / "greedy"
@@ -67,5 +66,5 @@ def answer(model: Path, right: range, data: str = "test.jsonl") -> None:
     open_store(store, {"greedy": True, "n_samples": 1, "data_path": str(data_path)}, [])
     with SampleWriter(store) as writer:
         writer.write(
-            Sample(i, 0, f"#### {7 if i in right else 8}", 3, "stop") for i in range(N_PROBLEMS)
+            Sample(i, 0, f"#### {7 if i in correct else 8}", 3, "stop") for i in range(N_PROBLEMS)
         )

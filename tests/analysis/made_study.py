@@ -1,4 +1,4 @@
-"""Studies made of chosen numbers, each as sure as wanted."""
+"""Build studies from chosen numbers, each with a chosen uncertainty."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 
 from screl.analysis.estimates import N_DRAWS, Estimate
-from screl.analysis.fits import Fitted, fit_study
+from screl.analysis.fits import FittedRelation, fit_study
 from screl.analysis.study import Key, Study, paper_study
 
 
 def estimate(value: float, error: float = 0.1, name: str = "") -> Estimate:
-    """Of normal draws with this standard error, independent of those of other names."""
+    """Return an estimate with normal draws, independent of those with other names."""
     random = np.random.default_rng(list(f"{name} {value}".encode()))
     return Estimate(value, value + error * random.standard_normal(N_DRAWS))
 
 
 def make_study(accuracy: Mapping[Key, float], error: float = 0.1, **fields: Any) -> Study:
-    """Of accuracies by model and setting; the model m15 has a loss of 1.5."""
+    """Return a study of accuracies by model and setting; model m15 has a loss of 1.5."""
     models = sorted({model for model, _ in accuracy})
     made = {
         "name": "made",
@@ -34,11 +34,11 @@ def make_study(accuracy: Mapping[Key, float], error: float = 0.1, **fields: Any)
 
 @cache
 def paper() -> Study:
-    """The published study."""
+    """Return the published study."""
     return paper_study()
 
 
 @cache
-def paper_fits() -> list[Fitted]:
-    """Its fits, which take seconds."""
+def paper_fits() -> list[FittedRelation]:
+    """Return the fits of the published study, which take seconds."""
     return fit_study(paper())

@@ -1,14 +1,15 @@
 """--explain and --compare."""
 
+from screl.rejection.explain import compare_problem, compare_report, explain_problem
 from screl.rejection.filter import FilterRules
-from screl.rejection.report import compare_problem, comparison_report, explain, merge
-from tests.rejection.test_filter import CASES, PROBLEM, completions
+from tests.rejection.test_filter import CASES, PROBLEM, make_samples
 
 TEXTS = [text for text, *_ in CASES]
+STRICT = FilterRules("strict")
 
 
-def test_explain_shows_every_completion_with_its_reason() -> None:
-    shown = "\n".join(explain(PROBLEM, [completions(TEXTS)], ["run"], FilterRules("strict")))
+def test_explain_shows_every_sample_with_its_fate() -> None:
+    shown = "\n".join(explain_problem(PROBLEM, [make_samples(TEXTS)], ["run"], STRICT))
     assert PROBLEM.question in shown
     assert PROBLEM.solution in shown
     for i, (text, fate, _) in enumerate(CASES):
@@ -20,8 +21,8 @@ def test_explain_shows_every_completion_with_its_reason() -> None:
 
 
 def test_compare_counts_and_shows_what_differs() -> None:
-    rules = FilterRules("strict")
-    found = compare_problem(PROBLEM, [completions(TEXTS), completions(TEXTS[-2:])], rules)
+    runs = [make_samples(TEXTS), make_samples(TEXTS[-2:])]
+    found = compare_problem(PROBLEM, runs, STRICT)
     differing = {(paper, strict) for _, strict, paper in CASES if paper != strict}
     assert differing == {
         ("kept", "solution_path"),
@@ -29,19 +30,20 @@ def test_compare_counts_and_shows_what_differs() -> None:
         ("kept", "false_equation"),
     }
     assert {pair for pair in found if pair[0] != pair[1]} >= differing
-    assert found["kept", "false_equation"][0] == 1
-    assert found["repeated_path", "false_equation"][0] == 1  # the second run's
-    report = comparison_report(merge(iter([found, found])), ["run", "other"])
+    assert found["kept", "false_equation"].n_samples == 1
+    assert found["repeated_path", "false_equation"].n_samples == 1  # the second run's
+    report = compare_report([found, found], ["run", "other"])
     rows = [line.split()[1:] for line in report.splitlines()]
     assert ["no_answer", "kept", "2"] in rows
     assert ["kept", "kept", "4"] not in rows
     # paper: solution's path, new path, chain, as number; strict: new path, in dollars, as number
-    assert report.startswith("paper keeps 8, strict 6, both ")
+    assert report.startswith("paper keeps 8 samples, strict 6; both keep ")
     assert "kept / false_equation: problem 'p', run sample 9" in report
     assert "⏎ #### 3" in report
 
 
 def test_no_difference_is_said() -> None:
-    found = compare_problem(PROBLEM, [completions(TEXTS[:2])], FilterRules("strict"))
-    report = comparison_report(found, ["run"])
-    assert report == "paper keeps 0, strict 0, both 0 of them\n\nthey treat every sample alike"
+    found = compare_problem(PROBLEM, [make_samples(TEXTS[:2])], STRICT)
+    report = compare_report([found], ["run"])
+    assert report.startswith("paper keeps 0 samples, strict 0; both keep 0\n")
+    assert report.endswith("they treat every sample alike")

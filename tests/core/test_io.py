@@ -26,14 +26,12 @@ def test_rows_come_with_their_line_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "file is empty"),
         ("\n\n", "file is empty"),
-        ('{"a": 1}\n{"a": 2', ":2: not valid JSON .*; mend or delete this line"),
-        ('{"a": 1}\n\n[1]\n', ":3: expected a JSON object, found list; mend or delete this line"),
-        ('{"a": 1}\nNaN', ":2: not valid JSON"),
+        ('{"a": 1}\n{"a": 2', ":2: not valid JSON .*; fix or delete this line"),
+        ('{"a": 1}\n\n[1]\n', ":3: expected a JSON object, found list; fix or delete this line"),
     ],
 )
-def test_bad_content_is_named(tmp_path: Path, content: str, message: str) -> None:
+def test_a_bad_line_is_named(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(content)
     with pytest.raises(UserError, match=message) as caught:
@@ -41,45 +39,43 @@ def test_bad_content_is_named(tmp_path: Path, content: str, message: str) -> Non
     assert str(path) in str(caught.value)
 
 
-def test_one_line_is_an_object_or_named() -> None:
+def test_only_an_object_is_parsed() -> None:
     assert parse_object(b' {"a": [1]}\r\n', "a.jsonl:7") == {"a": [1]}
-    lines = (b"", b"7", b"null", b'"a"', b"[]", b"[" * 5000, b'{"a": \xff}', b'{"a": 1}{"a": 1}')
+    lines = (b"", b"7", b"NaN", b'"a"', b"[]", b"[" * 5000, b'{"a": \xff}', b'{"a": 1}{"a": 1}')
     for line in lines:
-        with pytest.raises(UserError, match=r"^a\.jsonl:7: .*; mend or delete this line$"):
+        with pytest.raises(UserError, match=r"^a\.jsonl:7: .*; fix or delete this line$"):
             parse_object(line, "a.jsonl:7")
 
 
-def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:
+def test_a_missing_or_damaged_file_and_a_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         list(read_jsonl(tmp_path / "none.jsonl"))
     with pytest.raises(UserError, match="is a folder"):
         list(read_jsonl(tmp_path))
+    path = tmp_path / "a.json"
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"a\.json: not valid JSON"):
+        read_json(path)
 
 
-def test_an_interrupted_write_keeps_the_old_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", ["interrupt", "full disk"])
+def test_a_failed_write_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
     path = tmp_path / "a.txt"
     write_atomic(path, ["old"])
 
     def parts():
         yield "new"
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_atomic(path, parts())
-    assert path.read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
-
-
-def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.txt"
-    write_atomic(path, ["old"])
+        if fault == "interrupt":
+            raise KeyboardInterrupt
 
     def no_space(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(OSError, match="No space left"):
-        write_atomic(path, ["new"])
+    with pytest.raises(KeyboardInterrupt if fault == "interrupt" else OSError):
+        write_atomic(path, parts())
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
 
@@ -100,22 +96,6 @@ def test_a_link_is_followed_and_a_pipe_is_kept(tmp_path: Path) -> None:
     assert pipe.is_fifo()
 
 
-def test_damaged_json_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    path.write_text("{")
-    with pytest.raises(UserError, match=r"a\.json: not valid JSON"):
-        read_json(path)
-
-
-def test_what_belongs_to_a_file_lies_beside_it_under_its_whole_name() -> None:
-    names = ["rft.jsonl", "m.json", "rft_0.7", "rft_0.8", "rft", "a.b.jsonl", "x.txt"]
-    beside_them = [sibling(Path("d") / name, ".run.json").name for name in names]
-    assert beside_them == [
-        "rft.run.json", "m.run.json", "rft_0.7.run.json", "rft_0.8.run.json", "rft.run.json",
-        "a.b.run.json", "x.txt.run.json",
-    ]  # fmt: skip
-
-
 def test_a_loop_of_links_is_replaced_or_named(tmp_path: Path) -> None:
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
@@ -124,3 +104,23 @@ def test_a_loop_of_links_is_replaced_or_named(tmp_path: Path) -> None:
     refuse_to_overwrite([loop], [loop / "other"])
     write_atomic(loop, ["x"])
     assert loop.read_text() == "x"
+
+
+def test_inputs_and_other_outputs_are_not_overwritten(tmp_path: Path) -> None:
+    data, store = tmp_path / "data.jsonl", tmp_path / "store"
+    (tmp_path / "link.jsonl").symlink_to(data)
+    refuse_to_overwrite([tmp_path / "out.jsonl", store / "metrics.json"], [data, store])
+    for path in (data, tmp_path / "link.jsonl", store / "samples-0.jsonl", store / "manifest.json"):
+        with pytest.raises(UserError, match="is an input; give another path"):
+            refuse_to_overwrite([path], [data, store])
+    with pytest.raises(UserError, match="would be written twice"):
+        refuse_to_overwrite([tmp_path / "a", tmp_path / "b" / ".." / "a"], [])
+
+
+def test_an_attached_file_keeps_the_whole_name() -> None:
+    names = ["rft.jsonl", "m.json", "rft_0.7", "rft_0.8", "rft", "a.b.jsonl", "x.txt"]
+    siblings = [sibling(Path("d") / name, ".run.json").name for name in names]
+    assert siblings == [
+        "rft.run.json", "m.run.json", "rft_0.7.run.json", "rft_0.8.run.json", "rft.run.json",
+        "a.b.run.json", "x.txt.run.json",
+    ]  # fmt: skip

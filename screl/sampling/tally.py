@@ -1,0 +1,142 @@
+"""Count what a run's samples add up to: sizes, right answers, their paths, and what they cost."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from screl.core.cost import Cost, DeviceTime, add_session, count_samples, read_cost
+from screl.core.io import UserError, read_json_object
+from screl.core.problems import Problem, ProblemId
+from screl.core.shape import Shape
+from screl.grading.answers import extract_answer
+from screl.grading.verdict import Verdict, make_judge
+from screl.samples.line_index import MISSING
+from screl.samples.reader import Run, map_problems
+from screl.samples.store import Sample
+from screl.sampling.path_estimate import describe_estimate, expected_new_paths
+
+N_MORE = 100  # samples per problem that the estimate looks ahead: the paper's k
+
+
+@dataclass(slots=True)
+class ProblemTally:
+    """What the samples of one problem add up to.
+
+    ``lengths``: tokens of each sample. ``path_counts`` and ``first_sample_ids``: for each equation
+    path of the valid samples (the strict filter's, including the solution's own), how many samples
+    have it and the smallest sample_id among them.
+    """
+
+    lengths: list[int] = field(default_factory=list)
+    n_cut_off: int = 0
+    n_graded: int = 0
+    n_right: int = 0
+    path_counts: dict[str, int] = field(default_factory=dict)
+    first_sample_ids: dict[str, int] = field(default_factory=dict)
+
+    def add(self, sample: Sample, verdict: Verdict | None) -> None:
+        """Count one more sample; without a verdict if its problem's solution has no answer."""
+        self.lengths.append(sample.n_tokens or 0)
+        self.n_cut_off += sample.is_cut_off is True
+        if verdict is None:
+            return
+        self.n_graded += 1
+        self.n_right += is_right(verdict)
+        if verdict.reason == "valid":
+            path, i = verdict.path, sample.sample_id
+            self.path_counts[path] = self.path_counts.get(path, 0) + 1
+            self.first_sample_ids[path] = min(self.first_sample_ids.get(path, i), i)
+
+
+def is_right(verdict: Verdict) -> bool:
+    """Return whether the answer is right, whatever the equations are."""
+    return verdict.reason not in ("no_answer", "wrong_answer")
+
+
+def judge_of(problem: Problem) -> Callable[[str], Verdict | None]:
+    """Return the strict judge of a problem; it returns None where the solution has no answer."""
+    if extract_answer(problem.solution, "strict") is None:
+        return lambda text: None
+    return make_judge(problem, "strict")
+
+
+def tally_problem(problem: Problem, samples_of_runs: Sequence[Sequence[Sample]]) -> ProblemTally:
+    """Return the tally of a problem's samples, of a single run, as ``map_problems`` gives them."""
+    (samples,) = samples_of_runs
+    tally, judge = ProblemTally(), judge_of(problem)
+    for sample in samples:
+        tally.add(sample, judge(sample.completion))
+    return tally
+
+
+def read_tallies(problems: Sequence[Problem], run: Run) -> dict[ProblemId, ProblemTally]:
+    """Return the tally of each problem, in the order of ``problems``, by reading all of ``run``."""
+    if (run.index.file_no == MISSING).all():
+        return {problem.problem_id: ProblemTally() for problem in problems}
+    tallies = map_problems(tally_problem, problems, [run])
+    return {problem.problem_id: tally for problem, tally in zip(problems, tallies, strict=True)}
+
+
+class RunSummary(NamedTuple):
+    """What a whole run adds up to.
+
+    ``results``: numbers for run.json. ``more_samples``: a line saying whether more samples would
+    bring new paths; "" for a greedy run and if no valid sample was found. ``lengths``: per problem,
+    the tokens of its samples.
+    """
+
+    results: dict[str, Any]
+    more_samples: str
+    lengths: list[list[int]]
+
+
+def summarize_run(tallies: Iterable[ProblemTally], greedy: bool) -> RunSummary:
+    """Return the summary of a run from the tallies of its problems."""
+    tallies = list(tallies)
+    lengths = [one.lengths for one in tallies]
+    n_samples = sum(map(len, lengths))
+    n_graded = sum(one.n_graded for one in tallies)
+    results = {
+        "n_samples": n_samples,
+        "n_tokens": sum(map(sum, lengths)),
+        # a run may have no samples at all, and no solution may have an answer
+        "share_cut_off": sum(one.n_cut_off for one in tallies) / max(1, n_samples),
+        "share_right": sum(one.n_right for one in tallies) / n_graded if n_graded else None,
+    }
+    counts = [sorted(one.path_counts.values()) for one in tallies]
+    if greedy or not any(counts):
+        return RunSummary(results, "", lengths)
+    estimate = expected_new_paths(counts, list(map(len, lengths)), N_MORE)
+    more_samples = describe_estimate(estimate, N_MORE)
+    return RunSummary(results | {"more_samples": more_samples}, more_samples, lengths)
+
+
+def sampling_cost(
+    summary: RunSummary,
+    shape: Shape,
+    prompt_lengths: Iterable[int],
+    time: DeviceTime,
+    run_json: Path,
+    n_made_now: int,
+) -> Cost:
+    """Return FLOPs and tokens of all samples of a run, and the device time of all its sessions.
+
+    ``prompt_lengths``: tokens of each problem's prompt. The current session took ``time`` and made
+    ``n_made_now`` samples; ``run_json`` has the time of earlier ones.
+    """
+    flops, tokens = count_samples(shape, prompt_lengths, summary.lengths)
+    if n_before := summary.results["n_samples"] - n_made_now:
+        time = add_session(_earlier_time(run_json, n_before), time)
+    return Cost(flops, tokens, time)
+
+
+def _earlier_time(run_json: Path, n_samples: int) -> DeviceTime | None:
+    """Return the time of the sessions that made the first ``n_samples``; None if it is not known,
+    since a session that is killed writes no run.json."""
+    try:
+        recorded = read_json_object(run_json)["results"]["n_samples"]
+    except (UserError, KeyError, TypeError):
+        return None
+    cost = read_cost(run_json)
+    return cost.time if cost and recorded == n_samples else None
