@@ -313,22 +313,14 @@ def test_the_slurm_job_trains_on_every_machine(tmp_path: Path) -> None:
     odd = ("my data", "o'\"$(id)", "3", "--seed", "*")
     printed = slurm_job(
         tmp_path, ROOT, ONE_BY_ONE, "node1", "llama2_70b", *odd,
-        LAUNCHER=r"printf %s\n", SLURM_GPUS_ON_NODE="4", MASTER_PORT="7",
+        LAUNCHER=r"printf %s\n", MASTER_PORT="7",
     )  # fmt: skip
     end = [
         f"{ROOT}/train.py", "--config", f"{CONFIGS}/llama2_70b.yaml", "--data_path", odd[0],
         "--output_dir", odd[1], "--num_train_epochs", "3", "--seed", "*",
     ]  # fmt: skip
-    starts = [several(2, rank, 4, "node1", 7).split() for rank in (0, 1)]
+    starts = [several(2, rank, 8, "node1", 7).split() for rank in (0, 1)]
     assert printed.splitlines() == starts[0] + end + starts[1] + end
-
-
-def test_the_slurm_job_uses_8_gpus_by_default(tmp_path: Path) -> None:
-    printed = slurm_job(
-        tmp_path, ROOT, ONE_BY_ONE, "node1", "llama_33b", "d", "o", "3", LAUNCHER="echo"
-    )
-    commands = [runs(several(2, rank, address="node1"), "llama_33b") for rank in (0, 1)]
-    assert printed.splitlines() == commands
 
 
 @pytest.mark.slow
