@@ -45,7 +45,7 @@ class Worker(Protocol):
 
     def receive(self) -> ExchangeResult:
         """Return the result of the exchange. WorkerLostError if it will never be known, UserError
-        if the engine cannot be started."""
+        for what a user must fix: an engine that cannot be started, a damaged checkpoint."""
 
     def stop(self) -> None:
         """Free what the worker holds."""

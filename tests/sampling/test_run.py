@@ -408,15 +408,13 @@ def test_the_manifest_has_the_whole_few_shot_prompt(icl_store: Path) -> None:
     assert expected.items() < read_manifest(icl_store).items()
 
 
-@pytest.mark.parametrize("batch_size", [2, 64])
 def test_a_completion_ends_where_the_stop_string_begins(
-    icl_store: Path, data: Path, tmp_path: Path, batch_size: int, monkeypatch: pytest.MonkeyPatch
+    icl_store: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a stop string of several tokens that the miniature does write."""
     stop = "How many"
     monkeypatch.setattr(run_module, "STOP", stop)
-    argv = options(MINI_MODEL, data, tmp_path / "s", **ICL, batch_size=batch_size)
-    run_here(monkeypatch, argv)
+    run_here(monkeypatch, options(MINI_MODEL, data, tmp_path / "s", **ICL))
     lengths = set()
     stopped, whole = sorted_samples(tmp_path / "s"), sorted_samples(icl_store)
     for short, long in zip(stopped, whole, strict=True):
@@ -465,23 +463,3 @@ def test_a_store_of_a_version_without_other_prompts_is_continued(
     run_here(monkeypatch, options(tiny_model, data, store, n_samples=5))
     assert read_manifest(store) == manifest | {"prompt": "alpaca", "n_samples": 5}
     assert len(lines_of(store)) == 30
-
-
-def test_exemplars_drawn_by_seed_are_none_of_the_questions_and_score_as_seeds(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = (ROOT / "data/mini/test.jsonl").read_text().splitlines()
-    shots = write_lines(tmp_path / "shots.jsonl", rows[:10])
-    stores = [tmp_path / f"s{seed}" for seed in (0, 1)]
-    monkeypatch.chdir(tmp_path)
-    for seed, store in enumerate(stores):
-        few = ICL | {"n_samples": 1, "shots_path": shots, "shots_seed": seed, "max_new_tokens": 9}
-        run_here(monkeypatch, options(MINI_MODEL, data, store, **few, greedy=True))
-        template = read_manifest(store)["prompt_template"]
-        assert not any(problem.question in template for problem in load_problems(data))
-    assert len({read_manifest(store)["prompt_template"] for store in stores}) == 2
-    metrics = tmp_path / "m.json"
-    argv = [*map(str, stores), "--seeds", f"--data_path={data}", f"--output_path={metrics}"]
-    monkeypatch.setattr(sys, "argv", ["eval.py", *argv])
-    eval_script.main()
-    assert json.loads(metrics.read_text())[0]["metrics"]["maj1@1"]["n_correct"] == 0
