@@ -252,11 +252,11 @@ def test_the_command_that_a_launcher_runs(settings: str, command: str, expected:
 @pytest.mark.parametrize(
     ("settings", "command", "message"),
     [
-        ("NODE_RANK=0", "train_65b.sh d o 3", "4 machines: set on every one NODE_RANK (0 to 3"),
+        ("NODE_RANK=0", "train_65b.sh d o 3", "on 4 machines: set NODE_RANK (0 to 3"),
         ("MASTER_ADDR=h", "train_65b.sh d o 3", "NODE_RANK (0 to 3"),
         ("MASTER_ADDR=h NODE_RANK=4", "train_65b.sh d o 3", "NODE_RANK (0 to 3"),
         ("MASTER_ADDR=h NODE_RANK=-1", "train_65b.sh d o 3", "NODE_RANK (0 to 3"),
-        ("NPROC_PER_NODE=4", "train_7b.sh d o 3", "or NNODES=1 to train on this one alone"),
+        ("NPROC_PER_NODE=4", "train_7b.sh d o 3", "or NNODES=1 to train on this machine only"),
         ("NPROC_PER_NODE=0", "train_7b.sh d o 3", "NPROC_PER_NODE must be"),
         ("NPROC_PER_NODE=2.5", "train_7b.sh d o 3", "a positive whole number, not 2.5"),
         ("NNODES=1:2", "train_7b.sh d o 3", "NNODES must be a positive whole number, not 1:2"),
