@@ -213,7 +213,7 @@ class MallocState(ctypes.Structure):
 def _bytes_allocated() -> int:
     """Return the bytes this process has allocated, or its peak memory without glibc 2.33 or newer.
 
-    Not the resident memory, which fragmentation makes up to 40 % larger on a CPU (measured);
+    Not the resident memory, which fragmentation makes up to 40% larger on a CPU (measured);
     torch's numbers for a GPU leave fragmentation out too.
     """
     try:
@@ -229,7 +229,7 @@ class PeakWatch:
     """The peak of the memory allocated since it was made, on the GPU or else by this process.
 
     On a GPU torch counts. On a CPU nothing does, so a thread reads the allocation a hundred times
-    per second, which takes 2 % of a core.
+    per second, which takes 2% of a core.
     """
 
     def __init__(self) -> None:

@@ -159,7 +159,7 @@ MEASURED = [
 
 @pytest.mark.parametrize("run", MEASURED, ids=lambda run: "-".join(map(str, run[:-1])))
 def test_measured_runs_needed_what_is_predicted(run: tuple[Any, ...]) -> None:
-    """Within 5 %: oneDNN's scratch memory and Python's objects are not counted."""
+    """Within 5%: oneDNN's scratch memory and Python's objects are not counted."""
     model, sharding, n_processes, precision, tokens, length, saving, micro_batches, measured = run
     n_examples = tokens // length
     workload = Workload(
@@ -240,7 +240,7 @@ run(512, 4, 12000, 256, "bf16", True)  # mostly weights, 16 bytes each and more
 
 @pytest.mark.slow
 def test_real_runs_need_what_was_predicted(tmp_path: Path) -> None:
-    """Two steps of two micro-batches on this CPU: 15 % are promised, 2 % were found."""
+    """Two steps of two micro-batches on this CPU: 15% are promised, 2% were found."""
     result = run_script("-c", REAL_RUNS, tmp_path)
     assert result.returncode == 0, result.stderr[-2000:]
     printed = [line.split(";") for line in result.stdout.splitlines() if ";" in line]

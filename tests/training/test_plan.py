@@ -131,7 +131,7 @@ def test_flops_and_time_by_hand() -> None:
     assert run_flops(SMALL, data, gradient_checkpointing=False) == 6 * (layers + head)
     assert run_flops(SMALL, data, True) == pytest.approx(6 * (4 / 3 * layers + head))
     plan = plan_run(CONFIG, SMALL, data, 1)
-    text = describe_plan(plan, data, 80, 1e-12)  # one FLOP per second, 40 % of it used
+    text = describe_plan(plan, data, 80, 1e-12)  # one FLOP per second, 40% of it used
     hours = 6 * (layers + head) / 0.4 / 3600
     assert row(text, "time").startswith(f"{hours:.2f} h ")
     assert "network" not in text

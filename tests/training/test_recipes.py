@@ -127,7 +127,7 @@ def test_the_plan_of_a_recipe(
     )
     highest = {"mini": 2e-3, "smollm2_135m": 1e-4}.get(name, 2e-5)
     assert (float(first), float(warmed)) == (0, highest)
-    assert int(warm_up) == -(-3 * n_steps // 100)  # 3 %, rounded up
+    assert int(warm_up) == -(-3 * n_steps // 100)  # 3%, rounded up
     assert float(last) < 0.1 * highest
     (peak,) = row(r"peak +([\d.]+) of 80 ")
     assert float(peak) <= 78
