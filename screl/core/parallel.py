@@ -1,5 +1,6 @@
 """Apply a function to many items in parallel processes."""
 
+import ctypes
 import gc
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ from screl.core.io import UserError
 Item = TypeVar("Item")
 Output = TypeVar("Output")
 
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 # The arguments that every call in a worker process gets besides its item, set when it starts.
 _shared: tuple[Any, ...] = ()
 
@@ -43,9 +45,8 @@ def parallel_map(
     # A forked process shares the memory of `shared`. Where forking is not safe (macOS), `shared` is
     # pickled to a fresh process.
     method = "fork" if sys.platform == "linux" else "spawn"
-    with ProcessPoolExecutor(
-        n_workers, multiprocessing.get_context(method), _start_worker, (shared,)
-    ) as pool:
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(n_workers, context, _start_worker, (shared, os.getpid())) as pool:
         try:  # on an exception, or if the caller stops, map cancels the items not yet started
             yield from pool.map(_call, [(function, item) for item in items])
         except BrokenProcessPool:
@@ -55,11 +56,21 @@ def parallel_map(
             ) from None
 
 
-def _start_worker(shared: tuple[Any, ...]) -> None:
+def _start_worker(shared: tuple[Any, ...], parent: int) -> None:
     global _shared
     _shared = shared
+    _end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers itself
     gc.freeze()  # scanning what is shared with the parent for garbage would copy it
+
+
+def _end_with(parent: int) -> None:
+    """Have the system end this process when its parent is killed; it would wait for ever, and hold
+    the locks that it shares with its parent."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # killed already
+        os._exit(1)
 
 
 def _call(task: tuple[Callable[..., Any], Any]) -> Any:

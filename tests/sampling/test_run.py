@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 import eval as eval_script
 import sample
+from screl.core import parallel
 from screl.core.alpaca import ALPACA_NO_INPUT, build_prompt
 from screl.core.config import run_main
 from screl.core.cost import Devices, sampling_flops
@@ -27,10 +28,12 @@ from screl.core.problems import load_problems
 from screl.models.loading import load_shape
 from screl.models.prompts import SHOTS, icl_template
 from screl.models.tokenizer import load_tokenizer
+from screl.samples import reader
 from screl.samples.reader import open_runs
 from screl.samples.store import Sample, read_manifest, read_samples
 from screl.sampling import engine as engine_module
 from screl.sampling import run as run_module
+from screl.sampling import tally
 from screl.sampling import transformers as transformers_module
 from screl.sampling.config import SampleConfig
 from screl.sampling.transformers import HFEngine
@@ -117,8 +120,8 @@ def test_a_torn_store_is_completed_to_the_same_bytes(
     assert lines_of(store) == lines_of(full)
 
 
-def run_and_kill(argv: list[str], seconds: float) -> bool:
-    """Run sample.py in a process of its own and SIGKILL it; return whether it ended before."""
+def start_forked(argv: list[str]) -> int:
+    """Run sample.py in a process of its own and return its id."""
     process = os.fork()  # not a fresh Python, which takes seconds to import torch
     if process == 0:
         # the bar's lock is shared with the first process, which would wait for it for ever if this
@@ -129,6 +132,12 @@ def run_and_kill(argv: list[str], seconds: float) -> bool:
         os.dup2(1, 2)
         sample.main()
         os._exit(0)
+    return process
+
+
+def run_and_kill(argv: list[str], seconds: float) -> bool:
+    """Run sample.py and SIGKILL it after a while; return whether it ended before."""
+    process = start_forked(argv)
     time.sleep(seconds)
     os.kill(process, signal.SIGKILL)
     return os.waitpid(process, 0)[1] == 0
@@ -156,6 +165,26 @@ def test_killed_at_twenty_random_moments_it_ends_with_the_same_samples(
     run_here(monkeypatch, argv)
     assert lines_of(store) == lines_of(tmp_path / "whole")
     assert len(lines_of(store)) == 1800
+
+
+def test_a_run_killed_while_it_reads_its_store_leaves_no_process_that_locks_it(
+    full: Path, tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Path(shutil.copytree(full, tmp_path / "s"))
+    argv = options(tiny_model, data, store, n_samples=5)
+    with monkeypatch.context() as patch:
+        begun = tmp_path / "begun"
+        patch.setattr(reader, "n_processors", lambda: 2)
+        patch.setattr(parallel, "n_processors", lambda: 2)
+        patch.setattr(tally, "tally_problem", lambda *_: (begun.touch(), time.sleep(60)))
+        process = start_forked(argv)
+        while not begun.exists():
+            time.sleep(0.05)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    time.sleep(0.5)
+    run_here(monkeypatch, argv)
+    assert len(lines_of(store)) == 30
 
 
 def test_another_run_into_the_same_folder_is_refused(

@@ -1,6 +1,7 @@
 """Check on the CPU the properties of vLLM on which the sample store rests."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,14 +44,15 @@ def spec() -> EngineSpec:
 
 
 @pytest.fixture(scope="module")
-def engine(spec: EngineSpec) -> VLLMEngine:
+def engine(spec: EngineSpec) -> Iterator[VLLMEngine]:
     with pytest.MonkeyPatch.context() as patch:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         patch.setattr(vllm_module, "engine_settings", lambda spec: engine_settings(spec) | LITTLE)
         engine = make_engine(spec)
     assert isinstance(engine, VLLMEngine)
-    return engine
+    yield engine
+    engine._engine.engine_core.shutdown()
 
 
 @pytest.fixture(scope="module")
