@@ -53,8 +53,12 @@ EQUIVALENT = {
     "same text, source and sample_id",
     f"{_BAR} -> {_BAR.replace(_PROBLEM, _XX_PROBLEM)}": "only the progress bar differs",
     f"{_BAR} -> {_BAR.replace('leave=False', 'leave=True')}": "only the progress bar differs",
-    'if verdict.reason == "valid" and rules.process_checks: -> '
+    'if verdict.reason == "valid" and process_checks: -> '
     "if (verdict.reason == 'valid'):": "without process checks, none fails",
+    "problem: Problem, fidelity: Fidelity, process_checks: Sequence[ProcessCheck] = () -> "
+    "problem: Problem, fidelity: Fidelity, process_checks: Sequence[ProcessCheck] = None": (
+        "only used if it is not empty"
+    ),
     "counts[answer] += 1 -> counts[answer] += 2": "the order of the counts is the same",
     f"{_LEAD} -> {_LEAD.replace('winner is None', 'False')}": "a Counter's missing count is 0",
     f"{_LEAD} -> {_LEAD.replace('1 if', '2 if')}": "only its sign matters",

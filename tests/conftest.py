@@ -5,7 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# No time limit per example: the machine may be busy. Under scripts/mutation_check.py, its own
+# profile stays active.
+hypothesis.settings.register_profile("default", deadline=None)
 
 ROOT = Path(__file__).parent.parent
 MINI_MODEL = ROOT / "data/mini/model"

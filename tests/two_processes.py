@@ -23,7 +23,7 @@ from screl.training.config import TrainConfig
 from screl.training.data import TrainingData
 from screl.training.processes import is_main_process, rank, sum_over_processes
 
-real_gradients = loop.add_gradients
+run_micro_batches = loop.run_micro_batches
 
 
 class Interrupted(Exception):
@@ -33,11 +33,11 @@ class Interrupted(Exception):
 def keep_gradients(
     config: TrainConfig, engine: Any, data: TrainingData, step: int, stop_before: int | None
 ) -> Any:
-    """Call ``add_gradients``; write down what the first step makes, and raise Interrupted at the
-    last."""
+    """Call ``run_micro_batches`` and write down what the first step makes; raise Interrupted at
+    ``stop_before``."""
     if step == stop_before:
         raise Interrupted
-    parts = real_gradients(config, engine, data, step)
+    parts = run_micro_batches(config, engine, data, step)
     if step == 0:
         if config.sharding.startswith("zero"):
             from deepspeed.utils import safe_get_full_grad as whole_gradient
@@ -63,7 +63,7 @@ def run_all(path: Path) -> None:
     """Run all runs of a RUNS.json in this process."""
     end_processes, run.end_processes = run.end_processes, dist.barrier
     for argv, stop_before in json.loads(path.read_text()):
-        loop.add_gradients = lambda *given, stop=stop_before: keep_gradients(*given, stop)
+        loop.run_micro_batches = lambda *given, stop=stop_before: keep_gradients(*given, stop)
         sys.argv = ["train.py", *argv]
         try:
             train.main()
@@ -73,7 +73,7 @@ def run_all(path: Path) -> None:
     if is_main_process():
         Path(f"{path}.sum").write_text(str(total))
     end_processes()
-    run.end_processes, loop.add_gradients = end_processes, real_gradients
+    run.end_processes, loop.run_micro_batches = end_processes, run_micro_batches
 
 
 if __name__ == "__main__":

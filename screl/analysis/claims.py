@@ -66,7 +66,7 @@ def _icl_gap(study: Study) -> Evidence:
     icl = [study.accuracy[model, "icl"] for model in gaps]
     if evidence.estimate and sum(map(is_measurable, icl)) < 3:  # the gap would be SFT itself
         best = max(one.value for one in icl)
-        return name_models(gaps, inconclusive(evidence, f"ICL at most {best:.1f} %"))
+        return name_models(gaps, inconclusive(evidence, f"ICL at most {best:.1f}%"))
     return evidence
 
 
@@ -179,7 +179,7 @@ def _strong_models_find_fewer_paths(study: Study) -> Evidence:
     if not correct or evidence.estimate is None:
         return evidence
     # the paper explains it by strong models having memorized the training problems
-    shares = f"{min(correct):.1f} to {max(correct):.1f} % of samples correct"
+    shares = f"{min(correct):.1f} to {max(correct):.1f}% of samples correct"
     return evidence._replace(remark=f"{evidence.remark}, {shares}")
 
 

@@ -49,7 +49,7 @@ class Total(NamedTuple):
 
 
 class Gain(NamedTuple):
-    """Points of maj1@1 over the model ``before``, or over 0 (None), with the 95 % interval."""
+    """Points of maj1@1 over the model ``before``, or over 0 (None), with the 95% interval."""
 
     before: Path | None
     value: float

@@ -20,7 +20,7 @@ FLOPs: as counted in the paper's appendix E, see screl/core/cost.py. tokens: tra
 those of prompts and completions. device hours: hours GPUs were held, or CPU hours used (with vLLM
 or Ray: held); ≥: a session was killed, its time is unknown. Models: cost beyond the previous model
 without pre-training (SFT: training; RFT: sampling, filter, and training). points: gain in maj1@1,
-± standard error over problems; not significant: its 95 % interval includes 0."""
+± standard error over problems; not significant: its 95% interval includes 0."""
 
 
 def cost_report(costs: Sequence[RunCost]) -> str:

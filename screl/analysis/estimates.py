@@ -24,7 +24,7 @@ class Estimate(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The middle 95 % of the draws."""
+        """The middle 95% of the draws."""
         return percentile_interval(self.draws)
 
     def __neg__(self) -> "Estimate":
@@ -42,7 +42,7 @@ class Points(NamedTuple):
 
 
 def percentile_interval(draws: Floats) -> tuple[float, float]:
-    """Return the middle 95 % of ``draws``; NaN if they contain NaN."""
+    """Return the middle 95% of ``draws``; NaN if they contain NaN."""
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
 
@@ -69,7 +69,7 @@ def _jeffreys_draws(share: float, n_problems: int, random: np.random.Generator) 
     """Draw an accuracy in percent from Jeffreys' posterior when none or all were solved.
 
     Resampling problems would repeat the same score; Brown, Cai and DasGupta (2001) recommend this
-    posterior. For 0 of 500 it spans 0 to 0.5 %.
+    posterior. For 0 of 500 it spans 0 to 0.5%.
     """
     drawn = random.beta(n_problems * share + 0.5, n_problems * (1 - share) + 0.5, N_DRAWS)
     return 100 * drawn

@@ -1,6 +1,6 @@
 """Decide a claim by the interval of one estimate.
 
-A claim *held* if the 95 % interval of its estimate lies on the claimed side of a threshold and *did
+A claim *held* if the 95% interval of its estimate lies on the claimed side of a threshold and *did
 not hold* if it lies on the other side. It is *inconclusive* if the interval crosses the threshold,
 or if the estimate was not measured, or not where a difference could show (``is_measurable``).
 """
@@ -18,7 +18,7 @@ from screl.analysis.study import Study
 
 Outcome = Literal["held", "did not hold", "inconclusive"]
 NEGLIGIBLE = 2.0  # points: what the paper calls no gain, or on par
-FLOOR = 5.0  # percent: models at 0 or 100 % do not differ, whatever is claimed
+FLOOR = 5.0  # percent: models at 0 or 100% do not differ, whatever is claimed
 
 
 class Evidence(NamedTuple):
@@ -71,7 +71,7 @@ def is_above(estimate: Estimate | None, threshold: float) -> Outcome:
 
 
 def is_measurable(accuracy: Estimate) -> bool:
-    """Return whether an accuracy is far enough from 0 and 100 % to differ from others."""
+    """Return whether an accuracy is far enough from 0 and 100% to differ from others."""
     return FLOOR <= accuracy.value <= 100 - FLOOR
 
 

@@ -43,7 +43,7 @@ class FittedRelation(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """A predicted value with its 95 % interval."""
+    """A predicted value with its 95% interval."""
 
     what: str
     value: float
@@ -102,7 +102,7 @@ def find_fit(fits: Sequence[FittedRelation], relation: str, model: str = "") -> 
 
 
 def predict_unmeasured(study: Study, fits: Sequence[FittedRelation]) -> list[Prediction]:
-    """Predict points that were not measured, with 95 % intervals."""
+    """Predict points that were not measured, with 95% intervals."""
     found: list[Prediction | None] = []
     if by_loss := find_fit(fits, SFT_OVER_LOSS):
         loss = float(np.round((by_loss.x.min() + by_loss.x.max()) / 2, 2))

@@ -1,7 +1,7 @@
 """Fit scaling laws to a few points, with intervals for coefficients and predictions.
 
 The paper draws its lines without equations or intervals (section 7). Here every coefficient has two
-95 % intervals, which answer different questions: over *problems*, what other test problems (and
+95% intervals, which answer different questions: over *problems*, what other test problems (and
 training seeds, where there are several) would have given for the same models; over *points*, what
 other models or data amounts would have given, by Student's t and the scatter of the points.
 (Bootstrapping the points is no alternative: with 4 points it covers the truth 70 times in 100.)
@@ -101,7 +101,7 @@ class Fit:
         return len(self.x) - len(self.parameters)
 
     def intervals(self) -> list[tuple[float, float]]:
-        """Return the 95 % interval over points of each parameter, by Student's t.
+        """Return the 95% interval over points of each parameter, by Student's t.
 
         Infinite with no more points than parameters, and if the points do not identify a parameter.
         """
@@ -113,7 +113,7 @@ class Fit:
         return list(zip(self.parameters - reach, self.parameters + reach, strict=True))
 
     def predict(self, x: float) -> tuple[float, float, float]:
-        """Return value, low, and high of the 95 % interval for one more point at ``x``.
+        """Return value, low, and high of the 95% interval for one more point at ``x``.
 
         It covers the uncertainty of the curve and the scatter around it, by Student's t; for
         straight lines this is the textbook's prediction interval.

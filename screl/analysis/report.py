@@ -158,7 +158,7 @@ def _off_the_line(study: Study, fits: Sequence[FittedRelation]) -> Iterator[str]
             if rows < line.x.min() and not low <= accuracy.value <= high:
                 yield (
                     f"{model}: SFT on {rows:,.0f} solutions is off the line fitted to 1 to 1/8: "
-                    f"{accuracy.value:.1f} %, predicted {expected:.1f} [{low:.1f}, {high:.1f}]."
+                    f"{accuracy.value:.1f}%, predicted {expected:.1f} [{low:.1f}, {high:.1f}]."
                 )
 
 
@@ -189,7 +189,7 @@ def cost_table(study: Study) -> str:
 
 def fits_table(fits: Sequence[FittedRelation]) -> str:
     """Return coefficients with both intervals, R², and leave-one-out error of every fit."""
-    rows = [["relation", "model", "points", "law", "95 % over problems", "95 % over points", "R²",
+    rows = [["relation", "model", "points", "law", "95% over problems", "95% over points", "R²",
              "leave-one-out error"]]  # fmt: skip
     for relation, model, fit, draws in fits:
         names = fit.law.parameter_names
@@ -222,7 +222,8 @@ def _show_intervals(names: Sequence[str], intervals: Sequence[tuple[float, float
 def predictions_list(predictions: Sequence[Prediction]) -> str:
     """Return one line per prediction."""
     return "\n".join(
-        f"* {p.what}: {p.value:,.1f} {p.unit} [{p.low:,.1f}, {p.high:,.1f}]" for p in predictions
+        f"* {p.what}: {p.value:,.1f} {p.unit} [{p.low:,.1f}, {p.high:,.1f}]".replace(" %", "%")
+        for p in predictions
     )
 
 

@@ -1,1 +1,1 @@
-"""What every stage uses: files, command lines, problems, run.json, costs."""
+"""Shared by all stages: files, command lines, problems, run.json, costs."""

@@ -13,7 +13,7 @@ ALPACA_NO_INPUT = (
 def build_prompt(question: str, template: str = ALPACA_NO_INPUT) -> str:
     """Return the text given to the model: ``template`` with its last ``{question}`` filled in.
 
-    >>> build_prompt("1+1?")[-34:]
+    >>> build_prompt("1+1?")[-36:]
     '### Instruction:\\n1+1?\\n\\n### Response:'
     """
     # not str.format: questions contain braces

@@ -15,12 +15,15 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args, get_origin
 
 import yaml
 from jsonargparse import ArgumentParser
 
 from screl.core.io import UserError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 ConfigType = TypeVar("ConfigType")
 
@@ -85,12 +88,12 @@ def exit_with_usage(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def show_config(config: Any) -> str:
+def show_config(config: "DataclassInstance") -> str:
     """Return the resolved config as YAML, in the order of its fields."""
     return yaml.safe_dump(plain_config(config), sort_keys=False, allow_unicode=True).strip()
 
 
-def plain_config(config: Any) -> dict[str, Any]:
+def plain_config(config: "DataclassInstance") -> dict[str, Any]:
     """Return the config's fields as YAML and JSON types: paths as text, tuples as lists."""
 
     def plain(value: Any) -> Any:

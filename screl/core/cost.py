@@ -8,7 +8,7 @@ attention. They are meant for comparison with the paper's Table 4, not as a meas
 * 1.66 N is 2 N without the key and value matrices, a sixth of a LLaMA without grouped queries.
   Generated tokens go through these as well, so 2 N would be right.
 * Attention of a generated token is counted half (queries times keys, but not the weighted values);
-  at GSM8K's lengths that is less than 1 %. The head and recomputed activations are not counted.
+  at GSM8K's lengths that is less than 1%. The head and recomputed activations are not counted.
 
 Device time is the time GPUs were held. Processors count the CPU seconds of the stage's processes,
 except with vLLM and on a Ray cluster, where they count as held too. A session runs from the start

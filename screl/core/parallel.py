@@ -65,8 +65,10 @@ def _start_worker(shared: tuple[Any, ...], parent: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Have the system end this process when its parent is killed; it would wait for ever, and hold
-    the locks that it shares with its parent."""
+    """Have the system kill this process when its parent is killed.
+
+    It would wait forever, and keep the locks that it shares with its parent.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # killed already

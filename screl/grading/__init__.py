@@ -1,1 +1,1 @@
-"""What is right: answers, equation paths, formulas, graders, the verdict on a completion."""
+"""Grading: answers, equation paths, formulas, graders, and the verdict on a completion."""

@@ -45,7 +45,7 @@ SAMPLING_KEYS = (
 
 @dataclass(frozen=True)
 class Findings:
-    """What was read from a model's files, and the token ids of ``PROBLEM``."""
+    """The facts read from a model's files, and the token ids of ``PROBLEM``."""
 
     name: str
     tokenizer: Tokenizer

@@ -23,7 +23,7 @@ MOST_IDENTICAL = 0.5
 # if more are cut off, paths are lost on the hard problems.
 MOST_CUT_OFF = 0.10
 # A model trained on solutions hardly ever ends without an answer (five runs of small models: 0 to
-# 1.2 %).
+# 1.2%).
 MOST_UNANSWERED = 0.20
 FALSE_ALARMS = 1e-3  # the chance that a healthy run exceeds one of these two limits
 

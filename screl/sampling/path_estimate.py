@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 # The estimate looks ahead at most so many times the samples of a problem, and at most half that
-# number of times. On simulated problems with many rare paths it is then 10 to 30 % too low; for 3
-# times as many samples 1 to 8 % (from 16 samples on), for as many up to 8 % off (from 4 samples on;
-# with 2 or 3 samples up to 30 %).
+# number of times. On simulated problems with many rare paths it is then 10 to 30% too low; for 3
+# times as many samples 1 to 8% (from 16 samples on), for as many up to 8% off (from 4 samples on;
+# with 2 or 3 samples up to 30%).
 MAX_STRETCH = 8
 
 

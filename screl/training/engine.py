@@ -25,7 +25,7 @@ from screl.core.io import UserError
 from screl.models.loading import Model, empty_model, fit_vocabulary, load_model
 from screl.models.tokenizer import Tokenizer
 from screl.training.config import TrainConfig
-from screl.training.model import ATTENTION, Batch, PackedLM, use_liger
+from screl.training.model import PACKED_ATTENTION, Batch, PackedLM, use_liger
 from screl.training.processes import say
 
 
@@ -33,9 +33,9 @@ def load_trainable(config: TrainConfig, tokenizer: Tokenizer, device: torch.devi
     """Return the base model in float32, with packed attention and an embedding for every token; on
     the meta device without weights."""
     if device.type == "meta":
-        model = empty_model(config.model_name_or_path, ATTENTION)
+        model = empty_model(config.model_name_or_path, PACKED_ATTENTION)
     else:
-        model = load_model(config.model_name_or_path, torch.float32, ATTENTION)
+        model = load_model(config.model_name_or_path, torch.float32, PACKED_ATTENTION)
     grown = fit_vocabulary(model, tokenizer)
     if grown and device.type != "meta":
         say(grown)

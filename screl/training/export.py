@@ -17,7 +17,7 @@ from screl.core.parallel import n_processors
 from screl.models.folder import move_into_place
 from screl.models.loading import Model, load_model, make_coherent
 from screl.models.tokenizer import Example, Tokenizer, eos_ids, load_tokenizer, pad_id, prompt_ids
-from screl.training.model import ATTENTION, PackedLM, pack
+from screl.training.model import PACKED_ATTENTION, PackedLM, pack
 from screl.training.processes import counted, is_main_process
 
 if TYPE_CHECKING:
@@ -105,7 +105,10 @@ def verify_checkpoint(
     tokens, and a greedy completion. Where the saved model would choose another token than the
     trained one, both must be about as probable: another device may round a tie differently.
     """
-    model, tokenizer = load_model(str(folder), "auto", ATTENTION), load_tokenizer(str(folder))
+    model, tokenizer = (
+        load_model(str(folder), "auto", PACKED_ATTENTION),
+        load_tokenizer(str(folder)),
+    )
     if prompt_ids(tokenizer, build_prompt(QUESTION)) != prompt:
         raise _differs(folder, "its tokenizer splits a prompt into other tokens")
     _check_special_tokens(folder, model, tokenizer)

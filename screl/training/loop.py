@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from screl.training.engine import TrainingEngine
 
 LOG = "train_log.jsonl"
-MOST_NAMED = 16  # problems in an error message
+MOST_PROBLEMS = 16  # problems in an error message
 
 
 class TrainingLog:
@@ -146,7 +146,7 @@ def run_step(
     Raises UserError, before the weights change, if the loss is not finite or explodes.
     """
     torch.manual_seed(config.seed + step)  # for dropout, if a model has any, also after resuming
-    parts = add_gradients(config, engine, data, step)
+    parts = run_micro_batches(config, engine, data, step)
     total = torch.stack([loss for loss, _ in parts]).sum()
     dist.all_reduce(total)
     ids = [data.problem_ids[row] for row in data.steps[step]]
@@ -166,7 +166,7 @@ def run_step(
     return loss, norm
 
 
-def add_gradients(
+def run_micro_batches(
     config: TrainConfig, engine: "TrainingEngine", data: TrainingData, step: int
 ) -> list[tuple[torch.Tensor, MicroBatch]]:
     """Run this process's micro-batches of a step; return each one's share of the step's loss and
@@ -197,7 +197,7 @@ def _not_finite(
 def _stopped(what: str, ids: Sequence[ProblemId]) -> UserError:
     """Return the error that stops a failed run; ``ids`` are the problems that may have caused
     it."""
-    named = ", ".join(map(repr, ids[:MOST_NAMED])) + " ..." * (len(ids) > MOST_NAMED)
+    named = ", ".join(map(repr, ids[:MOST_PROBLEMS])) + " ..." * (len(ids) > MOST_PROBLEMS)
     return UserError(
         f"{what}; the weights were not saved. Lower --learning_rate, or check the rows with "
         f"problem_id {named}"

@@ -24,7 +24,7 @@ from screl.models.loading import Model
 from screl.models.tokenizer import Example
 from screl.training.loss import head_loss
 
-ATTENTION = "packed"  # the name under which transformers finds packed_attention
+PACKED_ATTENTION = "packed"  # the name under which transformers finds packed_attention
 GATED = ("gate_proj", "up_proj", "down_proj")  # the modules of a SwiGLU layer
 
 
@@ -203,9 +203,9 @@ def _accepts(kernel: Callable[..., Any], option: str) -> bool:
     return option in signature(kernel).parameters
 
 
-AttentionInterface.register(ATTENTION, packed_attention)
+AttentionInterface.register(PACKED_ATTENTION, packed_attention)
 # packed_attention keeps examples apart, so no mask of tokens x tokens is made.
-AttentionMaskInterface.register(ATTENTION, lambda *_, **__: None)
+AttentionMaskInterface.register(PACKED_ATTENTION, lambda *_, **__: None)
 
 
 def has_liger() -> bool:

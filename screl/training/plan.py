@@ -23,7 +23,7 @@ GIB = 2**30
 MOST_STEPS = 1000  # to divide; about a millisecond each
 UTILIZATION = 0.4  # of a GPU's peak; what full fine-tuning usually reaches on A100s
 RESERVED_GIB = 2.0  # of a GPU, for the CUDA context, NCCL and what the allocator cannot fill
-MOST_NAMED = 4  # changes that would fit
+MOST_CHANGES = 4  # changes that would fit
 STEPS_TRIED = 20  # for each of them
 
 
@@ -117,12 +117,15 @@ def what_fits(
                 continue
             need = peak_moment(workload).total
             if need <= room:
-                options = " ".join(map(_as_option, change.items()))
+                options = " ".join(
+                    f"--{name}" if value is True else f"--{name} {value}"
+                    for name, value in change.items()
+                )
                 host = workload.host_memory if changed.sharding == "zero3_offload" else 0
                 note = f" and {host / GIB:.0f} of the host for each process" if host else ""
                 yield f"{options} ({need / GIB:.1f} GiB{note})"
                 found += 1
-            if found == MOST_NAMED:
+            if found == MOST_CHANGES:
                 return
         if found:
             return
@@ -141,11 +144,6 @@ def _changes(config: TrainConfig, n_processes: int) -> Iterator[dict[str, Any]]:
     sharded = {"sharding": "fsdp"} if config.sharding in ("none", "ddp") else {}
     yield sharded | {"world_size": n_processes * 2}
     yield sharded | {"world_size": n_processes * 4}
-
-
-def _as_option(change: tuple[str, Any]) -> str:
-    name, value = change
-    return f"--{name}" if value is True else f"--{name} {value}"
 
 
 def describe_plan(plan: RunPlan, data: TrainingData, memory_gib: float, tflops: float) -> str:
@@ -167,9 +165,8 @@ def describe_plan(plan: RunPlan, data: TrainingData, memory_gib: float, tflops: 
         *_time_rows(plan, data, tflops),
         ("learning rate", describe_schedule(config, plan.n_steps)),
     ]  # fmt: skip
-    title = (
-        f"plan for --world_size {plan.n_processes} --sharding {config.sharding}, {config.precision}"
-    )
+    title = f"plan for --world_size {plan.n_processes} --sharding {config.sharding}"
+    title += f", {config.precision}"
     return "\n".join([title, *(f"  {label:16}{text}".rstrip() for label, text in rows)])
 
 
@@ -193,10 +190,9 @@ def _held_rows(plan: RunPlan) -> list[tuple[str, str]]:
         ("held per rank", f"{held:,} weights, as many gradients, {2 * held:,} of the optimizer"),
         ("", f"{4 * held / GIB:.2f}, {4 * held / GIB:.2f} and {8 * held / GIB:.2f} GiB in float32"),
     ]
-    if sharding == "zero2":
-        rows.append(("", f"and all {total:,} weights in {precision}"))
-    if sharding.startswith("zero3"):
-        rows.append(("", f"and {part:,} weights in {precision}"))
+    if sharding.startswith("zero"):
+        copied = f"all {total:,}" if sharding == "zero2" else f"{part:,}"
+        rows.append(("", f"and {copied} weights in {precision}"))
     return rows
 
 

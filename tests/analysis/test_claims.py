@@ -240,7 +240,7 @@ def test_what_was_not_measured_is_inconclusive(name: str) -> None:
 def test_thresholds(
     low: float, high: float, above_0: str, no_loss: str, no_gain: str, negligible: str
 ) -> None:
-    # the middle 95 % of 41 draws are all but the first and the last
+    # the middle 95% of 41 draws are all but the first and the last
     number = Estimate(0.0, np.array([low - 9, *np.linspace(low, high, 39), high + 9]))
     evidence = [
         require("gain", number)
@@ -306,7 +306,7 @@ def test_the_gap_to_icl_needs_icl_above_the_floor() -> None:
     accuracy = SFT | over_loss("icl", 1, -2)
     evidence = JUDGE["icl_gap"](make_study(accuracy))
     assert evidence.outcome == "inconclusive"
-    assert evidence.remark == "ICL at most 1.8 %, 5 models"
+    assert evidence.remark == "ICL at most 1.8%, 5 models"
     for model in ("m12", "m14", "m16"):
         accuracy[model, "icl"] += 5
     assert JUDGE["icl_gap"](make_study(accuracy)).outcome == "did not hold"
@@ -355,4 +355,4 @@ def test_path_counts_come_with_the_share_of_correct_samples() -> None:
     study = make_fewer_paths(1, 0)
     study.percent_correct.update({"m20": 40.0, "m12": 88.74})
     remark = JUDGE["strong_models_find_fewer_paths"](study).remark
-    assert remark == "5 models, 40.0 to 88.7 % of samples correct"
+    assert remark == "5 models, 40.0 to 88.7% of samples correct"

@@ -126,7 +126,7 @@ def test_seed_noise_is_independent_by_name() -> None:
 
 
 def test_scores_of_0_and_100_percent_have_an_interval() -> None:
-    bound = 0.626  # percent: 97.5 % quantile of Jeffreys' posterior for 0 of 400
+    bound = 0.626  # percent: 97.5% quantile of Jeffreys' posterior for 0 of 400
     resampler = Resampler(400, [], seed_noise=0.01)
     for none, every in (
         (published_estimate(0, 400, "a"), published_estimate(100, 400, "a")),

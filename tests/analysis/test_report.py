@@ -186,7 +186,7 @@ def test_limits_of_the_published_study() -> None:
     found = limits_list(paper(), paper_fits())
     for model, setting in (("LLaMA-33B", "k100"), ("LLaMA-65B", "u_small")):
         assert f"* {model}: the gain of RFT {setting} over SFT is not significant: -" in found
-    assert "LLaMA2-70B: SFT on 233 solutions is off the line fitted to 1 to 1/8: 27.4 %" in found
+    assert "LLaMA2-70B: SFT on 233 solutions is off the line fitted to 1 to 1/8: 27.4%" in found
     assert "LLaMA-7B: the gain" not in found
     assert "LLaMA-7B: SFT on" not in found  # 9.5 and 14.3 lie within its wide interval
 

@@ -19,7 +19,7 @@ CHAINS = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(BLANKS, NUMBERS, CHAINS)
 @example("", "0.1", "+0.2+0.3-0.6")
 @example("", "10", "-3*0.1*7/3+1")

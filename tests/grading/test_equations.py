@@ -102,7 +102,7 @@ def assume_small_power(text: str) -> None:
     assume("**" not in exponent and sum(map(str.isdigit, exponent.partition("=")[0])) <= 3)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(st.text(alphabet="0123456789.+-*/%() =e", max_size=14))
 @example("007+1=8")
 @example(" 1+1=2")
@@ -124,7 +124,7 @@ TOKENS = (
 )
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(st.lists(st.sampled_from(TOKENS), min_size=1, max_size=9).map("".join))
 @example("0 and 1/0")
 @example("1 or 1/0")

@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from screl.grading import formulas
@@ -133,7 +133,6 @@ def test_math_answer_finds_the_answer(text: str, expected: str | None) -> None:
     assert math_answer(text) == expected
 
 
-@settings(deadline=None)  # the first call imports sympy
 @given(st.fractions(max_denominator=1000).filter(lambda f: abs(f) < 10**6))
 def test_every_fraction_has_one_text(number: Fraction) -> None:
     p, q = number.numerator, number.denominator

@@ -10,10 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from screl.core.problems import Problem
-from screl.grading import verdict as rejection
 from screl.grading.answers import Fidelity
 from screl.grading.equations import equation_path
-from screl.grading.verdict import Verdict, make_judge
 from screl.rejection.filter import (
     Fate,
     FilterRules,
@@ -93,28 +91,6 @@ def test_tokens_are_counted_where_known() -> None:
     assert (counts["tokens"], counts["tokens_known"], counts["characters"]) == (7, 1, 17)
 
 
-def test_only_a_valid_text_has_a_path() -> None:
-    judge = make_judge(PROBLEM, "strict")
-    assert judge("<<2+1=3>>") == Verdict("no_answer", "", ())
-    assert judge("<<2+2=3>>\n#### 3") == Verdict("false_equation", "", ())
-    assert judge("<<2+1=3>>\n#### 3") == Verdict("valid", "2+1=3", ())
-
-
-def test_the_same_text_or_equations_are_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[object] = []
-    extract, judge_equations = rejection.extract_answer, rejection.judge_equations
-    monkeypatch.setattr(
-        rejection, "extract_answer", lambda text, f: calls.append(text) or extract(text, f)
-    )
-    monkeypatch.setattr(
-        rejection, "judge_equations", lambda eqs, f: calls.append(eqs) or judge_equations(eqs, f)
-    )
-    texts = ["a <<2+1=3>>\n#### 3", "b <<2+1=3>>\n#### 3"]
-    judge = make_judge(PROBLEM, "strict")
-    assert len({judge(text) for text in texts * 2}) == 1
-    assert calls == [PROBLEM.solution, texts[0], ("2+1=3",), texts[1]]
-
-
 def test_the_first_sample_with_a_path_is_noted_per_run() -> None:
     a = make_samples(["x <<2+1=3>>\n#### 3", "<<4-1=3>>\n#### 3", "y <<2+1=3>>\n#### 3"])
     b = make_samples(["z\n#### 4", "<<2+1=3>>\n#### 3"])
@@ -177,12 +153,6 @@ def test_samples_that_fail_process_checks_are_counted() -> None:
     assert (counts["process_check"], counts["valid"]) == (1, 1)
     assert counts["last_equation_not_answer"] == 1
     assert kept_texts(texts, FilterRules("strict")) == texts[::-1]
-
-
-def test_process_checks_look_at_valid_texts_only() -> None:
-    judge = make_judge(PROBLEM, "strict", ("unused_result",))
-    assert judge("<<2+1=3>> <<3*5=15>>\n#### 3") == Verdict("process_check", "", ["unused_result"])
-    assert judge("<<2+1=3>> <<3*5=16>>\n#### 3") == Verdict("false_equation")
 
 
 def test_all_right_samples_can_be_kept() -> None:

@@ -18,6 +18,7 @@ def _on_cpu(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         if request.module.__name__.rpartition(".")[2] != "test_gpu":
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+            monkeypatch.setenv("DS_ACCELERATOR", "cpu")
             monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         yield
 

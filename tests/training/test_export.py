@@ -14,14 +14,14 @@ from screl.models.loading import load_model
 from screl.models.tokenizer import load_tokenizer, prompt_ids
 from screl.training import export
 from screl.training.export import greedy_tokens, save_and_verify
-from screl.training.model import ATTENTION, PackedLM
+from screl.training.model import PACKED_ATTENTION, PackedLM
 
 
 class Engine:
     """The part of an engine that save_and_verify uses; its model is not divided."""
 
     def __init__(self, folder: Path) -> None:
-        self.packed = PackedLM(load_model(str(folder), torch.float32, ATTENTION))
+        self.packed = PackedLM(load_model(str(folder), torch.float32, PACKED_ATTENTION))
         self.device = torch.device("cpu")
 
     def weights(self):

@@ -1,13 +1,12 @@
 """Test the predicted memory against measured runs, and by hand where nothing was measured."""
 
-from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from screl.core.shape import Shape, n_weights, read_shape
+from screl.core.shape import Shape, n_weights
 from screl.training import config
 from screl.training.memory import Workload, memory_moments, peak_moment
 from tests.conftest import run_script
@@ -36,31 +35,6 @@ def test_weights_of_the_published_models(name: str) -> None:
     assert n_weights(llama(name)) == LLAMAS[name][1]
 
 
-@pytest.mark.parametrize(
-    ("kind", "settings"),
-    [
-        ("Llama", {"tie_word_embeddings": True, "num_key_value_heads": 2}),
-        ("Llama", {"attention_bias": True, "mlp_bias": True, "head_dim": 24}),
-        ("Qwen2", {"num_key_value_heads": 2}),
-        ("Mistral", {"head_dim": 8}),
-    ],
-)
-def test_weights_equal_those_that_transformers_makes(
-    kind: str, settings: dict[str, object]
-) -> None:
-    import torch
-    import transformers
-
-    config = getattr(transformers, f"{kind}Config")(
-        hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
-        vocab_size=100, **settings,
-    )  # fmt: skip
-    with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(config)
-    for read in (config, config.to_dict()):
-        assert n_weights(read_shape(read)) == sum(weight.numel() for weight in model.parameters())
-
-
 def test_7b_on_8_gpus_by_hand() -> None:
     """fsdp, bf16, 4096 tokens of which 1500 carry loss, in one micro-batch; no GPU was measured."""
     shape, n = llama("7B"), 6_738_415_616
@@ -77,20 +51,6 @@ def test_7b_on_8_gpus_by_hand() -> None:
     assert last.gradients == 2 * 32000 * 4096 + 2 * layer
     assert last.activations == kept
     assert last.other == 2 * 2 * layer + 2 * 4096 * 2 * (11008 + 4096)
-
-
-def test_host_memory_of_13b_on_16_gpus() -> None:
-    run, n = Workload(llama("13B"), "zero3_offload", 16, "bf16", 2048, 800, True), 13_015_864_320
-    by_sharding = [22 * n / 16, 0, 4 * n, 4 * n]
-    for sharding, expected in zip(
-        ("zero3_offload", "zero3", "zero2", "fsdp"), by_sharding, strict=True
-    ):
-        assert replace(run, sharding=sharding).host_memory == expected
-
-
-def test_fsdp_of_one_process_divides_nothing() -> None:
-    run = Workload(llama("7B"), "fsdp", 1, "bf16", 1000, 400, False)
-    assert memory_moments(run) == memory_moments(replace(run, sharding="none"))
 
 
 def test_settings_in_the_json_files_are_read(
@@ -199,7 +159,7 @@ MEASURED = [
 
 @pytest.mark.parametrize("run", MEASURED, ids=lambda run: "-".join(map(str, run[:-1])))
 def test_measured_runs_needed_what_is_predicted(run: tuple[Any, ...]) -> None:
-    """Within 5 %: oneDNN's scratch memory and Python's objects are not counted."""
+    """Within 5%: oneDNN's scratch memory and Python's objects are not counted."""
     model, sharding, n_processes, precision, tokens, length, saving, micro_batches, measured = run
     n_examples = tokens // length
     workload = Workload(
@@ -224,7 +184,8 @@ def test_reading_a_model_needed_what_is_predicted(model: str, sharding: str, mea
     assert sharding != "fsdp" or peak_moment(run) == loading
 
 
-REAL_RUN = """
+REAL_RUNS = """
+import gc
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -244,49 +205,46 @@ from screl.training.memory import peak_moment
 from screl.training.plan import plan_run
 from screl.training.processes import start_processes
 
-folder, hidden, layers, vocab, tokens, precision, checkpointing = sys.argv[1:]
+
+def run(hidden, layers, vocab, tokens, precision, checkpointing):
+    gc.collect()
+    folder = f"{sys.argv[1]}/{hidden}"
+    model = LlamaConfig(
+        hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers,
+        num_attention_heads=8, num_key_value_heads=4, vocab_size=vocab,
+        max_position_embeddings=512,
+    )
+    AutoModelForCausalLM.from_config(model).save_pretrained(folder)
+    rows = 2 * tokens // 128
+    examples = [Example(np.full(128, 5, np.int32), 40) for _ in range(rows)]
+    data = TrainingData(examples, list(range(rows)), [list(range(rows))] * 2)
+    config = TrainConfig(
+        folder, Path(), Path(), precision=precision, sharding="none", micro_batch_tokens=tokens,
+        gradient_checkpointing=checkpointing, global_batch_size=rows,
+    )
+    watch = PeakWatch()
+    engine = make_training_engine(config, SimpleNamespace(get_vocab=lambda: {"a": 0}), device)
+    for step in range(2):
+        run_step(config, engine, data, step, 1e-5, SimpleNamespace(entries=[]))
+    measured = watch.end()
+    predicted = peak_moment(plan_run(config, read_shape(model), data, 1).workload(on_cpu=True))
+    print(predicted.moment, int(predicted.total), measured, sep=";")
+
+
 torch.set_num_threads(1)
-model = LlamaConfig(
-    hidden_size=int(hidden), intermediate_size=3 * int(hidden), num_hidden_layers=int(layers),
-    num_attention_heads=8, num_key_value_heads=4, vocab_size=int(vocab),
-    max_position_embeddings=512,
-)
-AutoModelForCausalLM.from_config(model).save_pretrained(folder)
-rows = 2 * int(tokens) // 128
-examples = [Example(np.full(128, 5, np.int32), 40) for _ in range(rows)]
-data = TrainingData(examples, list(range(rows)), [list(range(rows))] * 2)
-config = TrainConfig(
-    folder, Path(), Path(), precision=precision, sharding="none", micro_batch_tokens=int(tokens),
-    gradient_checkpointing=checkpointing == "True", global_batch_size=rows,
-)
 device = start_processes()
-watch = PeakWatch()
-engine = make_training_engine(config, SimpleNamespace(get_vocab=lambda: {"a": 0}), device)
-for step in range(2):
-    run_step(config, engine, data, step, 1e-5, SimpleNamespace(entries=[]))
-measured = watch.end()
-predicted = peak_moment(plan_run(config, read_shape(model), data, 1).workload(on_cpu=True))
-print(predicted.moment, int(predicted.total), measured, sep=";")
+run(256, 8, 4000, 1024, "fp32", False)  # mostly activations
+run(512, 4, 12000, 256, "bf16", True)  # mostly weights, 16 bytes each and more
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("hidden", "layers", "vocab", "tokens", "precision", "checkpointing", "moment"),
-    [
-        (512, 4, 12000, 256, "bf16", True, "end of backward"),  # weights: 16 bytes each and more
-        (256, 8, 4000, 1024, "fp32", False, "logits"),  # activations
-    ],
-)
-def test_a_real_run_needs_what_was_predicted(
-    tmp_path: Path, hidden: int, layers: int, vocab: int, tokens: int, precision: str,
-    checkpointing: bool, moment: str,
-) -> None:  # fmt: skip
-    """Two steps of two micro-batches on this CPU: 15 % are promised, 2 % were found."""
-    arguments = (tmp_path, hidden, layers, vocab, tokens, precision, checkpointing)
-    result = run_script("-c", REAL_RUN, *arguments)
+def test_real_runs_need_what_was_predicted(tmp_path: Path) -> None:
+    """Two steps of two micro-batches on this CPU: 15% are promised, 2% were found."""
+    result = run_script("-c", REAL_RUNS, tmp_path)
     assert result.returncode == 0, result.stderr[-2000:]
-    worst_moment, predicted, measured = result.stdout.split("\n")[-2].split(";")
-    assert worst_moment == moment
-    assert float(predicted) == pytest.approx(float(measured), rel=0.05)
-    assert float(predicted) > 150e6
+    printed = [line.split(";") for line in result.stdout.splitlines() if ";" in line]
+    assert [moment for moment, _, _ in printed] == ["logits", "end of backward"]
+    for _, predicted, measured in printed:
+        assert float(predicted) == pytest.approx(float(measured), rel=0.05)
+        assert float(predicted) > 150e6

@@ -17,7 +17,7 @@ from screl.core.io import UserError
 from screl.models.tokenizer import Example
 from screl.training import model as model_module
 from screl.training.model import (
-    ATTENTION,
+    PACKED_ATTENTION,
     Batch,
     PackedLM,
     bf16_attention,
@@ -74,7 +74,9 @@ def padded_losses(model: LlamaForCausalLM, examples: list[Example]) -> torch.Ten
 
 
 def packed(model: LlamaForCausalLM) -> PackedLM:
-    copy = LlamaForCausalLM._from_config(deepcopy(model.config), attn_implementation=ATTENTION)
+    copy = LlamaForCausalLM._from_config(
+        deepcopy(model.config), attn_implementation=PACKED_ATTENTION
+    )
     copy.load_state_dict(model.state_dict())
     return PackedLM(copy)
 

@@ -115,6 +115,7 @@ def test_the_printed_plan(gsm8k: TrainingData) -> None:
     peak = peak_gib(PUBLISHED, LLAMA_7B, gsm8k, 8)
     assert row(text, "  peak") == f"{peak:.2f} of 80 ({peak / 80:.0%})"
     assert row(text, "  total").split()[1] == f"{peak:.2f}"  # at the last layer
+    assert "  of the host   25.10 for the first process while the model is read" in text
     assert row(text, "learning rate") == (
         "0 at first, 2e-05 after 1 step of warm-up, 1.91e-06 in the last step"
     )
@@ -130,7 +131,7 @@ def test_flops_and_time_by_hand() -> None:
     assert run_flops(SMALL, data, gradient_checkpointing=False) == 6 * (layers + head)
     assert run_flops(SMALL, data, True) == pytest.approx(6 * (4 / 3 * layers + head))
     plan = plan_run(CONFIG, SMALL, data, 1)
-    text = describe_plan(plan, data, 80, 1e-12)  # one FLOP per second, 40 % of it used
+    text = describe_plan(plan, data, 80, 1e-12)  # one FLOP per second, 40% of it used
     hours = 6 * (layers + head) / 0.4 / 3600
     assert row(text, "time").startswith(f"{hours:.2f} h ")
     assert "network" not in text

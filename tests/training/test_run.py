@@ -300,23 +300,6 @@ def test_a_disk_that_fills_up_loses_no_finished_work(
     assert read_log(output) == read_log(trained)
 
 
-def test_a_tokenizer_larger_than_the_embeddings_grows_them_to_a_multiple_of_64(
-    tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    grown = Path(shutil.copytree(tiny_model, tmp_path / "base"))
-    tokenizer = load_tokenizer(str(grown))
-    before = len(tokenizer)
-    tokenizer.add_tokens(["<new 1>", "<new 2>"])
-    tokenizer.save_pretrained(grown)
-    run_here(monkeypatch, train_options(grown, data, tmp_path / "m"))
-    assert "the vocabulary grows" in capsys.readouterr().err
-    saved = load_model(str(tmp_path / "m"), torch.float32)
-    assert saved.config.vocab_size % 64 == 0
-    assert saved.config.vocab_size >= before + 2
-    assert saved.get_input_embeddings().num_embeddings == saved.config.vocab_size
-
-
 def test_a_dry_run_shows_options_text_ids_and_loss_and_writes_nothing(
     tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
