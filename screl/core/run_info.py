@@ -13,10 +13,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from screl.core.config import plain_config
 from screl.core.cost import read_cost
@@ -210,17 +211,26 @@ class MallocState(ctypes.Structure):
     ]  # fmt: skip
 
 
+@cache  # a watch calls it a hundred times per second
+def _load_mallinfo2() -> Callable[[], MallocState] | None:
+    """Return glibc's mallinfo2; None without glibc 2.33 or newer."""
+    try:
+        mallinfo2 = ctypes.CDLL(None).mallinfo2
+    except AttributeError:
+        return None
+    mallinfo2.restype = MallocState
+    return cast(Callable[[], MallocState], mallinfo2)
+
+
 def _bytes_allocated() -> int:
     """Return the bytes this process has allocated, or its peak memory without glibc 2.33 or newer.
 
     Not the resident memory, which fragmentation makes up to 40% larger on a CPU (measured);
     torch's numbers for a GPU leave fragmentation out too.
     """
-    try:
-        mallinfo2 = ctypes.CDLL(None).mallinfo2
-    except AttributeError:
+    mallinfo2 = _load_mallinfo2()
+    if mallinfo2 is None:
         return peak_memory_mib() * 2**20
-    mallinfo2.restype = MallocState
     state = mallinfo2()
     return int(state.uordblks + state.hblkhd)
 

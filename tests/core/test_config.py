@@ -5,6 +5,7 @@ import errno
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -311,14 +312,19 @@ def test_a_user_error_is_one_line_and_status_1() -> None:
     assert caught.value.code == "error: a  b.jsonl:3: broken fix it"  # text means status 1
 
 
-def test_only_the_first_process_of_a_machine_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("connected", [False, True])
+def test_only_the_first_process_of_a_machine_reports_until_all_are_connected(
+    monkeypatch: pytest.MonkeyPatch, connected: bool
+) -> None:
     def fail() -> None:
         raise UserError("a.jsonl:3: broken")
 
+    distributed = SimpleNamespace(is_initialized=lambda: connected)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(distributed=distributed))
     monkeypatch.setenv("LOCAL_RANK", "1")
     with pytest.raises(SystemExit) as caught:
         run_main(fail)
-    assert caught.value.code == 1
+    assert caught.value.code == ("error: a.jsonl:3: broken" if connected else 1)
 
 
 def test_a_bad_yaml_file_ends_a_script_with_status_1(tmp_path: Path) -> None:
