@@ -39,7 +39,7 @@ def add_differences(entries: Entries, differences: Sequence[dict[str, Difference
 
 
 def add_breakdowns(entries: Entries, key: str, breakdowns: Sequence[Sequence[GroupScore]]) -> None:
-    """Add the groups by ``key`` to each run's entry; the entry of seeds, which is last, has none."""
+    """Add the groups by ``key`` to each run's entry; the entry of seeds, the last one, has none."""
     for entry, groups in zip(entries, breakdowns, strict=False):
         entry.setdefault("breakdown", {})[key] = [
             {
