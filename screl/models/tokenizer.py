@@ -72,9 +72,9 @@ def _refuse_empty_tokens(name: str, settings: dict[str, Any]) -> None:
     for token in ("bos_token", "eos_token"):
         if settings.get(token) == "":
             raise UserError(
-                f"{name}: its tokenizer files name an empty {token}; write those of its "
-                'tokenizer.model into tokenizer_config.json, of LLaMA "bos_token": "<s>", '
-                '"eos_token": "</s>", "unk_token": "<unk>", and delete special_tokens_map.json'
+                f"{name}: its tokenizer files name an empty {token}; write the tokens of its "
+                'tokenizer.model into tokenizer_config.json (for LLaMA "bos_token": "<s>", '
+                '"eos_token": "</s>", "unk_token": "<unk>") and delete special_tokens_map.json'
             )
 
 

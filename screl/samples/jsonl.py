@@ -170,7 +170,7 @@ def _texts_of(row: dict[str, Any], where: str) -> list[str]:
             f"(found keys: {', '.join(row)}); rename the key to 'completion'"
         )
     texts = list(_flatten(row[key]))
-    # no fallback to the next key: beside a failed generation it may be the reference solution
+    # no fallback to the next key: after a failed generation, it may be the reference solution
     if not texts or _has_null(row[key]):
         raise UserError(
             f"{where}: {key} holds no text or a null; for a failed generation write an empty "
