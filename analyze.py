@@ -1,15 +1,15 @@
-"""Compare finished runs with the paper: its claims, its figures, and what a point costs.
+"""Compare finished runs with the paper: its claims, its figures, and the cost per point.
 
     python analyze.py paper        # results/paper.md, from the published numbers
     python analyze.py miniature    # results/miniature.md, from the runs of scripts/miniature
     python analyze.py cost RUN [RUN ...] [--output_path cost.json]
 
-paper, miniature: write every claim of the paper with the estimate that decides it, fits with
-intervals, predictions, and figures in a folder beside the report.
+paper, miniature: write a report with every claim of the paper and the estimate that decides it,
+fits with intervals, and predictions; figures go to a folder next to the report.
 
-cost: print what each stage that made a model cost, in FLOPs and device hours, and what a point of
-accuracy cost, beside the paper's Table 4 (arXiv 2308.01825). RUN is the folder of a model that
-train.py made; its accuracy is that of the greedy samples in RUN/greedy.
+cost: print the cost of each stage that made a model, in FLOPs and device hours, and the cost per
+point of accuracy, with the paper's Table 4 (arXiv 2308.01825) for comparison. RUN is the folder of
+a model that train.py made; its accuracy comes from the greedy samples in RUN/greedy.
 """
 
 import sys
@@ -30,7 +30,7 @@ from screl.samples.reader import refuse_repeats
 
 
 def cost(argv: list[str]) -> None:
-    """Print what runs cost; write it as JSON too if asked."""
+    """Print the cost of runs; with --output_path, also write it as JSON."""
     config = parse_config(CostConfig, argv, __doc__, prog="analyze.py cost")
     stopwatch = Stopwatch()
     refuse_repeats(config.runs)
@@ -63,7 +63,7 @@ def paper(argv: list[str]) -> None:
 
 
 def miniature(argv: list[str]) -> None:
-    """Write the report on the miniature's runs, beside the published numbers."""
+    """Write the report that compares the miniature's runs with the published numbers."""
     config = parse_config(MiniatureConfig, argv, __doc__, prog="analyze.py miniature")
     study = miniature_study(config.runs)
     made = "Run by `bash scripts/miniature/run.sh`, written by `python analyze.py miniature`."

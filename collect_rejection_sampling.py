@@ -7,9 +7,10 @@
     python collect_rejection_sampling.py --data_path D --samples SAMPLES --compare
     python collect_rejection_sampling.py --data_path D --samples SAMPLES --explain PROBLEM_ID
 
-Several SAMPLES are pooled and selected from once (the paper's union, U13B). SAMPLES is a sample
+Several SAMPLES are pooled before the selection (the paper's union, U13B). SAMPLES is a sample
 store, a folder or file in the published layout (raw_generation_*.json), or JSONL of completions.
-Beside rft.jsonl go rft.sources.jsonl (run and sample of each row) and rft.run.json (the funnel).
+Two more files are written next to rft.jsonl: rft.sources.jsonl (the run and sample of each row) and
+rft.run.json (the funnel).
 """
 
 import sys
@@ -85,10 +86,10 @@ def collect(
 
 
 def find_problem(config: CollectConfig, problem_id: str, problems: list[Problem]) -> int:
-    """Return the position of a problem; UserError if it does not exist."""
+    """Return the position of a problem; raise UserError if it does not exist."""
     ids = [str(problem.problem_id) for problem in problems]
     if problem_id not in ids:
-        raise UserError(f"{config.data_path}: no problem_id {problem_id!r}; they are like {ids[0]}")
+        raise UserError(f"{config.data_path}: no problem_id {problem_id!r}; ids look like {ids[0]}")
     return ids.index(problem_id)
 
 
@@ -100,7 +101,7 @@ def explain(config: CollectConfig, position: int, problems: list[Problem], runs:
 
 
 def compare(config: CollectConfig, problems: list[Problem], runs: list[Run]) -> None:
-    """Print what the two fidelities treat differently."""
+    """Print where the two fidelities differ."""
     found = map_problems(
         compare_problem, problems, runs, rules_of(config), n_workers=config.n_workers
     )

@@ -34,7 +34,7 @@ NO_RUNS = "no samples under ./runs yet; make some: bash scripts/quickstart.sh (o
 
 
 def main() -> None:
-    """Load, score, print, save."""
+    """Open the samples, score them, and print and save the results."""
     config = parse_config(EvalConfig, doc=__doc__)
     stopwatch = Stopwatch()
     check_eval_options(config)
@@ -55,9 +55,9 @@ def main() -> None:
 
 
 def score_all(config: EvalConfig, inputs: Sequence[ScoringInput]) -> tuple[Entries, dict[str, Any]]:
-    """Print all tables and write changes and mistakes.
+    """Print all tables and write the changes and mistakes.
 
-    Returns the entries of metrics.json, and the shares by run that go to run.json.
+    Returns the entries of metrics.json, and each run's shares for run.json.
     """
     rules = ScoreRules(config.fidelity, config.grader)
     scores = [score_runs(i.runs, i.problems, i.data_path, rules) for i in inputs]
@@ -88,7 +88,7 @@ def score_all(config: EvalConfig, inputs: Sequence[ScoringInput]) -> tuple[Entri
 
 
 def write_mistakes(path: Path, inputs: Sequence[ScoringInput], rules: ScoreRules) -> str:
-    """Write each wrong completion, and return a table of how many there are of each kind."""
+    """Write each wrong completion and return a table that counts them by kind."""
     counts: list[Counter[str]] = [Counter() for _ in inputs]
 
     def lines() -> Iterator[str]:
@@ -100,7 +100,7 @@ def write_mistakes(path: Path, inputs: Sequence[ScoringInput], rules: ScoreRules
 
 
 def compare_graders(inputs: Sequence[ScoringInput]) -> tuple[Entries, dict[str, Any]]:
-    """Print the verdicts of six graders on each run; return the entries of metrics.json only."""
+    """Print the verdicts of six graders on each run; return the metrics.json entries, no shares."""
     entries: Entries = []
     for _, data_path, problems, runs in inputs:
         for run in runs:

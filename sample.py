@@ -1,4 +1,4 @@
-"""Group sampling: k completions per problem, or one greedy one, into a sample store.
+"""Sample k completions per problem, or one greedy completion, into a sample store.
 
     python sample.py --model_name_or_path M --data_path data/train_use.jsonl --output_dir SAMPLES \\
         --n_samples 100 --temperature 0.7
@@ -7,8 +7,8 @@
     python sample.py --model_name_or_path BASE_MODEL --data_path data/test_use.jsonl \\
         --output_dir SAMPLES3 --greedy --prompt icl
 
-The same command continues a killed run where it stopped. A larger --n_samples, or problems appended
-to the data, add to the samples in the store.
+The same command continues a killed run where it stopped. With a larger --n_samples, or with
+problems appended to the data, it makes only the samples that the store lacks.
 """
 
 import sys
@@ -59,7 +59,7 @@ def main() -> None:
 def write_run_json(
     config: SampleConfig, prompts: "Prompts", session: "SessionResult", stopwatch: Stopwatch
 ) -> None:
-    """Write run.json: the config, what the store holds, what this session did, and the cost."""
+    """Write run.json: the config, the store's contents, this session's work, and the cost."""
     from screl.models.loading import load_shape
     from screl.sampling.tally import sampling_cost
 
@@ -82,7 +82,7 @@ def write_run_json(
 
 
 def report(config: SampleConfig, session: "SessionResult") -> None:
-    """Print what run.json says in short. UserError if some samples could not be made."""
+    """Print a summary of run.json; raise UserError if some samples could not be made."""
     results, more_samples, _ = session.summary
     print(
         f"{config.output_dir}: {session.n_samples} samples made, {results['n_samples']} are "

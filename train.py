@@ -1,9 +1,9 @@
-"""SFT and RFT: full fine-tuning of a causal LM on {"query", "response"} rows.
+"""Fine-tune all weights of a causal LM on {"query", "response"} rows: SFT and RFT.
 
     python train.py --model_name_or_path M --data_path data/train_use.jsonl --output_dir OUT
     torchrun --nproc_per_node 8 train.py --model_name_or_path M --data_path ... --output_dir OUT
     python train.py ... --dry_run --world_size 32    # plan a run on 32 GPUs; does it fit?
-    python train.py --doctor M                       # check a model's files and what it is fed
+    python train.py --doctor M                       # check a model's files and its tokenization
 
 The defaults are the published recipe (arXiv 2308.01825, A.1). The same command resumes a killed run
 from its last checkpoint and leaves a finished run alone.
@@ -27,7 +27,7 @@ IN_USE = (
 
 
 def main() -> None:
-    """Parse the command line, then examine, plan or train."""
+    """Parse the command line, then examine the model, plan the run, or train."""
     if any(word.split("=")[0] == "--doctor" for word in sys.argv[1:]):
         examine_model(parse_config(DoctorConfig, doc=__doc__).doctor)
     else:
@@ -45,7 +45,7 @@ def examine_model(name: str) -> None:
 
 
 def train_or_plan(config: TrainConfig) -> None:
-    """Train, unless it is a dry run or the run has finished already."""
+    """Train, unless this is a dry run or the run has already finished."""
     stopwatch = Stopwatch()
     check_train_options(config)
     problems = load_problems(config.data_path)

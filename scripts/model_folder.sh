@@ -5,7 +5,7 @@ if [[ "${1:-}" == "" || "$1" == -* ]]; then
     exit 2
 fi
 if [ -z "${LAUNCHER:-}" ] && [ ! -f "$1/config.json" ]; then
-    echo "error: $1: no config.json in it; give the folder of a checkpoint" >&2
+    echo "error: $1: has no config.json; give the folder of a checkpoint" >&2
     exit 1
 fi
 root="$(cd "$(dirname "$0")/.." && pwd)"

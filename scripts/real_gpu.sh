@@ -3,7 +3,7 @@
 # training problem -> filter -> RFT, with greedy and majority-vote scores on all test problems. Repeats this for
 # SEEDS seeds and writes a report after each. If it is interrupted, run it again to continue.
 #   bash scripts/real_gpu.sh [--limit_minutes N]
-# --limit_minutes N stops after N minutes with exit status 75, for a GPU that is available for minutes at a time.
+# --limit_minutes N stops after N minutes with exit status 75, for a GPU that is available for only minutes at a time.
 # Environment variables override the settings below, as in SEEDS=1.
 set -euo pipefail
 limit=1000000000 # seconds; none

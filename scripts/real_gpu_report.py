@@ -203,7 +203,7 @@ def make_report(results: Results) -> str:
 
 
 def main() -> None:
-    """Write the report and print it; UserError if no seed is finished."""
+    """Write the report and print it; raise UserError if no seed is finished."""
     if len(sys.argv) != 3:
         sys.exit("usage: python scripts/real_gpu_report.py RUNS REPORT.md")
     root, output = Path(sys.argv[1]), Path(sys.argv[2])

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train on the GPUs of this machine, or of several machines with the same command on each (SFT and RFT).
+# Train a model (SFT or RFT) on the GPUs of this machine, or on several machines with the same command on each.
 #   bash scripts/train.sh MODEL DATA SAVE_PATH EPOCHS [options of train.py]
 # MODEL is the name of a file in configs/train/ (llama2_7b), or a folder or hub id, trained with the defaults.
 # The number of processes is the file's world_size (default 8), NPROC_PER_NODE on each of NNODES machines. Set

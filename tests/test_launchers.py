@@ -68,9 +68,7 @@ def test_a_hub_id_or_a_wrong_folder_is_refused(tmp_path: Path) -> None:
     for script in ("group_sample.sh", "greedy_test.sh", "icl_test.sh"):
         result = run_script(f"scripts/{script}", tmp_path / "none", launcher=("bash",))
         assert result.returncode == 1
-        assert result.stderr.endswith(
-            "none: no config.json in it; give the folder of a checkpoint\n"
-        )
+        assert result.stderr.endswith("none: has no config.json; give the folder of a checkpoint\n")
 
 
 @pytest.mark.slow

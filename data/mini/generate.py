@@ -91,7 +91,7 @@ def operand(token: str, numbers: Numbers) -> Fraction:
 
 
 def show(value: Fraction) -> str:
-    """Return a number in decimals; ValueError if that is not exact."""
+    """Return a number in decimals; raise ValueError if that is not exact."""
     decimal = f"{float(value):g}"
     if Fraction(decimal) != value:
         raise ValueError(f"{value} has no short decimal form")

@@ -203,7 +203,7 @@ def main() -> None:
 
 
 def is_finished(config: PretrainConfig) -> bool:
-    """Return whether this run is finished; UserError if the folder holds another run."""
+    """Return whether this run is finished; raise UserError if the folder holds another run."""
     path = config.output_dir / "run.json"
     if not path.exists():
         return False

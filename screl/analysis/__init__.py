@@ -1,1 +1,1 @@
-"""The papers' numbers, fits, claims, figures, reports and costs."""
+"""Compare runs with the papers: published numbers, fits, claims, figures, reports and costs."""

@@ -1,9 +1,9 @@
-"""The paper's claims, and how a study decides each of them.
+"""List the paper's claims, and decide each of them by a study's numbers.
 
-The criteria were written with the paper's numbers at hand, before the runs of scripts/miniature.
-After the miniature's SFT scores, path counts, and one RFT score were known, cases were added in
-which a claim is inconclusive. Means are over the models of a study, with intervals over other
-problems and training seeds; intervals of slopes over loss are over other models.
+The criteria were written with knowledge of the paper's numbers, before the runs of
+scripts/miniature. Once the miniature's SFT scores, path counts, and one RFT score were known, cases
+were added in which a claim is inconclusive. Means are over the models of a study, with intervals
+for other problems and training seeds; intervals of slopes over loss are for other models.
 """
 
 from collections.abc import Callable
@@ -33,13 +33,13 @@ from screl.analysis.evidence import (
 )
 from screl.analysis.study import N_STABLE, Study
 
-LINEAR = 0.9  # R² of what the paper calls linear; below NOT_LINEAR it is not
+LINEAR = 0.9  # smallest R² of a relation that is linear; below NOT_LINEAR it is not
 NOT_LINEAR = 0.5
 LARGEST_K = "k100"
 
 
 class Claim(NamedTuple):
-    """A sentence of the paper, its section, and how a study decides it."""
+    """A statement of the paper, its section, and the function that judges it by a study."""
 
     text: str
     section: str
@@ -71,7 +71,7 @@ def _icl_gap(study: Study) -> Evidence:
 
 
 def _constant_gain_per_doubling(study: Study) -> Evidence:
-    """Require that no single model bends: bends to both sides would cancel in the mean."""
+    """Require that no single model bends, since opposite bends would cancel in the mean."""
     bends = {}
     for model in study.models("sft"):
         y = study.by_stable_rows(model).y
@@ -104,7 +104,7 @@ def _more_samples_help(study: Study) -> Evidence:
 
 
 def _diminishing_returns(study: Study) -> Evidence:
-    """Compare gains per doubling; even if these are constant, each *sample* adds less."""
+    """Compare gains per doubling; even if they are constant, each *sample* adds less."""
     less = {}
     for model, (x, y) in study.k_sweeps().items():
         middle = len(x) // 2

@@ -1,11 +1,11 @@
-"""Options of ``analyze.py``."""
+"""Options of analyze.py."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from screl.core.config import option
 
-REPORT = "where to write the report; its figures go to a folder beside it"
+REPORT = "where to write the report; its figures go to a folder next to it"
 
 
 @dataclass(frozen=True)
@@ -27,5 +27,5 @@ class PaperConfig:
 class MiniatureConfig:
     """Options of analyze.py miniature."""
 
-    runs: Path = option("the folder with the runs of scripts/miniature", Path("runs/miniature"))
+    runs: Path = option("folder with the runs of scripts/miniature", Path("runs/miniature"))
     output_path: Path = option(REPORT, Path("results/miniature.md"))

@@ -1,8 +1,8 @@
-"""Trace a model back to its base model, and work out what each stage and each point cost.
+"""Trace a model back to its base model, and compute the cost of each stage and each point.
 
-Everything is read from what the stages left on disk: a model's run.json names its base model and
-its data, the run.json beside filtered data names the sample stores, and a store's manifest names
-the model that was sampled.
+Everything is read from the files of the stages: a model's run.json names its base model and its
+data, the run.json next to filtered data names the sample stores, and a store's manifest names the
+model that was sampled.
 """
 
 import sys
@@ -23,10 +23,11 @@ METRIC = "maj1@1"
 
 
 class Stage(NamedTuple):
-    """One stage on the way to a model; ``cost`` is None if not recorded.
+    """One stage on the way to a model; ``cost`` is None if it was not recorded.
 
-    Of a sample store only the ``share`` of samples that were used is charged. A trained model has
-    ``base``, the model it started from, and ``sampled``, the models that its data was sampled from.
+    For a sample store, only the ``share`` of samples that were used is charged. A trained model has
+    ``base``, the model it started from, and ``sampled``, the models that made the samples in its
+    data.
     """
 
     name: Literal["pretrain", "sft", "rft_inference", "collect", "rft_train"]
@@ -49,7 +50,7 @@ class Total(NamedTuple):
 
 
 class Gain(NamedTuple):
-    """Points of maj1@1 over the model ``before``, or over 0 (None), with the 95% interval."""
+    """The gain in maj1@1 over the model ``before``, or over 0 (None), with its 95% interval."""
 
     before: Path | None
     value: float
@@ -63,7 +64,7 @@ class Gain(NamedTuple):
 
 
 class ModelCost(NamedTuple):
-    """What a model scores, gained, and cost beyond the previous model; None where unknown.
+    """A model's score, gain, and cost beyond the previous model; None where unknown.
 
     ``per_point`` is also None if the gain is not significant.
     """
@@ -85,9 +86,10 @@ class RunCost(NamedTuple):
 
 
 def run_cost(run: Path) -> RunCost:
-    """Return what the model that train.py made at ``run`` cost; UserError for any other folder.
+    """Return the cost of the model that train.py made at ``run``.
 
-    Accuracies are those of the greedy samples in ``greedy`` in each model's folder.
+    Accuracies come from the greedy samples in the folder ``greedy`` of each model. Raises UserError
+    if train.py did not make this model.
     """
     stages = trace_stages(run)
     models = [stage for stage in stages if stage.name in ("pretrain", "sft", "rft_train")]
@@ -97,7 +99,7 @@ def run_cost(run: Path) -> RunCost:
 
 
 def trace_stages(run: Path) -> list[Stage]:
-    """Return all stages behind the model at ``run``, in an order in which they can be run.
+    """Return all stages behind the model at ``run``, each one after those that it depends on.
 
     Raises UserError if train.py did not make this model.
     """
@@ -114,7 +116,7 @@ def training_config(model: Path) -> dict[str, Any]:
 
 
 def total_cost(stages: Iterable[Stage]) -> Total | None:
-    """Return the sum; None if the cost of any stage is not recorded."""
+    """Return the sum of the costs; None if the cost of any stage was not recorded."""
     flops, hours, all_sessions = 0.0, dict[str, float](), True
     for stage in stages:
         if stage.cost is None:
@@ -127,7 +129,7 @@ def total_cost(stages: Iterable[Stage]) -> Total | None:
 
 
 def _stages_of_model(model: Path, inside: tuple[Path, ...] = ()) -> Stages:
-    """Trace ``model`` for those in ``inside``; a path that was used twice may make a cycle."""
+    """Trace ``model`` on behalf of those in ``inside``; a reused path may make a cycle."""
     if model in inside:
         return {}
     cost, config = read_cost(model / "run.json"), training_config(model)
@@ -160,7 +162,7 @@ def _samples_used(data: Path) -> dict[Path, int]:
 
 
 def _sampling_stage(store: Path, n_used: int) -> Stage:
-    """Charge the samples that the filter read, which may be the first k only."""
+    """Return the sampling stage, charged only for the samples that the filter read."""
     cost = read_cost(store / "run.json") if is_store(store) else None
     n_samples = _read_info(store / "run.json")["results"]["n_samples"] if cost else 0
     if cost is None or n_used > n_samples:  # run.json does not cover samples added later
@@ -202,7 +204,7 @@ def _model_cost(model: Stage, by_path: Stages, scores: dict[Path, RunScore | Non
 
 
 def _greedy_score(model: Path) -> RunScore | None:
-    """Score ``model``'s greedy samples on their own data; None, with a warning, if that fails."""
+    """Score ``model``'s greedy samples on their data; warn and return None if that fails."""
     store = model / "greedy"
     if not is_store(store):
         return None
@@ -219,7 +221,7 @@ def _greedy_score(model: Path) -> RunScore | None:
 
 
 def _previous_model(model: Stage, by_path: Stages) -> Stage | None:
-    """Return SFT's base model; for RFT, the first sampled model that is or shares its base."""
+    """Return the base model of SFT; for RFT, the first sampled model that is or shares its base."""
     base = real_path(model.base) if model.base else None
     if model.name == "sft":
         return by_path.get(base) if base else None
@@ -233,7 +235,7 @@ def _previous_model(model: Stage, by_path: Stages) -> Stage | None:
 def _gain(model: Stage, before: Stage | None, scores: dict[Path, RunScore | None]) -> Gain | None:
     """Return the gain, paired by problem; None without comparable scores.
 
-    SFT of a base model without a score gains over 0.
+    The gain of SFT is over 0 if its base model has no score.
     """
     score = scores[real_path(model.path)]
     if score is None or before is None:

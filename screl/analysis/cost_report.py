@@ -1,4 +1,4 @@
-"""Print what stages, models, and points cost, beside the paper's Table 4; the same as JSON."""
+"""Format the cost of stages, models, and points, with the paper's Table 4; also as JSON."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +10,9 @@ from screl.core.cost import cost_to_json
 from screl.core.io import format_table
 from screl.scoring.report import show_mean
 
-STAGES = ("pretrain", "sft", "rft_inference", "rft_train")  # of Table 4
+STAGES = ("pretrain", "sft", "rft_inference", "rft_train")  # the rows of Table 4
 UNITS = {"flops": "FLOPs", "gpu_hours": "GPU hours"}
-# Table 4's two trainings: the stages they consist of, and the settings between which they gain.
+# Table 4's two trainings: the stages of each, and the settings between which the gain is measured.
 TRAININGS = (("sft", STAGES[1:2], "icl", "sft"), ("rft", STAGES[2:], "sft", "u_all"))
 NOT_SIGNIFICANT = "not significant"
 LEGEND = """\
@@ -102,7 +102,7 @@ def published_table() -> str:
 
 
 def costs_to_json(costs: Sequence[RunCost]) -> dict[str, Any]:
-    """Return the same numbers for JSON; None for what is unknown."""
+    """Return the same numbers as JSON values; unknown ones are None."""
     return {
         "runs": [
             {
@@ -138,7 +138,7 @@ def _model_to_json(model: ModelCost) -> dict[str, Any]:
 
 
 def format_power(number: float) -> str:
-    """Format FLOPs and shares like the paper.
+    """Format FLOPs and shares as the paper does.
 
     >>> format_power(1.71e17), format_power(0.0000404), format_power(0)
     ('1.7e17', '4.0e-5', '0')

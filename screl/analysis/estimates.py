@@ -1,8 +1,7 @@
-"""Estimates that carry their uncertainty as draws.
+"""Compute estimates that carry their uncertainty as draws.
 
-Each estimate holds ``N_DRAWS`` values it could have had with other test problems and other training
-seeds. Whatever is computed from estimates (a difference, a mean, a slope) is computed draw by draw,
-which gives its interval.
+Each estimate holds ``N_DRAWS`` values that it might have had with other test problems and training
+seeds. A difference, mean, or slope of estimates is computed draw by draw, which gives its interval.
 """
 
 from collections.abc import Iterable, Sequence
@@ -53,10 +52,11 @@ def exact_estimate(value: float) -> Estimate:
 
 
 def published_estimate(percent: float, n_problems: int, name: str) -> Estimate:
-    """Return an accuracy of which only the value is known, with binomial draws.
+    """Return an accuracy with binomial draws, for when only its value is known.
 
-    ``name`` seeds the draws, so estimates of different names are independent. Sharing test problems
-    would make differences more certain than this; the unknown spread of training seeds, less.
+    ``name`` seeds the draws, so estimates with different names are independent. Differences are
+    more certain than this because test problems are shared, and less certain because of the unknown
+    spread of training seeds.
     """
     random = np.random.default_rng([DRAW_SEED, *name.encode()])
     if percent in (0, 100):
@@ -66,7 +66,7 @@ def published_estimate(percent: float, n_problems: int, name: str) -> Estimate:
 
 
 def _jeffreys_draws(share: float, n_problems: int, random: np.random.Generator) -> Floats:
-    """Draw an accuracy in percent from Jeffreys' posterior when none or all were solved.
+    """Draw an accuracy in percent from Jeffreys' posterior, for when all or no problems are solved.
 
     Resampling problems would repeat the same score; Brown, Cai and DasGupta (2001) recommend this
     posterior. For 0 of 500 it spans 0 to 0.5%.
@@ -76,12 +76,12 @@ def _jeffreys_draws(share: float, n_problems: int, random: np.random.Generator) 
 
 
 class Resampler:
-    """Turn scores into estimates by resampling problems and adding noise between training seeds.
+    """Turns scores into estimates by resampling problems and adding noise between training seeds.
 
     All estimates share the resampled problems, so their differences are paired. Two or three seeds
-    are too few to estimate their spread, so it is pooled over ``groups``, each the scores
-    (seeds, problems) of one recipe: the variance of a seed's accuracy p is modeled as
-    ``seed_noise * p (1 - p)``, which vanishes at 0 and 1. That also covers recipes with a single
+    are too few to estimate their spread, so it is pooled over ``groups``, each of which holds the
+    scores (seeds, problems) of one recipe. The variance of a seed's accuracy p is modeled as
+    ``seed_noise * p (1 - p)``, which vanishes at 0 and 1 and also covers recipes with a single
     seed. Pass ``seed_noise`` if it is known from elsewhere.
     """
 
@@ -96,7 +96,7 @@ class Resampler:
     def accuracy(self, scores: Floats, name: str) -> Estimate:
         """Return the accuracy in percent of ``scores``, (seeds, problems), from 0 to 1.
 
-        ``name`` seeds the noise between seeds, independent of other names.
+        ``name`` seeds the noise between seeds, so different names have independent noise.
         """
         random = np.random.default_rng([DRAW_SEED, *name.encode()])
         mean, drawn = self.mean(scores.mean(axis=0))
@@ -115,9 +115,9 @@ class Resampler:
 def pooled_seed_noise(groups: Iterable[Floats]) -> float:
     """Return the variance between seeds over p (1 - p), pooled over groups of at least two seeds.
 
-    The means of seeds also differ by chance on single problems in single seeds. Resampled problems
-    already cover that, so it is subtracted, as in a two-way analysis of variance. Returns 0 if no
-    group has two seeds.
+    The means of seeds also differ by chance on single problems with single seeds. Resampling the
+    problems already covers that, so it is subtracted, as in a two-way analysis of variance. Returns
+    0 if no group has two seeds.
     """
     squares = variance = 0.0
     for scores in groups:
@@ -150,8 +150,9 @@ def slope_per_doubling(points: Points) -> Estimate:
 def slope_over(x: Sequence[float], y: Sequence[Estimate]) -> Estimate | None:
     """Return the slope of the least-squares line through y over x; None for fewer than 3 points.
 
-    Its draws follow Student's t. Their standard error is that of the points' scatter around the
-    line, or that of the draws of y if larger, because a few points may lie on a line by luck.
+    Its draws follow Student's t. Their standard error comes from the scatter of the points around
+    the line or, if that is larger, from the draws of y, because a few points may lie on a line by
+    chance.
     """
     from scipy import stats
 

@@ -2,7 +2,7 @@
 
 A claim *held* if the 95% interval of its estimate lies on the claimed side of a threshold and *did
 not hold* if it lies on the other side. It is *inconclusive* if the interval crosses the threshold,
-or if the estimate was not measured, or not where a difference could show (``is_measurable``).
+if the estimate was not measured, or if no difference could show (``is_measurable``).
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -17,15 +17,15 @@ from screl.analysis.estimates import (
 from screl.analysis.study import Study
 
 Outcome = Literal["held", "did not hold", "inconclusive"]
-NEGLIGIBLE = 2.0  # points: what the paper calls no gain, or on par
-FLOOR = 5.0  # percent: models at 0 or 100% do not differ, whatever is claimed
+NEGLIGIBLE = 2.0  # points: a difference that the paper calls no gain, or on par
+FLOOR = 5.0  # percent: models near 0 or 100% cannot show a difference
 
 
 class Evidence(NamedTuple):
-    """How a claim was decided.
+    """The outcome of a claim and the estimate that decided it.
 
-    ``estimate`` is compared with 0, or with the threshold that ``criterion`` names; None if it was
-    not measured. ``remark`` holds what else matters.
+    ``estimate`` is compared with 0, or with the threshold that ``criterion`` names; it is None if
+    it was not measured. ``remark`` holds other relevant facts.
     """
 
     criterion: str
@@ -76,7 +76,7 @@ def is_measurable(accuracy: Estimate) -> bool:
 
 
 def name_models(models: Collection[str], evidence: Evidence) -> Evidence:
-    """Add to the remark which model, or how many models, the estimate is based on."""
+    """Add the model, or the number of models, behind the estimate to the remark."""
     if evidence.estimate is None:
         return evidence
     based_on = f"{next(iter(models))} only" if len(models) == 1 else f"{len(models)} models"
@@ -94,13 +94,13 @@ def judge_mean(
     by_model: Mapping[str, Estimate],
     require: Callable[[str, Estimate | None], Evidence] = require_positive,
 ) -> Evidence:
-    """Judge the mean over models."""
+    """Judge the mean of an estimate over models."""
     mean = mean_estimate(by_model.values())
     return name_models(by_model, require(f"{criterion}, mean over models", mean))
 
 
 def judge_slope(criterion: str, study: Study, by_model: Mapping[str, Estimate]) -> Evidence:
-    """Judge the claim that an estimate rises with loss, whichever model is left out."""
+    """Judge the claim that an estimate rises with loss, even if any one model is left out."""
     losses, y = [study.losses[model] for model in by_model], list(by_model.values())
     evidence = require_positive(criterion, slope_over(losses, y))
     if evidence.outcome != "inconclusive" and sign_hangs_on_one_point(losses, y):

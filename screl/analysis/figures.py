@@ -1,6 +1,6 @@
 """Draw the paper's figures for any study, as PNG and SVG that are readable in grayscale.
 
-A figure is one panel per study, side by side: points with 95 % intervals and fitted curves.
+A figure has one panel per study, side by side: points with 95% intervals and fitted curves.
 """
 
 import os
@@ -32,8 +32,8 @@ MAX_LABELS_INSIDE = 6  # a longer legend goes to the right of the panel
 class Series(NamedTuple):
     """Points with one label.
 
-    Each y that is an Estimate gets a bar of its 95 % interval. A fitted ``curve`` is drawn instead
-    of the lines that join the points.
+    Each y that is an Estimate gets a bar for its 95% interval. A fitted ``curve`` is drawn instead
+    of lines between the points.
     """
 
     label: str
@@ -155,7 +155,7 @@ def _series(label: str, points: Points, fit: Fit | None, at_least: int = 2) -> l
 
 
 def loss_panel(study: Study, fits: list[FittedRelation]) -> Panel:
-    """Show accuracy after SFT and with ICL over pre-training loss (Figure 2)."""
+    """Show the accuracy of SFT and of ICL over pre-training loss (Figure 2)."""
     series: list[Series] = []
     for setting, relation in (("sft", SFT_OVER_LOSS), ("icl", ICL_OVER_LOSS)):
         points, fit = study.by_loss(setting), find_fit(fits, relation)
@@ -164,7 +164,7 @@ def loss_panel(study: Study, fits: list[FittedRelation]) -> Panel:
 
 
 def data_amount_panel(study: Study, fits: list[FittedRelation]) -> Panel:
-    """Show SFT over the number of solutions, with the line of 1/8 to 1 (Figure 3)."""
+    """Show SFT over the number of solutions, with the line fitted from 1/8 up (Figure 3)."""
     series: list[Series] = []
     for model in study.models("sft"):
         series += _series(model, study.by_rows(model), find_fit(fits, SFT_OVER_STABLE_ROWS, model))
@@ -228,7 +228,7 @@ def votes_panel(study: Study, fits: list[FittedRelation]) -> Panel:
 
 
 def test_paths_panel(study: Study, fits: list[FittedRelation]) -> Panel:
-    """Show the share of test problems with at least so many distinct correct paths (Figure 7)."""
+    """Show the share of test problems with at least n distinct correct paths (Figure 7)."""
     series: list[Series] = []
     for model in study.models("sft"):
         for setting in ("sft", "u_small"):
@@ -242,7 +242,7 @@ def test_paths_panel(study: Study, fits: list[FittedRelation]) -> Panel:
 
 
 def cost_panel(study: Study, fits: list[FittedRelation]) -> Panel:
-    """Show the gain of SFT over ICL, and of RFT over SFT, by their FLOPs (Table 4)."""
+    """Show the gains of SFT over ICL and of RFT over SFT by their FLOPs (Table 4)."""
     series: list[Series] = []
     for setting, before in GAINS_WITH_COST:
         gains = study.gains(setting, over=before)

@@ -1,4 +1,4 @@
-"""Fit the paper's relations to a study and predict what was not measured."""
+"""Fit the paper's relations to a study and predict unmeasured points."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -76,7 +76,7 @@ def fit_study(study: Study) -> list[FittedRelation]:
 def new_paths(study: Study, model: str) -> Points:
     """Return distinct paths per problem over k, without the solution's own.
 
-    The samples of a larger k include those of a smaller one, so what a law leaves over is misfit
+    The samples for a larger k include those for a smaller one, so a law's residuals are misfit
     rather than chance, and its intervals over points are only a hint.
     """
     of_k = study.paths.get(model, {})
@@ -124,10 +124,11 @@ def _predict_accuracy(what: str, fit: Fit, x: float) -> Prediction:
 def predict_paths(fits: Sequence[FittedRelation], model: str) -> Prediction | None:
     """Predict distinct paths per problem at twice the largest k, from laws with and without limit.
 
-    Neither law can be trusted beyond its points: fitted up to k = 50 for the paper's five models
-    and five of the miniature's, the law without a limit predicts too many paths at k = 100 and the
-    other one too few. The interval runs from the lower end of one to the upper end of the other; it
-    covered the truth ten times out of ten, that of the law with less leave-one-out error once.
+    Neither law can be trusted beyond its points. When fitted up to k = 50 for the paper's five
+    models and five of the miniature's, the law without a limit predicts too many paths at k = 100
+    and the other one too few. The interval runs from the lower end of one to the upper end of the
+    other. It covered the truth ten times out of ten; the interval of the law with less
+    leave-one-out error covered it once.
     """
     laws = [find_fit(fits, relation, model) for relation in (PATHS_OVER_K, PATHS_OVER_K_LIMITED)]
     known = [law for law in laws if law]
@@ -144,7 +145,7 @@ def predict_paths(fits: Sequence[FittedRelation], model: str) -> Prediction | No
 def predict_worth_of_solutions(
     study: Study, fits: Sequence[FittedRelation], model: str
 ) -> Prediction | None:
-    """Predict how many sampled distinct paths gain as much as more human-written solutions.
+    """Predict how many sampled paths gain as much as additional human-written solutions.
 
     Extrapolates SFT accuracy over solutions (from 1/8 of the data up) and RFT accuracy over
     distinct paths. The interval is over points, with both slopes drawn from Student's t; it is

@@ -1,10 +1,10 @@
 """Fit scaling laws to a few points, with intervals for coefficients and predictions.
 
 The paper draws its lines without equations or intervals (section 7). Here every coefficient has two
-95% intervals, which answer different questions: over *problems*, what other test problems (and
-training seeds, where there are several) would have given for the same models; over *points*, what
-other models or data amounts would have given, by Student's t and the scatter of the points.
-(Bootstrapping the points is no alternative: with 4 points it covers the truth 70 times in 100.)
+95% intervals. The interval over *problems* is for other test problems (and training seeds, if there
+are several) with the same models. The interval over *points* is for other models or data amounts,
+by Student's t and the scatter of the points. (Bootstrapping the points is no alternative: with 4
+points it covers the truth 70 times in 100.)
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class Law(NamedTuple):
     parameter_names: tuple[str, ...]
     curve: Callable[..., Floats]  # takes x and the parameters
     start: Callable[[Floats, Floats], Floats]  # takes x and y; returns parameters to start from
-    start_is_best: bool = True  # no search needed
+    start_is_best: bool = True  # no search is needed
 
 
 def _line(x: Floats, a: float, b: float) -> Floats:
@@ -49,7 +49,7 @@ def _saturation(x: Floats, limit: float, half: float) -> Floats:
 
 
 def _start_segments(x: Floats, y: Floats) -> Floats:
-    """Return the best bend on a grid, with at least two x on either side to have a slope each."""
+    """Return the best bend on a grid, with at least two x on either side to give each a slope."""
     log2 = np.log2(x)
     inner = np.unique(log2)[1:-1]
     best, best_error = np.zeros(4), np.inf
@@ -89,7 +89,7 @@ class Fit:
     parameters: Floats  # in the order of law.parameter_names
     covariance: Floats  # of the parameters, from the residuals
     r_squared: float
-    leave_one_out_error: float  # root mean square error at each point of the fit to all others
+    leave_one_out_error: float  # root mean square error at each point, fitting to all others
 
     def __call__(self, x: Floats | float) -> Floats:
         """Return the values of the curve."""
@@ -97,13 +97,13 @@ class Fit:
 
     @property
     def degrees_of_freedom(self) -> int:
-        """Points minus parameters."""
+        """The number of points minus the number of parameters."""
         return len(self.x) - len(self.parameters)
 
     def intervals(self) -> list[tuple[float, float]]:
         """Return the 95% interval over points of each parameter, by Student's t.
 
-        Infinite with no more points than parameters, and if the points do not identify a parameter.
+        Intervals are infinite if points do not outnumber parameters or do not identify a parameter.
         """
         from scipy import stats
 
@@ -113,10 +113,10 @@ class Fit:
         return list(zip(self.parameters - reach, self.parameters + reach, strict=True))
 
     def predict(self, x: float) -> tuple[float, float, float]:
-        """Return value, low, and high of the 95% interval for one more point at ``x``.
+        """Return the value and the 95% interval (value, low, high) for one more point at ``x``.
 
-        It covers the uncertainty of the curve and the scatter around it, by Student's t; for
-        straight lines this is the textbook's prediction interval.
+        The interval covers the uncertainty of the curve and the scatter around it, by Student's t;
+        for straight lines it is the textbook prediction interval.
         """
         from scipy import optimize, stats
 
@@ -134,7 +134,7 @@ class Fit:
 
 
 def fit_law(law: Law, x: Floats, y: Floats) -> Fit:
-    """Fit ``law`` by least squares. Raises ValueError with fewer points than parameters."""
+    """Fit ``law`` by least squares; raise ValueError for fewer points than parameters."""
     parameters, slopes = _least_squares(law, x, y)
     residual = ((law.curve(x, *parameters) - y) ** 2).sum()
     spread = ((y - y.mean()) ** 2).sum()
@@ -144,9 +144,9 @@ def fit_law(law: Law, x: Floats, y: Floats) -> Fit:
 
 
 def _least_squares(law: Law, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Return the parameters and the Jacobian of the curve in them, (points, parameters).
+    """Return the parameters, and the Jacobian of the curve in them, (points, parameters).
 
-    A search without end, such as for the limit of points that bend upward, is cut short.
+    An endless search, such as for the limit of points that bend upward, is cut short.
     """
     from scipy import optimize  # takes 0.2 s to import
 
@@ -171,7 +171,7 @@ def _covariance(slopes: Floats, residual: float) -> Floats:
 
 
 def _leave_one_out_error(law: Law, x: Floats, y: Floats) -> float:
-    """Return NaN if the other points would be fewer than the parameters."""
+    """Return the error; NaN if the other points would be fewer than the parameters."""
     if len(x) <= len(law.parameter_names):
         return np.nan
     errors = []

@@ -1,4 +1,4 @@
-"""Read the runs of ``scripts/miniature`` as a Study; runs that are missing are left out."""
+"""Read the runs of ``scripts/miniature`` as a Study; missing runs are left out."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -82,7 +82,7 @@ def miniature_study(runs: Path) -> Study:
 
 
 def _result(run_json: Path, what: str, read: Callable[[Any], float], delete: str) -> float:
-    """Return what ``read`` finds in the results; UserError if they lack it."""
+    """Return the number that ``read`` finds in the results; raise UserError if they lack it."""
     try:
         return float(read(read_json_object(run_json)["results"]))
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
@@ -96,7 +96,7 @@ def _pretraining_loss(run_json: Path) -> float:
 
 
 def _add_flops(study: Study, runs: Path) -> None:
-    """Add FLOPs of seed 0; RFT's include sampling and all that other sampled models needed."""
+    """Add the FLOPs of seed 0; RFT's include sampling and making the other sampled models."""
     for model in study.losses:
         if cost := read_cost(runs / model / "base" / "run.json"):
             study.pretraining_flops[model] = cost.flops
@@ -149,7 +149,7 @@ def _score(problems: list[Problem], data_path: Path, run: Run) -> RunScore:
 
 
 def _paths_by_k(store: Path) -> dict[int, Estimate]:
-    """Return distinct paths per problem, among its solution and its first k samples."""
+    """Return, by k, the distinct paths per problem in its solution and first k samples."""
     problems, _, run = _open(store)
     ks = [k for k in PAPER_KS if k <= run.n_samples]
     counts = np.array(list(map_problems(count_paths, problems, [run], ks)), dtype=float)
@@ -190,7 +190,7 @@ def _paths_of_union(path: Path) -> dict[int, Estimate]:
 def _add_votes(
     study: Study, key: Key, store: Path, problems: list[Problem], greedy: Floats, noise: float
 ) -> None:
-    """Add votes on the first ``problems``; ``greedy``, (1, problems), is of the same model."""
+    """Add votes on the first ``problems``; ``greedy`` are the model's scores, (1, problems)."""
     voted_on, data_path, run = _open(store)
     n = len(voted_on)
     if voted_on != problems[:n]:

@@ -1,4 +1,4 @@
-"""Read the papers' published numbers from ``data/paper/*.csv``; the README there explains them."""
+"""Read the papers' published numbers from ``data/paper/*.csv``, explained in the README there."""
 
 import csv
 from pathlib import Path
@@ -20,7 +20,7 @@ def published_numbers(table: str, **where: str) -> list[PublishedNumber]:
     """Return the rows of ``data/paper/TABLE.csv`` whose columns equal ``where``, in file order.
 
     Units are those of the file (percent, nats per token, FLOPs, GPU hours). Raises UserError for an
-    unknown table, an unknown column in ``where``, and a malformed line.
+    unknown table, an unknown column in ``where``, or a malformed line.
 
     >>> [(row.columns["k"], row.value) for row in published_numbers("distinct_paths", model="u13b")]
     [('400', 12.84)]

@@ -35,9 +35,9 @@ FITS_NOTE = (
 
 
 def study_report(title: str, studies: Sequence[Study], folder: Path, head: str) -> str:
-    """Return the Markdown on the last of ``studies``, with the claims and figures of all.
+    """Return the Markdown report on the last of ``studies``, with the claims and figures of all.
 
-    Draws the figures in ``folder``, which must lie beside the report.
+    Draws the figures in ``folder``, which must be next to the report.
     """
     fits = [fit_study(study) for study in studies]
     figures = draw_figures(studies, fits, folder)
@@ -75,7 +75,7 @@ def claims_table(studies: Sequence[Study]) -> str:
 
 
 def seeds_line(study: Study) -> str:
-    """Return a line with the number of training seeds that accuracies are means over."""
+    """Return a line with the number of training seeds behind each accuracy."""
     fewest, most = min(study.n_seeds.values()), max(study.n_seeds.values())
     return f"Training seeds per score: {fewest if fewest == most else f'{fewest} to {most}'}."
 
@@ -117,7 +117,7 @@ def votes_table(study: Study) -> str:
 
 
 def limits_list(study: Study, fits: Sequence[FittedRelation]) -> str:
-    """Return a line for every gain or slope that is not significant or point off its line."""
+    """Return a line for each gain or slope that is not significant and each point off its line."""
     found = [*_missing_gains(study), *_missing_slopes(fits), *_off_the_line(study, fits)]
     return "\n".join(f"* {line}" for line in found) or "None found."
 
@@ -134,7 +134,7 @@ def _missing_gains(study: Study) -> Iterator[str]:
 
 
 def _missing_slopes(fits: Sequence[FittedRelation]) -> Iterator[str]:
-    """Check both intervals of every straight line."""
+    """Yield a line for each straight line with an interval of its slope that includes 0."""
     for relation, model, fit, draws in fits:
         if fit.law not in (LINE, PER_DOUBLING):
             continue
@@ -148,7 +148,7 @@ def _missing_slopes(fits: Sequence[FittedRelation]) -> Iterator[str]:
 
 
 def _off_the_line(study: Study, fits: Sequence[FittedRelation]) -> Iterator[str]:
-    """Find fractions below 1/8 outside the prediction interval of the line of larger ones."""
+    """Yield a line for each fraction below 1/8 that lies off the line of the larger ones."""
     for model in study.models("sft"):
         line = find_fit(fits, SFT_OVER_STABLE_ROWS, model)
         if line is None:
@@ -228,7 +228,7 @@ def predictions_list(predictions: Sequence[Prediction]) -> str:
 
 
 def show_estimate(estimate: Estimate) -> str:
-    """Format as ``value [low, high]``, with more decimals if all are below 1."""
+    """Format an estimate as ``value [low, high]``, with more decimals if all are below 1."""
     low, high = estimate.interval
     decimals = 1 if max(abs(low), abs(high)) >= 1 else 3
     return f"{estimate.value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"

@@ -1,6 +1,6 @@
-"""One shape for what a study measured: the paper's published numbers, or runs made here.
+"""Represent the results of a study: the paper's published numbers, or runs made here.
 
-A *setting* names what was done with a base model, like the folders of ``scripts/miniature``:
+A *setting* names the treatment of a base model, like the folders of ``scripts/miniature``:
 ``icl`` (exemplars in the prompt), ``sft``, ``part8-epochs3`` (SFT on 1/8 of the data), ``k100``
 (RFT), its controls ``k100-no_dedup`` (every correct sample), ``k100-rows`` and ``k100-tokens``
 (random correct samples, as many rows or tokens), ``sft_matched`` (SFT for as many steps as RFT),
@@ -16,7 +16,7 @@ from screl.scoring.statistics import Floats
 
 N_GSM8K_TRAIN, N_GSM8K_TEST = 7473, 1319
 N_STABLE = 4  # the paper finds its law of data amounts stable for 1, 1/2, 1/4, and 1/8 (3.2)
-OUR_NAMES = {"rft": "k100", "rft_u13b": "u_small", "rft_u33b": "u_all"}  # by the paper's
+OUR_NAMES = {"rft": "k100", "rft_u13b": "u_small", "rft_u33b": "u_all"}  # by the paper's names
 
 CAUTIONS = (
     "Every score comes from a single run. Intervals are binomial and treat models as independent; "
@@ -33,7 +33,7 @@ Key = tuple[str, str]  # base model, setting
 
 @dataclass(frozen=True)
 class Study:
-    """What a study measured: losses in nats per token, accuracies (greedy maj1@1) in percent."""
+    """The results of a study: losses in nats per token, accuracies (greedy maj1@1) in percent."""
 
     name: str
     test_set: str
@@ -44,7 +44,7 @@ class Study:
     n_seeds: dict[Key, int]
     n_vote_problems: int = 0
     votes: dict[Key, tuple[Estimate, Estimate]] = field(default_factory=dict)  # maj1@1, maj1@100
-    # Distinct paths per training problem, including the solution's, by number of samples; of base
+    # Distinct paths per training problem, including the solution's, by number of samples; for base
     # models, u_small, and u_all.
     paths: dict[str, dict[int, Estimate]] = field(default_factory=dict)
     percent_correct: dict[str, float] = field(default_factory=dict)  # samples of training problems
@@ -52,7 +52,7 @@ class Study:
     paths_on_test: dict[Key, Floats] = field(default_factory=dict)
     pretraining_flops: dict[str, float] = field(default_factory=dict)
     flops: dict[Key, float] = field(default_factory=dict)  # beyond the base model, or beyond SFT
-    cautions: tuple[str, ...] = ()  # what a reader must know
+    cautions: tuple[str, ...] = ()  # facts that a reader must know
 
     def models(self, *settings: str) -> list[str]:
         """Return the models with an accuracy in all ``settings``, weakest (highest loss) first."""
@@ -70,7 +70,7 @@ class Study:
         return {model: self.gain(model, setting, over) for model in self.models(over, setting)}
 
     def gains_over_control(self, control: str, min_k: int) -> dict[tuple[str, float], Estimate]:
-        """Return what RFT gains over its control, by model and k from ``min_k`` on."""
+        """Return the gains of RFT over its control, by model and by k from ``min_k`` up."""
         gains = {}
         for model in self.losses:
             of_rft = dict(zip(*self.by_k(model), strict=True))
@@ -80,7 +80,7 @@ class Study:
         return gains
 
     def by_loss(self, setting: str) -> Points:
-        """Return accuracy over pre-training loss, of all models."""
+        """Return the accuracy of all models over their pre-training loss."""
         models = self.models(setting)[::-1]
         return Points(
             [self.losses[model] for model in models],
@@ -118,7 +118,7 @@ class Study:
         return Points([x for x, _ in known], [accuracy for _, accuracy in known])
 
     def k_sweeps(self) -> dict[str, Points]:
-        """Return ``by_k`` of the models with four k or more."""
+        """Return ``by_k`` of the models with four or more values of k."""
         sweeps = {model: self.by_k(model) for model in self.models("sft")}
         return {model: points for model, points in sweeps.items() if len(points.x) >= 4}
 

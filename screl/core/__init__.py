@@ -1,1 +1,1 @@
-"""Shared by all stages: files, command lines, problems, run.json, costs."""
+"""Provide what all stages share: files, command lines, problems, run.json, and costs."""

@@ -1,6 +1,6 @@
-"""The prompt of both papers: the Alpaca template without input, which ends in ``### Response:``.
+"""Build the prompt of both papers: the Alpaca template without input.
 
-``screl.models.prompts`` has the few-shot prompt of base models.
+``screl.models.prompts`` has the few-shot prompt for base models.
 """
 
 ALPACA_NO_INPUT = (
@@ -11,7 +11,7 @@ ALPACA_NO_INPUT = (
 
 
 def build_prompt(question: str, template: str = ALPACA_NO_INPUT) -> str:
-    """Return the text given to the model: ``template`` with its last ``{question}`` filled in.
+    """Return the model's prompt: ``template`` with its last ``{question}`` filled in.
 
     >>> build_prompt("1+1?")[-36:]
     '### Instruction:\\n1+1?\\n\\n### Response:'
@@ -22,5 +22,5 @@ def build_prompt(question: str, template: str = ALPACA_NO_INPUT) -> str:
 
 
 def without_spaces(text: str) -> str:
-    """Return ``text`` without white space, to compare prompts: decoding changes white space."""
+    """Return ``text`` without white space, to compare prompts, since decoding changes it."""
     return "".join(text.split())

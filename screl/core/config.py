@@ -1,7 +1,7 @@
 """Read a script's options, and turn bad input into one line on stderr.
 
 Each script's options are a frozen dataclass, the only place for their defaults. The YAML file of
-``--config`` holds what differs from the defaults, and the command line wins over both.
+``--config`` overrides the defaults, and the command line overrides both.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def parse_config(
 
 
 def run_main(main: Callable[[], None]) -> None:
-    """Run a script's ``main``; bad input ends in one line on stderr and exit status 1."""
+    """Run a script's ``main``; report bad input in one line on stderr and exit with status 1."""
     try:
         main()
     except UserError as error:
@@ -114,12 +114,12 @@ def _make_parser(
         allow_abbrev=False, exit_on_error=False,
     )  # fmt: skip
     settings: dict[str, Any] = {"metavar": "FILE.yaml", "default": argparse.SUPPRESS}
-    text = "what differs from the defaults; the command line wins over it"
+    text = "options that differ from the defaults; the command line overrides them"
     parser.add_argument("--config", type=Path, help=text, **settings)
     for field in fields:
         kind, name = kinds[field.name], f"--{field.name}"
         settings = {"help": _help(field), "default": argparse.SUPPRESS}
-        if field.metadata["positional"]:  # not required here: the YAML file may have it
+        if field.metadata["positional"]:  # not required here: the YAML file may set it
             name, settings["nargs"] = field.name, "*" if get_origin(kind) is tuple else "?"
         elif get_origin(kind) is tuple:
             settings["nargs"] = "*" if field.default == () else "+"
@@ -186,9 +186,9 @@ def _tidy(message: object) -> str:
 
 
 def _another_process_reports() -> bool:
-    """Return whether this is not the machine's first process and they are not connected yet.
+    """Return whether the first process on this machine prints the same error.
 
-    Until then all of a machine's processes refuse the same input, and one line is enough.
+    Until the processes are connected, all of them refuse the same input, and one line is enough.
     """
     connected = "torch" in sys.modules and sys.modules["torch"].distributed.is_initialized()
     return os.environ.get("LOCAL_RANK", "0") != "0" and not connected

@@ -1,18 +1,19 @@
-"""Count what a stage costs: FLOPs by the paper's formulas, and device time over all its sessions.
+"""Count the cost of a stage: FLOPs by the paper's formulas, and device time over all its sessions.
 
 FLOPs (arXiv 2308.01825, appendix E; N is the number of weights outside embedding and head): 6 N per
 trained token; when sampling, 2 N per prompt token and 1.66 N per generated token, both plus
 attention. They are meant for comparison with the paper's Table 4, not as a measurement:
 
 * The prompt is counted once per sample, although the engines here run it once per problem.
-* 1.66 N is 2 N without the key and value matrices, a sixth of a LLaMA without grouped queries.
-  Generated tokens go through these as well, so 2 N would be right.
-* Attention of a generated token is counted half (queries times keys, but not the weighted values);
-  at GSM8K's lengths that is less than 1%. The head and recomputed activations are not counted.
+* 1.66 N is 2 N without the key and value matrices, which are a sixth of a LLaMA without grouped
+  queries. Generated tokens go through these matrices as well, so 2 N would be right.
+* Half of a generated token's attention is counted (queries times keys, but not the weighted
+  values); at GSM8K's lengths the rest is less than 1%. The head and recomputed activations are not
+  counted.
 
-Device time is the time GPUs were held. Processors count the CPU seconds of the stage's processes,
-except with vLLM and on a Ray cluster, where they count as held too. A session runs from the start
-of its script until run.json is written.
+Device time is the time that GPUs were held. For processors it is the CPU seconds of the stage's
+processes, except with vLLM and on a Ray cluster, where it is the time held. A session lasts from
+the start of its script until run.json is written.
 """
 
 import resource
@@ -26,7 +27,7 @@ from screl.core.shape import Shape, n_weights
 
 
 class Devices(NamedTuple):
-    """The devices a stage holds; ``n`` is None if CPU seconds are counted instead."""
+    """The devices that a stage holds; ``n`` is None if CPU seconds are counted instead."""
 
     kind: Literal["gpu", "cpu"]
     n: int | None
@@ -44,7 +45,7 @@ class DeviceTime(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a stage cost; ``tokens`` are those trained on, or those of prompts and completions."""
+    """The cost of a stage; ``tokens`` are trained tokens, or those of prompts and completions."""
 
     flops: float
     tokens: int
@@ -52,7 +53,7 @@ class Cost(NamedTuple):
 
 
 class Stopwatch:
-    """Measure device time from the moment of construction."""
+    """A stopwatch for device time, which starts when it is made."""
 
     def __init__(self) -> None:
         self.started = time.time()
@@ -84,7 +85,7 @@ def add_session(earlier: DeviceTime | None, now: DeviceTime) -> DeviceTime:
 
 
 def cost_to_json(cost: Cost) -> dict[str, Any]:
-    """Return ``results.cost`` of a run.json."""
+    """Return ``cost`` as ``results.cost`` of a run.json."""
     seconds = {"device_seconds": round(cost.time.device_seconds, 3)}
     return {"flops": cost.flops, "tokens": cost.tokens} | cost.time._asdict() | seconds
 
@@ -113,8 +114,8 @@ def training_flops(shape: Shape, n_tokens: int) -> float:
 def sampling_flops(shape: Shape, n_prompt: int, lengths: Sequence[int]) -> float:
     """Return the FLOPs of sampling completions of these ``lengths`` for one problem.
 
-    The paper prints the sum over i of i C'(i). Its factor i would count token i as often as there
-    are tokens before it and give 100 times the paper's own Table 4, so it is left out here.
+    The paper prints the sum over i of i C'(i). The factor i would count token i once for every
+    token before it and give 100 times the paper's own Table 4, so it is left out here.
     """
     n_tokens = sum(lengths)
     # token i attends to i others; summed over i from n_prompt to n_prompt + n - 1
@@ -127,9 +128,9 @@ def sampling_flops(shape: Shape, n_prompt: int, lengths: Sequence[int]) -> float
 def count_samples(
     shape: Shape, prompts: Iterable[int], lengths: Iterable[Sequence[int]]
 ) -> tuple[float, int]:
-    """Return FLOPs and tokens of a sampling run; every sample counts its prompt.
+    """Return the FLOPs and tokens of a sampling run; the prompt counts once per sample.
 
-    ``prompts`` holds the length of each problem's prompt, ``lengths`` those of its samples.
+    ``prompts`` holds the length of each problem's prompt, ``lengths`` the lengths of its samples.
     """
     flops, n_tokens = 0.0, 0
     for n_prompt, of_problem in zip(prompts, lengths, strict=True):

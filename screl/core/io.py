@@ -1,7 +1,7 @@
 """Read and write files so that a crash, a full disk or a torn line never costs finished work.
 
-Errors in a file that was read name the file and the line. A file is written under a temporary
-name, flushed to disk and renamed, so that a reader sees the old file or the new one, never a part.
+Errors about an input file name the file and the line. A file is written under a temporary name,
+flushed to disk and renamed, so that a reader sees the old file or the new one, never a part.
 """
 
 import fcntl
@@ -20,11 +20,11 @@ SAMPLE_FILE_PREFIXES = ("manifest.json", "samples-", "raw_generation_")
 
 
 class UserError(Exception):
-    """A fault of the input or the run; its message says in one line what is wrong and the fix."""
+    """An error for the user, whose one-line message says what is wrong and how to fix it."""
 
 
 def open_for_reading(path: Path) -> Any:
-    """Open ``path`` in binary mode. Raises UserError for a missing file or a folder."""
+    """Open ``path`` in binary mode; raise UserError for a missing file or a folder."""
     if path.is_dir():
         raise UserError(f"{path}: is a folder; give a file")
     try:
@@ -34,7 +34,7 @@ def open_for_reading(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield ``(line number from 1, object)`` for every line of a JSONL file but the blank ones.
+    """Yield ``(line number from 1, object)`` for every line of a JSONL file that is not blank.
 
     Raises UserError for a missing or empty file and for a line that is not a JSON object.
     """
@@ -49,7 +49,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def parse_object(line: bytes, where: str) -> dict[str, Any]:
-    """Return the JSON object on one line. Raises UserError naming ``where``, its file:line."""
+    """Return the JSON object on one line; raise UserError naming ``where``, its file:line."""
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -61,7 +61,7 @@ def parse_object(line: bytes, where: str) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """Return the value in a JSON file. Raises UserError if it is missing or not JSON."""
+    """Return the value in a JSON file; raise UserError if the file is missing or not JSON."""
     with open_for_reading(path) as file:
         try:
             return orjson.loads(file.read())
@@ -70,7 +70,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file. Raises UserError if it is missing or anything else."""
+    """Return the object in a JSON file; raise UserError if it is missing or anything else."""
     value = read_json(path)
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a JSON object; delete it and make its folder again")
@@ -78,7 +78,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def write_atomic(path: Path, parts: Iterable[str]) -> None:
-    """Write the concatenated ``parts`` to ``path``: everything, or nothing if anything fails.
+    """Write the concatenated ``parts`` to ``path``, or nothing at all if anything fails.
 
     Follows links. Raises UserError if ``path`` is a folder or a device.
     """
@@ -105,7 +105,7 @@ def write_json(path: Path, value: Any) -> None:
 def refuse_to_overwrite(outputs: Sequence[Path], inputs: Iterable[Path]) -> None:
     """Raise UserError if writing ``outputs`` would destroy something.
 
-    That is: one of ``inputs``, samples in one of them, another output, a folder or a device.
+    This may be one of ``inputs``, samples inside them, another output, a folder or a device.
     """
     taken = [real_path(path) for path in inputs]
     for path in outputs:
@@ -119,18 +119,18 @@ def refuse_to_overwrite(outputs: Sequence[Path], inputs: Iterable[Path]) -> None
 
 
 def _refuse_special_file(path: Path) -> None:
-    """Raise UserError for a folder, and for a device, which renaming a file into place removes."""
+    """Raise UserError for a folder or a device, which would be replaced by the renamed file."""
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: is not a regular file; give another path to write to")
 
 
 def real_path(path: Path) -> Path:
-    """Return the absolute path, links followed; unlike Path.resolve, accept a loop of links."""
+    """Return the absolute path with links followed; unlike Path.resolve, accept a loop of links."""
     return Path(os.path.realpath(path))
 
 
 def sibling(path: Path, ending: str) -> Path:
-    """Return ``path`` with ``ending`` in place of .jsonl or .json: the name of an attached file.
+    """Return ``path`` with ``ending`` in place of .jsonl or .json, the name of an attached file.
 
     >>> str(sibling(Path("rft_0.7"), ".run.json")), str(sibling(Path("rft.jsonl"), ".run.json"))
     ('rft_0.7.run.json', 'rft.run.json')
@@ -141,7 +141,7 @@ def sibling(path: Path, ending: str) -> Path:
 
 @contextmanager
 def locked(folder: Path, in_use: str) -> Iterator[None]:
-    """Hold ``folder`` for this process. Raises UserError ("folder: in_use") if another has it."""
+    """Lock ``folder`` for this process; raise UserError ("folder: in_use") if another holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w", encoding="utf-8") as file:
         try:
@@ -163,7 +163,7 @@ def file_sha256(path: Path) -> str:
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return the rows, header first, as text: first column left-aligned, the others right-aligned.
+    """Return the rows, header first, as text; the first column is left-aligned, others right.
 
     >>> print(format_table([["run", "maj1@1"], ["sft", "41.6"]]))
     run  maj1@1

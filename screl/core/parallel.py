@@ -16,8 +16,7 @@ from screl.core.io import UserError
 Item = TypeVar("Item")
 Output = TypeVar("Output")
 
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
-# The arguments that every call in a worker process gets besides its item, set when it starts.
+# The shared arguments of every call in a worker process, set when the process starts.
 _shared: tuple[Any, ...] = ()
 
 
@@ -34,9 +33,9 @@ def parallel_map(
 ) -> Iterator[Output]:
     """Yield ``function(item, *shared)`` for each item, in the order of the items.
 
-    ``n_workers`` is the number of processes, by default one per processor and never more than there
-    are items; with one, everything runs in this process. ``function`` must be importable. Raises
-    its exceptions, and UserError if a process was killed.
+    ``n_workers`` is the number of processes, by default one per processor and at most one per item;
+    with one, everything runs in this process. ``function`` must be importable. Raises its
+    exceptions, and UserError if a process was killed.
     """
     n_workers = min(n_workers or n_processors(), len(items))
     if n_workers <= 1:
@@ -61,7 +60,7 @@ def _start_worker(shared: tuple[Any, ...], parent: int) -> None:
     _shared = shared
     _end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers itself
-    gc.freeze()  # scanning what is shared with the parent for garbage would copy it
+    gc.freeze()  # scanning objects shared with the parent for garbage would copy them
 
 
 def _end_with(parent: int) -> None:

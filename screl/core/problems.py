@@ -1,7 +1,7 @@
-"""Problems and training data: JSONL rows ``{"query", "response"}``, optionally ``problem_id``.
+"""Load problems and training data: JSONL rows of "query", "response", and maybe "problem_id".
 
 The keys of GSM8K (``question``, ``answer``) and MATH (``problem``, ``solution``) on the Hugging
-Face hub are understood too.
+Face hub also work.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ SOLUTION_KEYS = ("response", "answer", "solution")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A question with its reference solution, and the line of the file that it came from.
+    """A question with its reference solution and its line in the data file.
 
-    ``extra`` holds the row's other keys (``level``, ``type``), by which scores can be broken down.
+    ``extra`` holds the row's other keys (such as ``level``), by which scores can be broken down.
     """
 
     problem_id: ProblemId
@@ -32,7 +32,7 @@ class Problem:
 
 
 def load_problems(path: Path) -> list[Problem]:
-    """Return the rows of a JSONL file in order, with ``problem_id`` or the 0-based row as id.
+    """Return the rows of a JSONL file in order; the id is ``problem_id`` or the 0-based row.
 
     Raises UserError, with file and line, for a missing key, an empty question or a repeated id.
     """

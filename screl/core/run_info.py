@@ -1,7 +1,7 @@
 """Write ``run.json`` next to every output: what was run, with which versions, and what it cost.
 
-Also here: the summary of many run.json files that a report ends with, the check that a folder is
-not continued by another run, and how the memory of this process and its GPU is measured.
+This module also summarizes many run.json files for a report, refuses to continue another run's
+folder, and measures the memory of this process and its GPU.
 """
 
 import ctypes
@@ -32,21 +32,21 @@ PACKAGES = (
 )  # fmt: skip
 SUMMARY_PACKAGES = ("python", "torch", "transformers")
 A100_TFLOPS = 312
-# Dense peaks from NVIDIA's data sheets. "H100" would also match "H100 PCIe", so that comes first.
+# Dense peaks from NVIDIA's data sheets. "H100" also matches "H100 PCIe", so the latter comes first.
 BF16_TFLOPS = {
     "H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "L40S": 362, "A10G": 70, "A10": 125,
 }  # fmt: skip
 PROC_STATUS = Path("/proc/self/status")
 CPU_INFO = Path("/proc/cpuinfo")
-MAX_SHOWN_CHARS = 100  # of a value in a message
+MAX_SHOWN_CHARS = 100  # characters of a value in a message
 
 
 def write_run_info(
     path: Path, config: "DataclassInstance", started: float, results: dict[str, Any]
 ) -> None:
-    """Write ``path``: config, command, commit, versions, machine, cost and ``results``.
+    """Write config, command, commit, versions, machine, cost and ``results`` to ``path``.
 
-    ``started`` is in seconds since the epoch and written as a UTC date.
+    ``started`` is in seconds since the epoch and is written as a UTC date.
     """
     info = {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -91,7 +91,7 @@ def refuse_another_run(
 ) -> None:
     """Raise UserError naming every key, except the ``free`` ones, that differs from the stored run.
 
-    Otherwise a run with other options would continue what is in ``folder``.
+    This keeps a run with other options from continuing the run in ``folder``.
     """
     differences = [
         f"{key} was {_shown(stored.get(key))}, now {_shown(now.get(key))}"
@@ -105,7 +105,7 @@ def refuse_another_run(
 
 
 def _shown(value: Any) -> str:
-    """Return a value as text; a long string as its beginning and its hash."""
+    """Return a value as text, shortening a long string to its beginning and its hash."""
     if not isinstance(value, str) or len(value) <= MAX_SHOWN_CHARS:
         return repr(value)
     digest = hashlib.sha256(value.encode()).hexdigest()
@@ -113,7 +113,7 @@ def _shown(value: Any) -> str:
 
 
 def describe_runs(run_jsons: Iterable[Path]) -> str:
-    """Return a markdown list of what the run.json files say together: time, commits, versions."""
+    """Return a Markdown list that summarizes run.json files: time, commits, versions."""
     paths = sorted(run_jsons)
     infos: list[dict[str, Any]] = [read_json_object(path) for path in paths]
     dates = sorted(info["started"] for info in infos if "started" in info)
@@ -172,13 +172,13 @@ def peak_memory_mib() -> int:
 
 
 def _cuda() -> Any:
-    """Return torch.cuda, None without a GPU or torch, which the text stages never import."""
+    """Return torch.cuda; None without a GPU, or in stages that never import torch."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch and torch.cuda.is_available() else None
 
 
 def peak_gpu_memory_mib() -> int | None:
-    """Return the peak memory that torch held on this process's GPU, in MiB; None without one."""
+    """Return the peak memory that torch held on this process's GPU, in MiB; None without a GPU."""
     cuda = _cuda()
     return cuda.max_memory_allocated() // 2**20 if cuda else None
 
@@ -189,7 +189,7 @@ def _gpu_name() -> str | None:
 
 
 def gpu() -> tuple[float, float]:
-    """Return memory in GiB and bf16 peak in TFLOPS of this machine's GPU, by default an A100's."""
+    """Return the memory (GiB) and bf16 peak (TFLOPS) of this machine's GPU, or else an A100's."""
     import torch  # only where a run is planned
 
     if not torch.cuda.is_available():
@@ -225,8 +225,8 @@ def _load_mallinfo2() -> Callable[[], MallocState] | None:
 def _bytes_allocated() -> int:
     """Return the bytes this process has allocated, or its peak memory without glibc 2.33 or newer.
 
-    Not the resident memory, which fragmentation makes up to 40% larger on a CPU (measured);
-    torch's numbers for a GPU leave fragmentation out too.
+    Resident memory would include fragmentation, which adds up to 40% on a CPU (measured) and which
+    torch's numbers for a GPU leave out too.
     """
     mallinfo2 = _load_mallinfo2()
     if mallinfo2 is None:
@@ -238,8 +238,8 @@ def _bytes_allocated() -> int:
 class PeakWatch:
     """The peak of the memory allocated since it was made, on the GPU or else by this process.
 
-    On a GPU torch counts. On a CPU nothing does, so a thread reads the allocation a hundred times
-    per second, which takes 2% of a core.
+    On a GPU, torch keeps track. On a CPU nothing does, so a thread reads the allocation a hundred
+    times per second, which takes 2% of a core.
     """
 
     def __init__(self) -> None:
@@ -257,7 +257,7 @@ class PeakWatch:
             self._highest = max(self._highest, _bytes_allocated())
 
     def end(self) -> int:
-        """Stop watching and return the peak above what was allocated at the start, in bytes."""
+        """Stop watching and return the peak above the allocation at the start, in bytes."""
         self._ended.set()
         if self._cuda:
             self._highest = self._cuda.max_memory_allocated()

@@ -1,4 +1,4 @@
-"""The size of a model, from its config.json alone."""
+"""Compute the size of a model from its config.json alone."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,22 +22,22 @@ class Shape:
 
     @property
     def query_width(self) -> int:
-        """Numbers in the queries of one token."""
+        """The number of values in one token's queries."""
         return self.num_attention_heads * self.head_dim
 
     @property
     def key_width(self) -> int:
-        """Numbers in the keys of one token; its values have as many."""
+        """The number of values in one token's keys, which is also that of its values."""
         return self.num_key_value_heads * self.head_dim
 
     @property
     def embedding(self) -> int:
-        """Weights of the embedding; the head has as many."""
+        """The number of weights in the embedding; the head has as many."""
         return self.vocab_size * self.hidden_size
 
     @property
     def layer(self) -> int:
-        """Weights of one layer."""
+        """The number of weights in one layer."""
         biases = (
             self.qkv_bias * (self.query_width + 2 * self.key_width)
             + self.output_bias * self.hidden_size
@@ -47,13 +47,13 @@ class Shape:
 
     @property
     def layer_matrices(self) -> int:
-        """Weights in the matrices of one layer, each of which multiplies every token once."""
+        """The number of weights in one layer's matrices, each of which multiplies a token once."""
         width = 2 * self.query_width + 2 * self.key_width + 3 * self.intermediate_size
         return self.hidden_size * width
 
     @property
     def root(self) -> int:
-        """Weights outside the layers: embedding, last norm and, unless it is tied, the head."""
+        """The number of weights outside the layers: embedding, last norm and an untied head."""
         return self.embedding * (1 if self.tie_word_embeddings else 2) + self.hidden_size
 
 
@@ -83,5 +83,5 @@ def read_shape(config: object) -> Shape:
 
 
 def n_weights(shape: Shape) -> int:
-    """Return the number of weights of the whole model; exact for LLaMA, Mistral and Qwen2."""
+    """Return the number of weights in the whole model; exact for LLaMA, Mistral and Qwen2."""
     return shape.num_hidden_layers * shape.layer + shape.root

@@ -1,1 +1,1 @@
-"""Grading: answers, equation paths, formulas, graders, and the verdict on a completion."""
+"""Grade completions: answers, equation paths, formulas, graders, and verdicts."""

@@ -1,6 +1,6 @@
 """Extract the final answer of a completion, ``#### n``, and compare it with the gold answer.
 
-``paper`` does what the published code does, with text and floats; ``strict`` reads exact numbers.
+``paper`` follows the published code, with text and floats; ``strict`` reads exact numbers.
 """
 
 import re
@@ -13,7 +13,7 @@ from screl.core.io import UserError
 from screl.core.problems import Problem
 
 Fidelity = Literal["strict", "paper"]
-# strict: an exact number. paper: the text without commas, because the published vote counts texts.
+# strict: an exact number. paper: text without commas, because the published vote counts texts.
 Answer = Fraction | str
 
 SCORING_TOLERANCE = 1e-4  # published eval.py; the published filter compares floats exactly
@@ -35,7 +35,7 @@ STRICT_ANSWER = re.compile(
 
 
 def extract_answer(text: str, fidelity: Fidelity) -> Answer | None:
-    """Return the final answer in ``text``, None if it has none. Ignores what follows a NUL.
+    """Return the final answer in ``text``, or None if it has none; ignore text after a NUL.
 
     paper: the first ``#### `` followed by digits, dots and commas, if it is a float without the
     commas (published extract_answer, which returns "[invalid]" instead of None).
@@ -65,7 +65,7 @@ def is_correct(answer: Answer | None, gold: Answer, tolerance: float = 0.0) -> b
 
 
 def gold_answers(problems: Sequence[Problem], path: Path, fidelity: Fidelity) -> list[Answer]:
-    """Return the answer of every solution. Raises UserError with the line of one without."""
+    """Return the answer of every solution; raise UserError, with its line, if one has none."""
     answers = []
     for problem in problems:
         answer = extract_answer(problem.solution, fidelity)

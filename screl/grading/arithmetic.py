@@ -1,7 +1,7 @@
 """Evaluate an arithmetic expression that a model wrote, without ever running it as code.
 
-The text is parsed to a syntax tree, of which only numbers and operators are evaluated: no names,
-calls, attributes, containers or strings. Length, depth and the size of numbers are bounded, so that
+The text is parsed to a syntax tree in which only numbers and operators are evaluated: no names,
+calls, attributes, containers or strings. Length, depth and the size of numbers are bounded, so
 ``9**9**9**9`` and ten thousand parentheses are refused immediately.
 """
 
@@ -44,7 +44,7 @@ OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.GtE: operator.ge,
 }
 
-# A chain such as "48/2+3.5", as nine in ten equations are. Fewer operations than MAX_DEPTH.
+# A chain such as "48/2+3.5", like nine in ten equations. It has fewer operations than MAX_DEPTH.
 _NUMBER = r"(?:[0-9]+\.[0-9]*|\.[0-9]+|[1-9][0-9]*|0)"
 CHAIN = re.compile(rf" *{_NUMBER}(?: *[-+*/] *{_NUMBER}){{0,50}} *")
 CHAIN_OPERATOR = re.compile(r" *([-+*/]) *")
@@ -54,13 +54,13 @@ EXACT_NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 
 
 class NotArithmeticError(Exception):
-    """The text is not arithmetic, has no value (1/0) or is too large to compute."""
+    """An error for text that is not arithmetic, has no value (1/0) or is too large to compute."""
 
 
 def python_value(text: str) -> int | float:
     """Return what Python's ``eval`` returns for ``text``, in int and float arithmetic.
 
-    Drops leading blanks as ``eval`` does. Raises NotArithmeticError and nothing else, also for a
+    Drops leading blanks as ``eval`` does. Raises NotArithmeticError and nothing else, even for a
     complex result such as (-8)**0.5.
     """
     value = _chain_value(text, float, operator.truediv)
@@ -74,7 +74,7 @@ def python_value(text: str) -> int | float:
 def exact_value(text: str) -> Fraction:
     """Return the exact rational value of ``+ - * / // % **`` and parentheses; 0.1 is one tenth.
 
-    Raises NotArithmeticError and nothing else, also for an irrational power.
+    Raises NotArithmeticError and nothing else, even for an irrational power.
     """
     value = _chain_value(text, Fraction, Fraction)
     if value is not None:
@@ -93,9 +93,9 @@ def exact_value(text: str) -> Fraction:
 def _chain_value(
     text: str, read_decimal: Callable[[str], Number], divide: Callable[[Any, Any], Any]
 ) -> Any:
-    """Return the value of a CHAIN, None for other text: as _compute does, several times faster.
+    """Return the value of a CHAIN as _compute does, but several times faster; None for other text.
 
-    Nothing gets near MAX_BITS, as the numbers have at most MAX_LENGTH digits in total.
+    No value gets near MAX_BITS, because the numbers have at most MAX_LENGTH digits in total.
     """
     if len(text) > MAX_LENGTH or not CHAIN.fullmatch(text):
         return None
@@ -130,7 +130,7 @@ def _compute(text: str, read_number: Callable[[ast.Constant], Number]) -> Number
 
 
 def _evaluate(node: ast.expr, read: Callable[[ast.Constant], Number], depth: int) -> Any:
-    """Return the value of a node; ``and``, ``or``, ``if``, chained ``<`` are lazy as in Python."""
+    """Return a node's value; ``and``, ``or``, ``if`` and chained ``<`` are lazy, as in Python."""
     if depth > MAX_DEPTH:
         raise NotArithmeticError("nested too deeply")
     depth += 1
@@ -161,7 +161,7 @@ def _evaluate(node: ast.expr, read: Callable[[ast.Constant], Number], depth: int
 
 
 def _apply(op: ast.AST, *operands: Any) -> Any:
-    """Return the result of one operation. Raises NotArithmeticError if it is too large."""
+    """Return the result of one operation; raise NotArithmeticError if it is too large."""
     if type(op) not in OPERATORS:
         raise NotArithmeticError(type(op).__name__)
     if isinstance(op, ast.Pow | ast.LShift) and _min_result_bits(op, *operands) > MAX_BITS:
@@ -180,7 +180,7 @@ def _bits(value: Number) -> int:
 
 
 def _min_result_bits(op: ast.AST, left: Number, right: Any) -> int | Fraction:
-    """Return a lower bound for the bits of ``left ** right`` or ``left << right``."""
+    """Return a lower bound on the bits of ``left ** right`` or ``left << right``."""
     if isinstance(right, float | complex) or _bits(left) == 0:
         return 0  # floats and zero do not grow
     if isinstance(op, ast.LShift):

@@ -1,4 +1,4 @@
-"""Find the equations ``<<3*4=12>>`` of a completion, join them into a path, and check them."""
+"""Find the equations ``<<3*4=12>>`` in a completion, join them into a path, and check them."""
 
 import re
 from collections.abc import Iterable
@@ -66,7 +66,7 @@ def find_equations(completion: str) -> list[str]:
 
 
 def equation_path(completion: str, fidelity: Fidelity = "paper") -> str:
-    """Return the path of a completion's equations, see join_equations."""
+    """Return the path of a completion's equations (see join_equations)."""
     return join_equations(find_equations(completion), fidelity)
 
 
@@ -133,7 +133,7 @@ def plain_arithmetic(part: str) -> str:
 
 
 def plain_value(part: str) -> Fraction:
-    """Return the value of plain_arithmetic's text. Raises NotArithmeticError and nothing else."""
+    """Return the value of plain_arithmetic's text; raise NotArithmeticError and nothing else."""
     return exact_value(PERCENT.sub(r"(\1/100)", part) if "%" in part else part)
 
 
@@ -159,7 +159,7 @@ def _holds_exactly(equation: str) -> bool:
 
 
 def _drop_unit(match: re.Match[str]) -> str:
-    """Return a blank for a unit, so that numbers do not join; keep other words, to be refused."""
+    """Return a blank for a unit, so that numbers do not join; keep other words to be refused."""
     words = match[0].lower().replace("/", " ").split()
     is_unit = (
         all(NOT_UNITS.isdisjoint((word, word.removesuffix("s"))) for word in words)

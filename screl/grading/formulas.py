@@ -1,7 +1,7 @@
 """Read and compare answers that are formulas, as in MATH.
 
 Math-Verify parses and compares them. Time and size are bounded here, because it may hang on hostile
-text, and an answer is rewritten to one canonical LaTeX text, because votes are counted by text.
+text. Answers are rewritten to one canonical LaTeX text, because votes are counted by text.
 """
 
 import logging
@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-MAX_CHARS = 200  # the longest answer of MATH's test set has 81
+MAX_CHARS = 200  # the longest answer in MATH's test set has 81
 MAX_VALUE_BITS = 10_000  # 2^{2005} is an answer of MATH; 9^{9^9} has 1.2 billion bits
 MAX_SECONDS = 2.0  # of CPU time; the slowest gold answer of MATH takes a tenth of it
 INTEGER = re.compile(r"-?[0-9]+", re.ASCII)
-WORD = re.compile(r"[a-z]{3,}", re.IGNORECASE | re.ASCII)  # else read as the product e v e n
+WORD = re.compile(r"[a-z]{3,}", re.IGNORECASE | re.ASCII)  # else "even" is the product e v e n
 LATEX_OR_EQUATION = re.compile(r"[=\\^{]")
-# Evaluated during parsing, before the size is known, or endlessly. No MATH answer has any of them.
+# Evaluated during parsing, before the size is known, or without end. No MATH answer has any.
 UNSAFE = re.compile(r"//|choose|binom|gcd|lcm|\\(?:i*int|oint|sum|prod|lim)(?![a-z])")
 
 
@@ -31,9 +31,9 @@ def math_answer(text: str) -> str | None:
     r"""Return the answer in ``text`` as canonical LaTeX: where possible, one text per value.
 
     The answer is the last ``\boxed{...}``, or else the rest of the line after the first ``####``.
-    None if ``text`` has neither or the answer is longer than MAX_CHARS. ``x = 5`` is 5. A percent
-    sign is a unit, as in GSM8K: for Math-Verify 50% equals both 50 and 0.5, which cannot be one
-    vote. An answer that cannot be parsed or is too large is returned as it is written.
+    Returns None if ``text`` has neither or the answer is longer than MAX_CHARS. ``x = 5`` is 5. A
+    percent sign is a unit, as in GSM8K: for Math-Verify, 50% equals both 50 and 0.5, which cannot
+    be one vote. An answer that cannot be parsed or is too large is returned as written.
 
     >>> math_answer(r"so it is \boxed{0.5}") == math_answer(r"\boxed{\frac12}") == r"\frac{1}{2}"
     True
@@ -52,7 +52,7 @@ def math_answer(text: str) -> str | None:
 def math_answers_equal(gold: str, answer: str) -> bool:
     """Return whether Math-Verify accepts ``answer`` for ``gold``; both come from math_answer.
 
-    Not symmetric: gold ``1<x<2`` accepts the answer ``(1,2)``, but not the other way round.
+    This is not symmetric: gold ``1<x<2`` accepts the answer ``(1,2)``, but not vice versa.
     """
     if gold == answer:
         return True
@@ -62,7 +62,7 @@ def math_answers_equal(gold: str, answer: str) -> bool:
 
 
 def _last_boxed(text: str) -> str | None:
-    """Return the content of the last ``\\boxed{...}``; None without one or if it is not closed."""
+    """Return the content of the last ``\\boxed{...}``; None if it is missing or not closed."""
     if "\\boxed{" not in text:
         return None
     rest = text.rpartition("\\boxed{")[2]
@@ -105,7 +105,7 @@ def _rewritten(answer: str, is_latex: bool) -> str | None:
 
 
 def _simplest(value: Any) -> Any:
-    """Return one sympy object for equal ones: evaluated, expanded, short decimals as fractions."""
+    """Return the same sympy object for equal values: evaluated, expanded, decimals as fractions."""
     sympy = _libraries()[0]
     if isinstance(value, sympy.Eq) and value.lhs.is_Symbol and not value.rhs.free_symbols:
         value = value.rhs
@@ -120,9 +120,9 @@ def _simplest(value: Any) -> Any:
 def _parse(answer: str, is_latex: bool) -> Any:
     """Return the sympy object of ``answer``; None if it is unsafe, too large or not mathematics.
 
-    LaTeX and equations outside ``\\boxed`` are passed as LaTeX too. Math-Verify's parser of plain
-    text would take one number out of them: 2 of ``2\\sqrt{3}``, or what follows the ``=``, so that
-    ``3x - y + 13 = 0`` and ``3x + 4y + 14 = 0`` would both be 0 (its issue 60).
+    LaTeX and equations outside ``\\boxed`` are also passed as LaTeX. Math-Verify's parser for plain
+    text would extract one number from them: 2 from ``2\\sqrt{3}``, or an equation's right side, so
+    ``3x - y + 13 = 0`` and ``3x + 4y + 14 = 0`` would both be 0 (Math-Verify issue 60).
     """
     if UNSAFE.search(answer):
         return None
@@ -143,7 +143,7 @@ def _parse(answer: str, is_latex: bool) -> Any:
 
 
 def _with_imaginary_unit(value: Any) -> Any:
-    """Return ``value`` with one i: in ``2i`` and ``2 i`` Math-Verify reads different variables."""
+    """Return ``value`` with a single symbol for i; Math-Verify reads ``2i`` and ``2 i`` as two."""
     sympy = _libraries()[0]
     if not any(symbol.name == "i" for symbol in value.free_symbols):
         return value
@@ -152,7 +152,7 @@ def _with_imaginary_unit(value: Any) -> Any:
 
 
 def _n_bits(value: Any) -> float:
-    """Return roughly how many bits ``value`` has once every power in it is evaluated."""
+    """Return roughly the number of bits of ``value`` once every power in it is evaluated."""
     if not value.args:
         if value.is_Rational:
             return value.p.bit_length() + value.q.bit_length()
@@ -171,21 +171,21 @@ def _libraries() -> tuple[Any, Any]:
     import math_verify as library  # type: ignore[import-untyped]
     import sympy  # type: ignore[import-untyped]
 
-    # It warns that its timeouts are off. They only work in the main thread, so we have our own.
+    # It warns that its timeouts are off. They work only in the main thread, so we use our own.
     logging.getLogger("math_verify").setLevel(logging.ERROR)
     return sympy, library
 
 
 class _OutOfTime(BaseException):
-    """Not an Exception, because sympy catches those."""
+    """The signal that time is up; not an Exception, because sympy catches those."""
 
 
 def _within_limit(work: Callable[[], T]) -> T | None:
     """Return the result of ``work``; None if it fails or takes more than MAX_SECONDS of CPU time.
 
-    CPU time, so that a busy machine does not change a verdict. A signal stops the main thread (of a
-    worker process too). No other thread can be stopped, so there a trace checks the clock at every
-    line.
+    CPU time is used so that a busy machine does not change a verdict. A signal stops the main
+    thread (of a worker process too). Other threads get no signals, so a trace function checks the
+    clock at every line.
     """
     _libraries()  # an import must not be interrupted
     in_main_thread = threading.current_thread() is threading.main_thread()

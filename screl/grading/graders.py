@@ -1,6 +1,6 @@
-"""Six rules that decide whether a completion is right, to compare them on the same texts.
+"""Grade a completion by any of six rules, so that they can be compared on the same texts.
 
-Each reads the gold answer from the solution in its own way, as its users do.
+Each grader reads the gold answer from the solution in its own way, as its users do.
 """
 
 import re
@@ -27,7 +27,7 @@ LM_EVAL_FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
 class GraderVerdict(NamedTuple):
     """A grader's verdict on one completion."""
 
-    answer: str | None  # as the grader read it, None if it found none
+    answer: str | None  # as read by the grader; None if it found none
     is_right: bool
 
 
@@ -52,7 +52,7 @@ def last_number(completion: str, solution: str) -> GraderVerdict:
 def lm_eval_strict(completion: str, solution: str) -> GraderVerdict:
     """Grade as lm-evaluation-harness's gsm8k ``strict-match``: the first ``#### n``, as text.
 
-    Only its filter and exact match: the harness also cuts a completion at "Question:".
+    Only the filter and exact match are applied; the harness also cuts a completion at "Question:".
     """
     matches = LM_EVAL_STRICT.findall(completion)
     return _lm_eval_verdict(matches[0] if matches else None, solution)

@@ -1,6 +1,6 @@
 """Detect signs of wrong reasoning in a completion whose answer and equations are right.
 
-Three heuristics on numbers, each sometimes wrong; the paper has no such filter.
+There are three heuristics on numbers, each of them sometimes wrong; the paper has no such filter.
 
 unused_result: an equation's result is neither used in a later calculation nor the answer.
 last_equation_not_answer: the last result is not the answer. Passes without equations.
@@ -9,7 +9,7 @@ An equation without an operation, ``<<5=5>>``, has no operands.
 
 Numbers are compared exactly, but 20, 20% and 0.2 are one number, and so are $0.50 and 50 cents, and
 a loss of 5 and -5; a result of 7.5 cans may be used as 7 or 8. An operand uses every earlier result
-of its value. Calculations in the text outside ``<<>>`` count as uses and as results.
+with its value. Calculations in the text outside ``<<>>`` count as uses and as results.
 """
 
 import math
@@ -33,8 +33,8 @@ from screl.grading.equations import (
 ProcessCheck = Literal["unused_result", "last_equation_not_answer", "unexplained_number"]
 ExactNumber = int | Fraction
 
-# Numbers that need no source. 3, 4 and 5 count people or days that the question lists by name,
-# weeks in a month, days in a school week; the others are percent, time and units of measure.
+# Numbers that need no explanation. 3, 4 and 5 may count people or days that the question lists by
+# name, weeks in a month, or days in a school week; the others are percent, time and units.
 CONSTANTS = (0, 1, 2, 3, 4, 5, 7, 12, 16, 24, 30, 31, 52, 60, 365, 1000)
 
 # Possessive quantifiers, so that every pattern below takes linear time on any text.
@@ -72,16 +72,16 @@ class Step(NamedTuple):
     start: int
     end: int
     operands: list[ExactNumber]
-    results: frozenset[ExactNumber]  # the result in all forms that count as it
+    results: frozenset[ExactNumber]  # all numbers that count as the result
     is_equation: bool
 
 
 def failed_checks(
     completion: str, question: str, checks: Collection[ProcessCheck]
 ) -> list[ProcessCheck]:
-    """Return which of ``checks`` the completion fails, in the order of ProcessCheck.
+    """Return those of ``checks`` that the completion fails, in the order of ProcessCheck.
 
-    Answer and equations are read as in ``strict``; an equation that cannot be read is skipped.
+    Answer and equations are read as in ``strict``; equations that cannot be read are skipped.
     """
     if not checks:
         return []
@@ -101,7 +101,7 @@ def failed_checks(
 
 
 def question_numbers(question: str) -> frozenset[ExactNumber]:
-    """Return the numbers that ``question`` states in digits or words, and those they imply.
+    """Return the numbers that ``question`` states in digits or words, and the ones they imply.
 
     A number n implies 1/n (one in five); a fraction f=a/b or a percentage f implies 1-f, 1+f and
     b-a (20% off).
@@ -152,7 +152,7 @@ def _is_answer(step: Step, answer: Answer | None) -> bool:
 
 
 def _read_steps(completion: str) -> tuple[list[Step], list[tuple[int, ExactNumber]]]:
-    """Return the steps in order, and position and value of each operand outside ``<<>>``."""
+    """Return the steps in order, and the position and value of each operand outside ``<<>>``."""
     steps = []
     text = []  # the completion with its equations blanked out
     place = 0
@@ -191,7 +191,7 @@ def _forms(number: ExactNumber) -> set[ExactNumber]:
 
 @lru_cache(maxsize=2**12)  # small numbers recur
 def _forms_of_result(result: ExactNumber) -> frozenset[ExactNumber]:
-    """Return _forms and both neighboring integers."""
+    """Return the forms of ``result`` and the two integers next to it."""
     forms = _forms(result)
     if result.denominator != 1:
         forms |= {abs(math.floor(result)), abs(math.ceil(result))}
@@ -205,7 +205,7 @@ def _known_from_start(question: str) -> frozenset[ExactNumber]:
 
 
 def _numbers(pattern: re.Pattern[str], text: str) -> list[tuple[int, ExactNumber]]:
-    """Return position and value of each match, except numbers of more than MAX_DIGITS digits."""
+    """Return the position and value of each match, skipping numbers longer than MAX_DIGITS."""
     found = []
     for match in pattern.finditer(text):
         digits = match[match.lastindex or 0]
@@ -224,7 +224,7 @@ def _without_commas(text: str) -> str:
 
 
 def _numbers_at(tokens: list[str]) -> Iterator[ExactNumber]:
-    """Yield what the number at the first token states and implies, if there is one."""
+    """Yield the numbers stated and implied by a number that begins at the first token."""
     value = _token_value(tokens[0])
     if value is None:
         return

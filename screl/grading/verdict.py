@@ -1,4 +1,4 @@
-"""Judge a completion: whether its answer and equations are right, and what its equation path is."""
+"""Judge a completion: whether its answer and equations are right, and find its equation path."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
@@ -8,7 +8,7 @@ from screl.grading.answers import Fidelity, extract_answer, is_correct
 from screl.grading.equations import check_equation, find_equations, join_equations
 from screl.grading.process_checks import ProcessCheck, failed_checks
 
-# Why a completion is rejected, in the order of the checks; one that passes them all is valid.
+# The reason for rejecting a completion, in the order of the checks; "valid" if it passes them all.
 Reason = Literal[
     "no_answer", "wrong_answer", "unparsed_equation", "false_equation", "process_check", "valid"
 ]
@@ -30,7 +30,7 @@ def make_judge(
 ) -> Callable[[str], Verdict]:
     """Return a function that judges a completion of ``problem``, whose solution has an answer.
 
-    It remembers its verdicts, because at low temperatures many completions have the same text.
+    It caches its verdicts, because at low temperatures many completions have the same text.
     """
     gold = extract_answer(problem.solution, fidelity)
     assert gold is not None  # callers check it with gold_answers

@@ -1,1 +1,1 @@
-"""Models: loading, tokenizer rules, prompts, and the doctor that checks a model folder."""
+"""Load models and tokenizers, build prompts, and check model folders."""

@@ -1,6 +1,6 @@
-"""Check a model's files against each other, and show what it is fed (``train.py --doctor MODEL``).
+"""Check a model's files against each other, and show its inputs (``train.py --doctor MODEL``).
 
-No weights are loaded: their names, shapes and dtypes come from the headers of the safetensors.
+No weights are loaded: their names, shapes and dtypes come from the safetensors headers.
 """
 
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ class Findings:
 
     name: str
     tokenizer: Tokenizer
-    settings: dict[str, Any]  # of the tokenizer
+    settings: dict[str, Any]  # the tokenizer's
     model: Model  # on the meta device
     generation: GenerationConfig
     example: Example  # PROBLEM as a training row
@@ -59,13 +59,13 @@ class Findings:
 
     @property
     def row(self) -> list[int]:
-        """Token ids of the training row."""
+        """The token ids of the training row."""
         ids: list[int] = self.example.input_ids.tolist()
         return ids
 
     @property
     def n_embeddings(self) -> int:
-        """Rows of the embedding matrix."""
+        """The number of rows of the embedding matrix."""
         rows: int = self.model.get_input_embeddings().num_embeddings
         return rows
 
@@ -77,11 +77,11 @@ class Findings:
 
     @property
     def eos(self) -> list[int]:
-        """Ids that end a completion."""
+        """The ids that end a completion."""
         return eos_ids(self.generation, self.tokenizer)
 
     def show(self, ids: list[int]) -> str:
-        """Return ids with their tokens, long ones cut, as ``1 '<s>', 2 '</s>'``."""
+        """Return ids with their tokens, as in ``1 '<s>', 2 '</s>'``; long tokens are cut."""
         tokens = self.tokenizer.convert_ids_to_tokens(ids)
         return ", ".join(f"{i} {str(token)[:24]!r}" for i, token in zip(ids, tokens, strict=True))
 
@@ -122,7 +122,7 @@ def _read_findings(name: str) -> Findings:
 
 
 def _report_lines(found: Findings) -> Iterator[str]:
-    """Return aligned lines that show what the model is fed and what ends a completion."""
+    """Yield aligned lines that show the model's inputs and the tokens that end a completion."""
     row, n_prompt, tokenizer, show = found.row, found.example.n_prompt, found.tokenizer, found.show
     positions, n_ids = found.max_positions, vocabulary_size(tokenizer)
     table = [
@@ -161,7 +161,7 @@ def _describe_weights(found: Findings) -> str:
 
 
 def _mismatches(found: Findings) -> Iterator[str]:
-    """Yield what to fix before training or sampling."""
+    """Yield the faults to fix before training or sampling."""
     if found.row[: found.example.n_prompt] != found.prompt:
         yield (
             f"a training row begins {found.show(found.row[:5])}, "
@@ -190,7 +190,7 @@ def _mismatches(found: Findings) -> Iterator[str]:
 
 
 def _bos_mismatches(found: Findings) -> Iterator[str]:
-    """Compare the beginning of the prompt with the tokenizer's BOS."""
+    """Yield mismatches between the beginning of a prompt and the tokenizer's BOS."""
     bos, token, prefix = found.tokenizer.bos_token_id, found.tokenizer.bos_token, found.prefix
     expected = is_llama(found.settings) or found.settings.get("add_bos_token") is True
     fix = "fix the post_processor of tokenizer.json"
@@ -210,7 +210,7 @@ def _bos_mismatches(found: Findings) -> Iterator[str]:
 
 
 def _id_mismatches(found: Findings, kind: str) -> Iterator[str]:
-    """Compare a special token of the tokenizer, config.json and generation_config.json."""
+    """Yield a mismatch if tokenizer, config.json and generation_config.json differ in a token."""
     own = getattr(found.tokenizer, f"{kind}_token_id")
     ids_in = {"the tokenizer": {own} - {None}}
     files = {"config.json": found.model.config, "generation_config.json": found.generation}
@@ -228,7 +228,7 @@ def _id_mismatches(found: Findings, kind: str) -> Iterator[str]:
 
 
 def _notes(found: Findings) -> Iterator[str]:
-    """Yield what is unusual but harmless here, or worth knowing."""
+    """Yield facts that are unusual but harmless here, or worth knowing."""
     tokenizer = found.tokenizer
     try:
         check_weights(found.name)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from screl.core.io import UserError
 
 WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
-# The other files that affect what a model says. Not all *.json: its folder may also hold results.
+# The other files that affect a model's output. Not all *.json: its folder may also hold results.
 SETTINGS_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
     "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
@@ -51,10 +51,11 @@ def check_weights(name: str) -> None:
 
 
 def fingerprint(name: str) -> str:
-    """Return a hash of a local model's config, tokenizer and weights; the commit of a hub id.
+    """Return a hash of a local model's config, tokenizer and weights, or the commit of a hub id.
 
-    Reads the size of each weight file and 64 KiB at 64 evenly spaced positions, header included, so
-    that 140 GB take a second. A training step changes practically every weight, hence every block.
+    Of each weight file, only the size and 64 KiB at 64 evenly spaced positions (including the
+    header) are read, so 140 GB take a second. A training step changes practically every weight,
+    hence every block.
     """
     folder = Path(name)
     if not folder.exists():
@@ -77,7 +78,7 @@ def fingerprint(name: str) -> str:
 
 
 def move_into_place(temporary: Path, folder: Path) -> None:
-    """Move a finished model into ``folder``, with config.json last, as nothing loads without it."""
+    """Move a finished model into ``folder``, config.json last, since no model loads without it."""
     files = sorted(temporary.iterdir(), key=lambda path: path.name == "config.json")
     for path in files:
         with open(path, "rb") as file:
@@ -88,7 +89,7 @@ def move_into_place(temporary: Path, folder: Path) -> None:
 
 
 def load_explained(loader: Callable[..., Any], name: str, **settings: Any) -> Any:
-    """Return ``loader(name)``. Raises UserError, in one line, for its long errors."""
+    """Return ``loader(name)``; raise UserError, in one line, instead of its long errors."""
     try:
         return loader(name, **settings)
     # RuntimeError: weights of another shape; UnpicklingError: a .bin that is not a pickle

@@ -21,7 +21,7 @@ disable_progress_bar()  # "Loading weights" and "Writing shards" would break up 
 
 
 def load_model(name: str, dtype: torch.dtype | str, attention: str | None = None) -> Model:
-    """Return the causal LM with its weights in ``dtype``, where "auto" is as saved.
+    """Return the causal LM with its weights in ``dtype``; "auto" is the dtype of the files.
 
     ``attention`` names an implementation of transformers; with None, transformers chooses. Raises
     UserError if the model cannot be loaded.
@@ -53,12 +53,12 @@ def empty_model(name: str, attention: str) -> Model:
 
 
 def load_shape(name: str) -> Shape:
-    """Return the size of the model, from its config."""
+    """Return the shape of the model, from its config."""
     return read_shape(load_explained(AutoConfig.from_pretrained, name))
 
 
 def longest_sequence(name: str) -> int:
-    """Return how many tokens the model has positions for, sys.maxsize if it has no limit."""
+    """Return the most tokens the model has positions for, sys.maxsize if it has no limit."""
     config = load_explained(AutoConfig.from_pretrained, name)
     return int(getattr(config, "max_position_embeddings", sys.maxsize))
 
@@ -66,8 +66,8 @@ def longest_sequence(name: str) -> int:
 def fit_vocabulary(model: Model, tokenizer: Tokenizer) -> str | None:
     """Grow the embeddings to a multiple of 64 if the tokenizer has ids beyond them.
 
-    Returns a message that says so, None if nothing was done. The new rows are the mean of the old
-    ones; tied weights stay tied.
+    Returns a message about the change, or None if nothing changed. The new rows are the mean of the
+    old ones; tied weights stay tied.
     """
     rows, needed = model.get_input_embeddings().num_embeddings, vocabulary_size(tokenizer)
     if needed <= rows:
@@ -85,7 +85,7 @@ def fit_vocabulary(model: Model, tokenizer: Tokenizer) -> str | None:
 
 
 def _gathered(weight: torch.Tensor) -> AbstractContextManager[Any]:
-    """Return a context in which a weight that DeepSpeed's zero3 has sharded is whole."""
+    """Return a context in which a weight sharded by DeepSpeed's zero3 is whole."""
     if not is_deepspeed_zero3_enabled():
         return nullcontext()
     import deepspeed
@@ -95,7 +95,7 @@ def _gathered(weight: torch.Tensor) -> AbstractContextManager[Any]:
 
 
 def make_coherent(model: Model, tokenizer: Tokenizer) -> None:
-    """Set the special tokens of config and generation config to the tokenizer's."""
+    """Copy the tokenizer's special tokens to the config and generation config."""
     ends = eos_ids(model.generation_config, tokenizer)
     for config in (model.config, model.generation_config):
         config.bos_token_id = tokenizer.bos_token_id

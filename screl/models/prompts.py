@@ -1,10 +1,10 @@
-"""The few-shot prompt of base models: solved problems, then the question (``--prompt icl``).
+"""Build the few-shot prompt for base models: solved problems, then the question (--prompt icl).
 
-The paper's tables begin with such a row (arXiv 2308.01825, Table 6, "ICL, 8-shot"), whose numbers
+The paper's tables begin with such a row (arXiv 2308.01825, Table 6, "ICL, 8-shot"). Its numbers
 come from the LLaMA papers, which do not publish their prompts. Wording, white space and stop string
-are those of lm-evaluation-harness's task ``gsm8k``. The harness draws exemplars from GSM8K's
-training set anew for each question; those of ``data/icl/gsm8k.jsonl`` were written for this project
-and are the same for all questions.
+here follow the task ``gsm8k`` of lm-evaluation-harness. The harness draws new exemplars from
+GSM8K's training set for each question; the exemplars in ``data/icl/gsm8k.jsonl`` were written for
+this project and are the same for all questions.
 """
 
 import random
@@ -16,11 +16,11 @@ from screl.core.io import UserError
 from screl.core.problems import Problem, load_problems
 
 SHOTS = Path(__file__).parents[2] / "data/icl/gsm8k.jsonl"
-STOP = "Question:"  # the model has gone on to a problem of its own making
+STOP = "Question:"  # the model has begun to make up another problem
 
 
 def icl_template(shots: Sequence[Problem]) -> str:
-    """Return the prompt template: the solved ``shots``, then ``{question}`` without an answer.
+    """Return the prompt template: the solved ``shots``, then ``{question}`` with an empty answer.
 
     >>> icl_template([Problem(0, "1+1?", "<<1+1=2>>2\\n#### 2", line=1)])
     'Question: 1+1?\\nAnswer: <<1+1=2>>2\\n#### 2\\n\\nQuestion: {question}\\nAnswer:'
@@ -32,16 +32,16 @@ def icl_template(shots: Sequence[Problem]) -> str:
 def choose_shots(
     path: Path, n_shots: int, seed: int | None, problems: Sequence[Problem], data_path: Path
 ) -> list[Problem]:
-    """Return ``n_shots`` exemplars from ``path``: its first rows, or with a ``seed`` random ones.
+    """Return ``n_shots`` exemplars from ``path``: its first rows or, with a ``seed``, random ones.
 
-    An exemplar must not be one of ``problems``, or the prompt would hold its solution: random rows
-    skip those, but among the first rows each is a UserError that names its line. Raises UserError
-    also for too few rows.
+    An exemplar must not be one of ``problems``, or the prompt would contain its solution: a random
+    choice skips such rows, but for the first rows they raise a UserError that names the line. Too
+    few rows also raise UserError.
     """
     asked = {without_spaces(problem.question): problem for problem in problems}
     rows = load_problems(path)
     if seed is not None:
-        # shuffle all rows, so that one more problem only changes the choice if it was chosen
+        # shuffle all rows, so that another problem changes the choice only if its row was chosen
         rows = random.Random(seed).sample(rows, len(rows))
         rows = [row for row in rows if without_spaces(row.question) not in asked]
     shots = rows[:n_shots]

@@ -1,7 +1,7 @@
-"""Load a tokenizer as its checkpoint was trained with it, and turn text into tokens and back.
+"""Load a checkpoint's tokenizer as it was in training, and convert text to tokens and back.
 
 Most LLaMA checkpoints were written and trained with transformers 4. Version 5 silently reads some
-of their tokenizer files differently; the functions below say how and restore the old reading.
+of their tokenizer files differently; the functions below restore the old behavior.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ Tokenizer = Any  # transformers' PreTrainedTokenizerBase, which is untyped
 def load_tokenizer(name: str) -> Tokenizer:
     """Return the checkpoint's tokenizer, which adds a BOS if the checkpoint's files ask for it.
 
-    It has no pad token if the checkpoint has none or one without an embedding. Raises UserError if
-    it has no EOS token.
+    It has no pad token if the checkpoint has none, or only one without an embedding. Raises
+    UserError if it has no EOS token.
     """
     check_model_folder(name)
     config = load_explained(AutoConfig.from_pretrained, name).get_text_config()
@@ -48,7 +48,7 @@ def load_tokenizer(name: str) -> Tokenizer:
 def tokenizer_settings(name: str) -> dict[str, Any]:
     """Return tokenizer_config.json, overridden by special_tokens_map.json if transformers reads it.
 
-    A token that the file describes by a dict is given as its text.
+    A token that the file describes by a dict is returned as its text.
     """
     settings = _read(name, "tokenizer_config.json")
     if "added_tokens_decoder" not in settings:  # present since 4.34, which ignores the map
@@ -67,15 +67,14 @@ def is_llama(settings: dict[str, Any]) -> bool:
 def _refuse_empty_tokens(name: str, settings: dict[str, Any]) -> None:
     """Raise UserError if BOS or EOS is "", as in the first conversions of LLaMA.
 
-    The old tokenizer then took the tokens of sentencepiece; version 5 takes <unk>, or recurses
-    without end.
+    The old tokenizer then used sentencepiece's tokens; version 5 uses <unk>, or recurses endlessly.
     """
     for token in ("bos_token", "eos_token"):
         if settings.get(token) == "":
             raise UserError(
-                f"{name}: its tokenizer files name an empty {token}; write those of its "
-                'tokenizer.model into tokenizer_config.json, of LLaMA "bos_token": "<s>", '
-                '"eos_token": "</s>", "unk_token": "<unk>", and delete special_tokens_map.json'
+                f"{name}: its tokenizer files name an empty {token}; write the tokens of its "
+                'tokenizer.model into tokenizer_config.json (for LLaMA "bos_token": "<s>", '
+                '"eos_token": "</s>", "unk_token": "<unk>") and delete special_tokens_map.json'
             )
 
 
@@ -94,7 +93,7 @@ def _adds_bos(settings: dict[str, Any], sentencepiece_only: bool) -> bool | None
     """Return whether a LLaMA tokenizer adds a BOS; None if transformers decides.
 
     Version 4 wrote ``add_bos_token``, obeyed it, and added the BOS if the key was missing. Version
-    5 never writes it, ignores it where there is a tokenizer.json, and adds no BOS if it is missing.
+    5 never writes it, ignores it if a tokenizer.json exists, and adds no BOS if the key is missing.
     """
     if sentencepiece_only or is_llama(settings):
         adds: bool | None = settings.get("add_bos_token", True if sentencepiece_only else None)
@@ -116,7 +115,7 @@ def _read(name: str, file: str) -> dict[str, Any]:
 
 
 def load_generation_config(name: str) -> GenerationConfig:
-    """Return the checkpoint's generation config; without one, what its config.json says."""
+    """Return the checkpoint's generation config or, without one, the settings in config.json."""
     try:
         return GenerationConfig.from_pretrained(name)
     except OSError:
@@ -131,10 +130,10 @@ def eos_ids(generation_config: GenerationConfig, tokenizer: Tokenizer) -> list[i
 
 
 def pad_id(tokenizer: Tokenizer) -> int:
-    """Return the id that fills a batch, which the model never sees: padding is masked by position.
+    """Return the id that pads a batch; the model never sees it, as padding is masked by position.
 
-    So a tokenizer without a pad token needs neither a new token nor a resized embedding, and where
-    the pad is the EOS, the EOS at the end of an answer still carries loss.
+    So a tokenizer without a pad token needs neither a new token nor a resized embedding, and if pad
+    is EOS, the EOS at the end of an answer still carries loss.
     """
     pad: int | None = tokenizer.pad_token_id
     return tokenizer.eos_token_id if pad is None else pad
@@ -154,8 +153,8 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
 def decode_completion(tokenizer: Tokenizer, prompt: list[int], ids: list[int]) -> str:
     """Return the text that ``ids`` add to the prompt.
 
-    Decodes them after the last prompt tokens, because sentencepiece drops the space before the
-    first token that it decodes.
+    They are decoded together with the last prompt tokens, because sentencepiece drops the space
+    before the first token.
     """
     tail = prompt[-4:]
     before = tokenizer.decode(tail, skip_special_tokens=True)
@@ -165,14 +164,14 @@ def decode_completion(tokenizer: Tokenizer, prompt: list[int], ids: list[int]) -
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """The token ids of a prompt, its response and EOS; the first ``n_prompt`` carry no loss."""
+    """The token ids of a prompt, its response and EOS; the first ``n_prompt`` ids carry no loss."""
 
     input_ids: np.ndarray  # (tokens,) int32
     n_prompt: int
 
     @property
     def n_targets(self) -> int:
-        """Tokens that carry loss."""
+        """The number of tokens that carry loss."""
         return len(self.input_ids) - self.n_prompt
 
     def __len__(self) -> int:
@@ -183,8 +182,8 @@ def tokenize_example(tokenizer: Tokenizer, problem: Problem) -> Example:
     """Return one training row: the Alpaca prompt of ``problem`` and its solution.
 
     Prompt and response are tokenized together, as published. If that merges characters across the
-    boundary, the response is tokenized separately: at inference the model gets exactly the tokens
-    of the prompt alone, so the row must begin with them.
+    boundary, the response is tokenized separately, because the row must begin with the tokens of
+    the prompt alone, which are the model's input at inference.
     """
     prompt = build_prompt(problem.question)
     start = prompt_ids(tokenizer, prompt)
@@ -195,7 +194,7 @@ def tokenize_example(tokenizer: Tokenizer, problem: Problem) -> Example:
 
 
 def describe_example(tokenizer: Tokenizer, problem: Problem, example: Example) -> str:
-    """Return a row as ``--dry_run`` prints it: its text, then its tokens, ``*`` where with loss."""
+    """Return a row as ``--dry_run`` prints it: its text, then its tokens, with ``*`` for loss."""
     ids = example.input_ids.tolist()
     tokens = tokenizer.convert_ids_to_tokens(ids)
     rows = [

@@ -1,4 +1,4 @@
-"""Compare the weights of a checkpoint with its model, from the file headers: nothing is loaded."""
+"""Compare a checkpoint's weights with its model by the file headers, without loading weights."""
 
 import re
 from collections import Counter
@@ -12,13 +12,13 @@ from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 from screl.core.io import UserError, read_json_object
 from screl.models.loading import Model
 
-# Tables of old LLaMA checkpoints, which transformers computes itself.
+# Tables in old LLaMA checkpoints that transformers computes itself.
 OBSOLETE = re.compile(r"rotary_emb\.inv_freq$")
 
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """The shape of every tensor in a checkpoint, and how many have each dtype (F32, BF16)."""
+    """The shape of every tensor in a checkpoint, and the number of tensors by dtype (F32, BF16)."""
 
     shapes: dict[str, tuple[int, ...]]
     dtypes: Counter[str]
@@ -26,7 +26,7 @@ class Headers:
 
     @property
     def n_values(self) -> int:
-        """Numbers in all tensors together."""
+        """The number of values in all tensors together."""
         return sum(map(prod, self.shapes.values()))
 
 
@@ -62,7 +62,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def compare_weights(headers: Headers, model: Model) -> list[str]:
-    """Return what is wrong with a checkpoint's weights for ``model``, which may be on meta."""
+    """Return the faults of a checkpoint's weights for ``model`` (which may be on meta)."""
     needed = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     tied = model.all_tied_weights_keys  # the weights that may be missing
     n_needed = sum(prod(shape) for name, shape in needed.items() if name not in tied)

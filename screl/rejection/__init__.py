@@ -1,1 +1,1 @@
-"""Which right completions become training data."""
+"""Select the right completions that become training data."""

@@ -1,4 +1,4 @@
-"""Options of collect_rejection_sampling.py and the filter rules that follow from them."""
+"""Options of collect_rejection_sampling.py, and the filter rules they select."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,27 +19,29 @@ KEEP: dict[str, Keep] = {"none": "distinct", "rows": "random_rows", "tokens": "r
 class CollectConfig:
     """Options of collect_rejection_sampling.py."""
 
-    data_path: Path = option('the sampled problems: JSONL of {"query", "response"}')
+    data_path: Path = option('problems that were sampled: JSONL of {"query", "response"}')
     samples: tuple[Path, ...] = option("sample stores, published folders or files, or JSONL files")
-    output_path: Path | None = option("the RFT data; not for --compare and --explain", None)
-    fidelity: Fidelity = option("strict: exact numbers; paper: as the published code", "strict")
-    k: int | None = option("use only the first k samples per problem of every run", None)
+    output_path: Path | None = option("RFT data to write; not with --compare or --explain", None)
+    fidelity: Fidelity = option(
+        "strict: exact numbers; paper: the published code's rules", "strict"
+    )
+    k: int | None = option("use only the first k samples per problem of each run", None)
     process_checks: tuple[ProcessCheck, ...] = option(
-        "also reject right answers with: unused_result, last_equation_not_answer, "
-        "unexplained_number",
+        "also reject right answers that fail these checks: unused_result, "
+        "last_equation_not_answer, unexplained_number",
         (),
     )
     no_dedup: bool = option("keep every right sample, not one per path", False)
     control: Literal["none", "rows", "tokens"] = option(
         "keep random right samples instead: as many rows, or tokens, per problem", "none"
     )
-    seed: int = option("random seed of --control", 0)
-    compare: bool = option("print what paper and strict treat differently; write nothing", False)
+    seed: int = option("random seed for --control", 0)
+    compare: bool = option("print where paper and strict differ; write nothing", False)
     explain: str | None = option(
         "print what happens to every sample of this problem_id; write nothing", None
     )
     allow_partial: bool = option("accept a run with missing samples", False)
-    n_workers: int | None = option("processes; the default is one per processor", None)
+    n_workers: int | None = option("number of processes; default: one per processor", None)
     dry_run: bool = option("print the resolved config and what would be read, then stop", False)
 
 

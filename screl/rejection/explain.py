@@ -1,4 +1,4 @@
-"""Show what the filter does to single samples: all of one problem, or where fidelities differ.
+"""Show the filter's decisions: on every sample of one problem, or where the fidelities differ.
 
 These are ``--explain`` and ``--compare`` of collect_rejection_sampling.py.
 """
@@ -18,7 +18,7 @@ EXAMPLE_WIDTH = 160  # characters shown of an example
 
 
 class FateCount(NamedTuple):
-    """How many samples have a pair of fates, and the first of them with its run."""
+    """The number of samples with a pair of fates, and the first of them with its run."""
 
     n_samples: int
     example: Sample
@@ -34,7 +34,7 @@ def explain_problem(
     names: Sequence[str],
     rules: FilterRules,
 ) -> Iterator[str]:
-    """Yield lines that show a problem and every sample's fate, faulty equations, and text."""
+    """Yield lines with the problem and, for every sample, its fate, faulty equations, and text."""
     yield f"problem {problem.problem_id!r}: {problem.question}\n\nsolution:\n{problem.solution}"
     fates = sample_fates(problem, samples, rules)
     for name, of_run, run_fates in zip(names, samples, fates, strict=True):
@@ -63,7 +63,7 @@ def compare_problem(
 
 
 def compare_report(of_problems: Iterable[FatePairs], names: Sequence[str]) -> str:
-    """Format where the fidelities differ, most frequent first, each with an example."""
+    """Return a table of where the fidelities differ, most frequent first, with examples."""
     total: FatePairs = {}
     for of_problem in of_problems:
         for pair, count in of_problem.items():

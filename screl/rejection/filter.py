@@ -1,7 +1,7 @@
-"""Rejection sampling: keep one right, valid completion per equation path of a problem.
+"""Filter samples for the RFT data: keep one valid completion per equation path of a problem.
 
-arXiv 2308.01825, Section 3.3 and Appendix A.3. Each problem is filtered by itself: its samples are
-judged, some of the valid ones are selected, and what is kept becomes rows of the RFT data.
+See arXiv 2308.01825, Section 3.3 and Appendix A.3. Each problem is filtered separately: its samples
+are judged, some of the valid ones are selected, and those become rows of the RFT data.
 """
 
 import json
@@ -26,14 +26,14 @@ from screl.rejection.selection import (
 from screl.samples.reader import Run, map_problems
 from screl.samples.store import Sample
 
-# What happens to a sample: the reason it is rejected or, for a valid one, whether it is kept.
+# The fate of a sample: the reason it is rejected or, if it is valid, whether it is kept.
 Fate = Reason | Literal["solution_path", "repeated_path", "not_drawn", "kept"]
 SOLUTION = "solution"  # the source of a row that is not sampled
 
 
 @dataclass(frozen=True, slots=True)
 class FilterRules:
-    """How samples are judged, and how those to keep are selected."""
+    """The rules by which samples are judged and selected."""
 
     fidelity: Fidelity
     process_checks: tuple[ProcessCheck, ...] = ()
@@ -43,12 +43,12 @@ class FilterRules:
 
 @dataclass(frozen=True, slots=True)
 class FilterResult:
-    """What the filter made of one problem's samples.
+    """The result of filtering one problem's samples.
 
-    ``counts[source]``, for the run at that position: samples ("sampled"), samples by reason, by
-    failed process check, and cut off; and total lengths, with how many samples have known tokens.
-    ``first_seen[path][source]``: the first sample_id with this path in a run.
-    ``kept``: in the order of output.
+    ``counts[source]`` has the counts of one run: all samples ("sampled"), samples by reason, by
+    failed process check, and cut off, total lengths, and samples whose number of tokens is known.
+    ``first_seen[path][source]`` is the first sample_id with this path in a run. ``kept`` is in the
+    order of output.
     """
 
     counts: list[Counter[str]]
@@ -70,10 +70,11 @@ def filter_problems(
 def filter_problem(
     problem: Problem, samples: Sequence[Sequence[Sample]], rules: FilterRules
 ) -> FilterResult:
-    """Judge and select one problem's samples; ``samples[source]`` are those of one run, in order.
+    """Judge one problem's samples and select those to keep.
 
-    paper: the order of runs and samples counts, and, as published, a sample may repeat the
-    solution's path. strict: order does not count, and such a sample is not kept.
+    ``samples[source]`` holds the samples of one run, in order. paper: the order of runs and samples
+    matters and, as published, a kept sample may repeat the solution's path. strict: the order does
+    not matter, and such a sample is not kept.
     """
     judge = make_judge(problem, rules.fidelity, rules.process_checks)
     counts: list[Counter[str]] = []
@@ -149,7 +150,7 @@ def training_rows(problems: Sequence[Problem], results: Sequence[FilterResult]) 
 def source_rows(
     problems: Sequence[Problem], results: Sequence[FilterResult], names: Sequence[str]
 ) -> Iterator[str]:
-    """Yield a JSON line for each of training_rows: its problem, run, and sample."""
+    """Yield a JSON line for each row of training_rows: its problem, run, and sample."""
     sources = [json.dumps(name) for name in names]
     for problem, result in zip(problems, results, strict=True):
         head = f'{{"problem_id": {json.dumps(problem.problem_id)}, "source": '

@@ -1,7 +1,7 @@
-"""Report what happened to the samples: the funnel, per run and for all together.
+"""Report the filter's results, per run and for all runs together: the funnel and other tables.
 
-From arXiv 2308.01825: right samples per problem (Table 1), distinct paths per problem by k (Table
-2), how often problems are solved, and the paths that only one model found (Figure 6).
+As in arXiv 2308.01825, they show right samples per problem (Table 1), distinct paths per problem by
+k (Table 2), how often problems are solved, and the paths that only one model found (Figure 6).
 """
 
 import math
@@ -23,7 +23,7 @@ SOLVED = ("never", "to 20%", "to 40%", "to 60%", "to 80%", "below 100%", "always
 
 @dataclass(frozen=True, slots=True)
 class Funnel:
-    """Numbers of samples that pass each step; at the end of paths and of rows."""
+    """The number of samples that pass each step and, at the end, the numbers of paths and rows."""
 
     n_sampled: int
     n_answered: int
@@ -31,20 +31,20 @@ class Funnel:
     n_parsed: int  # right, and every equation can be read
     n_valid: int  # and every equation holds
     n_passed: int  # and every process check passes
-    n_distinct: int  # their different paths
+    n_distinct: int  # distinct paths of these samples
     n_kept: int  # rows written
 
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What the filter made of one run, or of all runs together (named "all")."""
+    """The filter's results for one run, or for all runs together (named "all")."""
 
     name: str
     funnel: Funnel
     rejected_by_check: dict[str, int]
     solved: dict[str, int]  # problems by the share of their samples that is right
     distinct_paths: dict[int, tuple[float, float | None]]  # by k: mean per problem, standard error
-    n_exclusive: int | None  # paths that no other run has; None for all together
+    n_exclusive: int | None  # paths that no other run has; None for all runs together
     n_cut_off: int | None  # samples that hit max_new_tokens; None if not recorded
     tokens: dict[str, float | None]  # mean length of samples and of kept rows
     characters: dict[str, float | None]
@@ -56,7 +56,7 @@ def report_runs(
     results: Sequence[FilterResult],
     solution_paths: Sequence[str],
 ) -> list[RunReport]:
-    """Report every run and, if there are several, all of them together.
+    """Return a report on every run and, if there are several, on all of them together.
 
     ``names`` and ``n_samples`` are per run, ``results`` and ``solution_paths`` per problem. As in
     Table 2, ``distinct_paths`` includes the solution's path, so it is at least one.
@@ -94,7 +94,7 @@ def reports_to_json(
 
 
 def shared_paths(names: Sequence[str], results: Sequence[FilterResult]) -> list[dict[str, Any]]:
-    """Count the paths found by exactly these runs: every cell of a Venn diagram (Figure 6)."""
+    """Count the paths found by exactly each set of runs: a Venn diagram's cells (Figure 6)."""
     cells = Counter(frozenset(seen) for result in results for seen in result.first_seen.values())
     return [
         {"runs": [names[source] for source in sorted(cell)], "n_paths": count}
@@ -166,7 +166,7 @@ def _funnel(total: Mapping[str, int], n_distinct: int, n_kept: int) -> Funnel:
 
 
 def _first_seen(result: FilterResult, sources: Collection[int]) -> dict[str, int]:
-    """Return the first sample_id, in any of ``sources``, with each path."""
+    """Return, for each path found in ``sources``, its first sample_id in any of them."""
     return {
         path: min(seen[source] for source in seen.keys() & set(sources))
         for path, seen in result.first_seen.items()

@@ -1,7 +1,7 @@
 """Select which of a problem's valid completions to keep: one per equation path, or a control.
 
-``paper`` selects by Algorithm 1 of Appendix A.3 in arXiv 2308.01825, whose result depends on the
-order of samples; ``strict`` by a maximum, whose result does not.
+``paper`` uses Algorithm 1 of Appendix A.3 in arXiv 2308.01825, whose result depends on the order of
+samples; ``strict`` takes a maximum, which does not depend on the order.
 """
 
 import random
@@ -31,7 +31,7 @@ class Candidate(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Its tokens, or its characters where tokens are not known."""
+        """The sample's length in tokens or, if that is not known, in characters."""
         n_tokens = self.sample.n_tokens
         return len(self.text) if n_tokens is None else n_tokens
 
@@ -44,9 +44,9 @@ class Candidate(NamedTuple):
 def select_as_published(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Select one candidate per equation path by Algorithm 1 of Appendix A.3.
 
-    A path's first candidate represents it. A later one replaces it if its Levenshtein distances to
-    the other representatives have a strictly larger sum. As published, "other" goes by text: those
-    whose text differs from the current representative's.
+    A path's first candidate represents it. A later one replaces it if the sum of its Levenshtein
+    distances to the other representatives is strictly larger. As published, the "other" ones are
+    those whose text differs from the current representative's text.
     """
     chosen: dict[str, Candidate] = {}
     lines: dict[str, list[str]] = {}  # each representative's lines
@@ -82,10 +82,10 @@ def select_as_published(candidates: Iterable[Candidate]) -> list[Candidate]:
 def distance_bound(
     a: Sequence[str], b: Sequence[str], line_distance: Callable[[str, str], int]
 ) -> int:
-    """Return an upper bound of the Levenshtein distance of two texts, given as lines.
+    """Return an upper bound on the Levenshtein distance between two texts, given as lines.
 
-    It is the cost of editing line by line: usually close to the distance and much cheaper, because
-    lines are short and ``line_distance`` may be a cache.
+    The bound is the cost of editing line by line. It is usually close to the distance and much
+    cheaper to compute, because lines are short and ``line_distance`` may be a cache.
     """
     total = sum(map(line_distance, a, b))
     if len(a) != len(b):
@@ -97,8 +97,9 @@ def distance_bound(
 def select_farthest(candidates: Iterable[Candidate], solution: str) -> list[Candidate]:
     """Select the candidate farthest from ``solution`` for each path but the solution's own.
 
-    Distance is Levenshtein. Ties go to the smallest text, then to the first source and sample. As a
-    maximum it depends neither on the order of samples nor on that of runs. Sorted by path.
+    Distances are Levenshtein. Ties go to the smallest text, then to the first source and sample.
+    Because it is a maximum, the result depends neither on the order of samples nor on the order of
+    runs. It is sorted by path.
     """
     solution_path = equation_path(solution, "strict")
     best: dict[str, tuple[int, Candidate]] = {}
@@ -117,7 +118,8 @@ def select_at_random(
 ) -> list[Candidate]:
     """Select random candidates as a control: as many rows, or tokens, as ``chosen`` has.
 
-    For ``random_tokens`` take the beginning of a random order whose total length comes nearest.
+    ``random_tokens`` shuffles the candidates and takes the first ones, as many as bring the total
+    length nearest to that of ``chosen``.
     """
     order = list(candidates)
     random.Random(seed).shuffle(order)

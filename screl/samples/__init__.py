@@ -1,1 +1,1 @@
-"""The sample store, and readers of the published layout and of JSONL, joined to problems."""
+"""Store samples, and read them from any layout, joined to their problems."""

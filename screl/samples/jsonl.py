@@ -1,7 +1,8 @@
-"""Read samples from any JSONL file whose rows have their completion under one of the usual keys.
+"""Read samples from a JSONL file whose rows have completions under one of the usual keys.
 
-A row holds one completion, or a list with several of one problem. It is joined to its problem by
-an id, else by its question, else, if there are as many rows as problems, by its position.
+A row holds one completion, or a list of several for one problem. It is joined to its problem by its
+id or, without an id, by its question or, if the file has as many rows as there are problems, by its
+position.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,8 +19,8 @@ from screl.core.problems import Problem, ProblemId
 from screl.samples.line_index import SampleIndex, SampleLines, find_all_lines, make_index
 from screl.samples.store import Sample
 
-# The first key found is taken. lm-evaluation-harness's --log_samples writes ``resps``, the
-# evaluations of Qwen2.5-Math and ToRA ``code``, and many others ``gen`` or ``outputs``.
+# The first key found is used. lm-evaluation-harness's --log_samples writes ``resps``, the
+# evaluations of Qwen2.5-Math and ToRA write ``code``, and many others ``gen`` or ``outputs``.
 TEXT_KEYS = (
     *("completion", "completions", "resps", "generation", "generations", "model_output"),
     *("model_outputs", "output", "outputs", "generated_text", "gen", "code", "prediction"),
@@ -47,9 +48,9 @@ def is_jsonl(path: Path) -> bool:
 
 
 def index_jsonl(path: Path, problems: Sequence[Problem]) -> SampleIndex:
-    """Index the completions in ``path``; a problem's are numbered in the order of the file.
+    """Index the completions in ``path``, numbering each problem's in the order of the file.
 
-    Raises UserError, with file and line, for a row without a completion or of an unknown problem.
+    Raises UserError, with file and line, for a row without a completion or with an unknown problem.
     """
     lines = find_all_lines(path)
     finder = RowFinder(path, problems, len(lines.starts))
@@ -73,7 +74,7 @@ def index_jsonl(path: Path, problems: Sequence[Problem]) -> SampleIndex:
     if not is_model_output:
         raise UserError(
             f"{path}: every completion is its problem's solution, so this looks like the problems "
-            "themselves; give what a model wrote, under 'completion'"
+            "themselves; give a file of model output, under 'completion'"
         )
     samples = SampleLines(*np.array(found, np.int64).reshape(-1, 4).T)
     return make_index([path], [samples], problems, max(n_seen))
@@ -97,7 +98,7 @@ def parse_jsonl(
 
 
 class RowFinder:
-    """Finds the problem of each row of a file."""
+    """A search for the problem of each row of a file."""
 
     def __init__(self, path: Path, problems: Sequence[Problem], n_rows: int) -> None:
         self._path = path
@@ -109,7 +110,7 @@ class RowFinder:
         self._n_found = 0
 
     def find(self, row: dict[str, Any], number: int) -> int:
-        """Return the position of the row's problem; UserError, with the line, if none matches."""
+        """Return the position of the row's problem; raise UserError if no problem matches."""
         self._n_found += 1
         where = f"{self._path}:{number}"
         question = _question_of(row)
@@ -128,7 +129,7 @@ class RowFinder:
 
     def _find_id(self, key: str, row_id: object, question: str | None, where: str) -> int:
         position = self._by_id.get(row_id) if isinstance(row_id, int | str) else None
-        if isinstance(row_id, bool):  # Python takes it for 0 or 1
+        if isinstance(row_id, bool):  # Python treats it as 0 or 1
             position = None
         if position is None:
             raise UserError(
@@ -161,7 +162,7 @@ class RowFinder:
 
 
 def _texts_of(row: dict[str, Any], where: str) -> list[str]:
-    """Return the completions of one row; UserError, with ``where``, if it has none."""
+    """Return the completions of one row; raise UserError, with ``where``, if it has none."""
     key = next((key for key in TEXT_KEYS if key in row), None)
     if key is None:
         raise UserError(
@@ -169,7 +170,7 @@ def _texts_of(row: dict[str, Any], where: str) -> list[str]:
             f"(found keys: {', '.join(row)}); rename the key to 'completion'"
         )
     texts = list(_flatten(row[key]))
-    # no fallback to the next key: beside a failed generation it may be the reference solution
+    # no fallback to the next key: after a failed generation, it may be the reference solution
     if not texts or _has_null(row[key]):
         raise UserError(
             f"{where}: {key} holds no text or a null; for a failed generation write an empty "
@@ -179,7 +180,7 @@ def _texts_of(row: dict[str, Any], where: str) -> list[str]:
 
 
 def _question_of(row: dict[str, Any]) -> str | None:
-    """Return the question without white space, also from lm-evaluation-harness's ``doc``."""
+    """Return the row's question (or that in lm-evaluation-harness's ``doc``), no white space."""
     doc = row.get("doc")
     for source in (row, doc if isinstance(doc, dict) else {}):
         for key in QUESTION_KEYS:

@@ -1,8 +1,8 @@
-"""Find each sample's line on disk, so samples are read problem by problem in little memory.
+"""Index each sample's line on disk, so that samples can be read by problem with little memory.
 
-Files hold samples by seed, or in the order in which workers finished; the filter and the scorer
-need all samples of one problem together. The index takes 16 bytes per sample, is made once, and is
-what blocks of problems are read by.
+Files hold samples by seed, or in the order in which workers finished, but the filter and the scorer
+need all samples of one problem together. The index takes 16 bytes per sample. It is made once, and
+blocks of problems are then read through it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,12 +17,12 @@ from screl.core.io import UserError, open_for_reading
 from screl.core.problems import Problem
 
 MISSING = -1
-RANGE_BYTES = 2**24  # read at once while searching for lines
+RANGE_BYTES = 2**24  # bytes read at once while searching for lines
 WHITE_SPACE = np.frombuffer(b" \t\n\r\x0b\x0c", np.uint8)  # what bytes.strip removes
 
 
 class Lines(NamedTuple):
-    """Offsets and lengths of lines in a file, line ends included: two int64 arrays."""
+    """Offsets and lengths of lines in a file, including line ends: two int64 arrays."""
 
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
@@ -51,7 +51,7 @@ class SampleIndex:
 
     @property
     def n_samples(self) -> int:
-        """The most samples that a problem may have: the number of columns."""
+        """The number of columns, which is the most samples that a problem may have."""
         return self.file_no.shape[1]
 
     @property
@@ -70,7 +70,7 @@ class SampleIndex:
         return location(path, int(self.starts[position, sample_id]))
 
     def first(self, n_samples: int) -> "SampleIndex":
-        """Return the index of every problem's first ``n_samples``."""
+        """Return the index of the first ``n_samples`` of every problem."""
         n = n_samples
         return SampleIndex(self.files, self.file_no[:, :n], self.starts[:, :n], self.lengths[:, :n])
 
@@ -112,9 +112,9 @@ def duplicate_error(problem_id: int | str, sample_id: int, where: str) -> UserEr
 
 
 def read_lines(index: SampleIndex, begin: int, end: int) -> list[list[bytes | None]]:
-    """Read the lines of the problems at positions ``begin`` to ``end``: a row per problem.
+    """Read the lines of the problems at positions ``begin`` to ``end``, one list per problem.
 
-    A missing sample is None. Neighboring lines of a file are read together.
+    A missing sample is None. Adjacent lines of a file are read together.
     """
     file_no = index.file_no[begin:end].ravel()
     starts, lengths = index.starts[begin:end].ravel(), index.lengths[begin:end].ravel()
@@ -142,7 +142,7 @@ def read_lines(index: SampleIndex, begin: int, end: int) -> list[list[bytes | No
 
 
 def byte_ranges(path: Path) -> list[tuple[int, int]]:
-    """Return ranges of RANGE_BYTES that cover the file, to be searched in parallel."""
+    """Return ranges of RANGE_BYTES that cover the file, for a parallel search."""
     size = path.stat().st_size
     return [(begin, min(begin + RANGE_BYTES, size)) for begin in range(0, size, RANGE_BYTES)]
 
@@ -166,7 +166,7 @@ def lines_in_range(path: Path, begin: int, end: int) -> tuple[bytes, int]:
 def find_lines(data: bytes, offset: int = 0, whole_only: bool = False) -> Lines:
     """Find the lines of ``data`` that are not blank; ``offset`` is added to their starts.
 
-    ``whole_only`` leaves out a last line without a line end, which a killed process leaves.
+    ``whole_only`` skips a last line without a line end, which a killed process may have left.
     """
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
     if not whole_only and not data.endswith(b"\n") and data:
@@ -180,7 +180,7 @@ def find_lines(data: bytes, offset: int = 0, whole_only: bool = False) -> Lines:
 
 
 def find_all_lines(path: Path) -> Lines:
-    """Find the lines of a whole file that are not blank, in little memory."""
+    """Find all lines of a file that are not blank, using little memory."""
     parts = [find_lines(*lines_in_range(path, *limits)) for limits in byte_ranges(path)]
     none = np.zeros(0, np.int64)
     return Lines(

@@ -1,8 +1,8 @@
 """Read samples in the layout of the published code: ``raw_generation_*.json``.
 
 A file holds one sample of every problem, or of a shard of the problems; each line is
-``[[prompt, completion]]`` or ``{"gen": [completion]}``. Line i should belong to problem i: the
-published code assumes it, and this module checks that the prompt contains the problem's question.
+``[[prompt, completion]]`` or ``{"gen": [completion]}``. Line i should belong to problem i. The
+published code assumes this; this module checks that the prompt contains the problem's question.
 """
 
 import re
@@ -45,7 +45,7 @@ SAMPLED_NAMES: dict[Split, tuple[str, ...]] = {
     ),
 }
 GREEDY_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": (),  # the filter takes no greedy samples
+    "train": (),  # the filter uses no greedy samples
     "test": (
         r"raw_generation_greedy\.json",
         r"raw_generation_greedy_shard_(?P<shard>[0-9]+)\.json",
@@ -54,20 +54,20 @@ GREEDY_NAMES: dict[Split, tuple[str, ...]] = {
 }
 # Characters that identify a prompt cut on the left (the published code keeps 256 tokens).
 MIN_PROMPT_TAIL = 200
-# More lines than fill up the last batch of eight GPUs with 64 prompts each.
+# More lines than can fill the last batch of eight GPUs with 64 prompts each.
 MAX_EXTRA_LINES = 512
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedRun:
-    """The files of one run: for each sample a list with its shards in order."""
+    """The files of one run: for each sample, a list of its shards in order."""
 
     greedy: bool
     files: list[list[Path]]
 
 
 def find_published(path: Path, split: Split) -> list[PublishedRun]:
-    """Find the sampled and the greedy run of ``split`` in a folder; a file is a run of its own.
+    """Find the sampled and the greedy run of ``split`` in a folder; a file is a run by itself.
 
     Samples are in the numeric order of their seeds. Raises UserError if none exist, or if the
     folder holds samples of two temperatures.
@@ -98,10 +98,10 @@ def index_published(
 ) -> SampleIndex:
     """Index the samples of ``run``; a sample_id is the rank of the sample's seed.
 
-    Raises UserError for a sample with too few or too many lines. With ``allow_partial`` lines are
+    Raises UserError for a sample with too few or too many lines. With ``allow_partial``, lines are
     joined to problems by their question instead, and a prompt without a known question is an error.
-    Lines after the last problem that repeat earlier problems are left out: the published samplers
-    fill up their last batch with them.
+    Lines after the last problem that repeat earlier problems are left out, because the published
+    samplers fill their last batch with them.
     """
     files = [path for of_sample in run.files for path in of_sample]
     lines = parallel_map(find_all_lines, files, (), n_workers)
@@ -116,7 +116,7 @@ def parse_published(
 
     Raises UserError if a prompt is not the problem's.
     """
-    known_prompt = None  # most samples of a problem have the same
+    known_prompt = None  # most samples of a problem have the same prompt
     for sample_id, line in enumerate(lines):
         if line is None:
             continue
@@ -136,7 +136,7 @@ def parse_published(
 
 
 def _find_files(folder: Path, patterns: Sequence[str]) -> list[list[Path]]:
-    """Return the files of the first pattern that has any: a list of shards, in order, per seed."""
+    """Return the files of the first pattern that matches any: per seed, its shards in order."""
     for pattern in patterns:
         found: dict[int, list[tuple[int, Path]]] = {}
         temperatures = set()
@@ -207,12 +207,12 @@ def _check_extra_lines(path: Path, lines: Lines, n_wanted: int, finder: "Problem
 
 
 class ProblemFinder:
-    """Finds the problem that a prompt asks."""
+    """A search for the problem that a prompt asks."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = problems
         self._prompts = [without_spaces(build_prompt(problem.question)) for problem in problems]
-        # the first of several problems with one question, as a search from the start would find
+        # of several problems with the same question, keep the first
         self._position_of = {prompt: i for i, prompt in reversed(list(enumerate(self._prompts)))}
 
     def find_all(self, path: Path, lines: Lines, start: int) -> NDArray[np.int64]:
@@ -235,7 +235,7 @@ class ProblemFinder:
         return positions
 
     def find(self, prompt: str, start: int) -> int | None:
-        """Return the position of the problem that ``prompt`` asks; None if it asks none."""
+        """Return the position of the problem that ``prompt`` asks, or None if it asks none."""
         n, squeezed = len(self.problems), without_spaces(prompt)
         if start < n and self._prompts[start] == squeezed:
             return start
@@ -271,9 +271,9 @@ def _read_prompts(path: Path, lines: Lines) -> Iterator[tuple[int, str | None]]:
 
 
 def parse_row(line: bytes) -> tuple[str | None, str]:
-    """Return the prompt (None if the line has none) and the completion; ValueError if malformed."""
+    """Return the prompt (None if missing) and the completion; raise ValueError if malformed."""
     row = orjson.loads(line)
-    # a match statement takes three times as long, and every sample passes here
+    # a match statement takes three times as long, and this runs for every sample
     pair = row[0] if type(row) is list and len(row) == 1 else None
     if type(pair) is list and len(pair) == 2 and type(pair[0]) is str and type(pair[1]) is str:
         return pair[0], pair[1]

@@ -1,7 +1,7 @@
-"""Open the samples of a run, in whatever layout, and read them joined to their problems.
+"""Open the samples of a run, in any layout, and read them joined to their problems.
 
-A Run knows where its samples are on disk. They are read and worked on one block of problems at a
-time, in parallel, so a run of any size fits in memory.
+A Run knows where its samples are on disk. They are read and processed by blocks of problems, in
+parallel, so a run of any size fits in memory.
 """
 
 import sys
@@ -28,14 +28,15 @@ from screl.samples.store import (
 
 Result = TypeVar("Result")
 
-BLOCK_SAMPLES = 2**15  # read at once by each process: about 20 MB
+BLOCK_SAMPLES = 2**15  # samples read at once by each process: about 20 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The samples of one run: what they are, and where on disk each of them is.
+    """The samples of one run and their places on disk.
 
-    ``is_adaptive``: a problem may have fewer than ``n_samples`` (sample.py --until_correct).
+    In an ``is_adaptive`` run (sample.py --until_correct), problems may have fewer than
+    ``n_samples``.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Run:
 
     @property
     def n_samples(self) -> int:
-        """Samples per problem; some may be missing if partial runs were allowed."""
+        """The number of samples per problem; some may be missing if partial runs are allowed."""
         return self.index.n_samples
 
 
@@ -58,7 +59,7 @@ def open_runs(
     k: int | None = None,
     n_workers: int | None = None,
 ) -> list[Run]:
-    """Open the runs at ``path``: one, or a sampled and a greedy one in a published test folder.
+    """Open the runs at ``path``: one, or two in a published test folder (sampled and greedy).
 
     ``k`` takes only the first k samples of every problem. Raises UserError if a sample is missing
     (unless ``allow_partial``), appears twice, or belongs to an unknown problem.
@@ -85,7 +86,7 @@ def open_and_report(
     k: int | None = None,
     n_workers: int | None = None,
 ) -> list[Run]:
-    """Call open_runs; print a line about each run to ``stream``, and warn about other data."""
+    """Call open_runs, print a line about each run to ``stream``, and warn if the data differs."""
     if warning := other_data_warning(path, data_path, problems):
         print(warning, file=sys.stderr)
     runs = open_runs(path, problems, split, allow_partial, k, n_workers)
@@ -109,9 +110,9 @@ def map_problems(
 ) -> Iterator[Result]:
     """Yield ``function(problem, samples, *arguments)`` for every problem, in order.
 
-    ``samples[r]`` are the problem's samples in run r, in the order of sample_id. Processes take
-    blocks of problems, so ``function`` must be importable, and its results should be small. Raises
-    UserError, with file and line, for a malformed sample.
+    ``samples[r]`` holds the problem's samples in run r, in the order of sample_id. Worker processes
+    take blocks of problems, so ``function`` must be importable, and its results should be small.
+    Raises UserError, with file and line, for a malformed sample.
     """
     n_per_problem = max(1, sum(run.n_samples for run in runs))
     n_blocks_wanted = 4 * (n_workers or n_processors())  # to share the work evenly
@@ -138,11 +139,11 @@ def read_completions(
 
 
 def other_data_warning(path: Path, data_path: Path, problems: Sequence[Problem]) -> str | None:
-    """Return a warning if the store at ``path`` was sampled for other data than ``data_path``.
+    """Return a warning if the store at ``path`` was sampled for data other than ``data_path``.
 
-    None if the data is the same or is not recorded. It is only a warning, because rows that name
-    their problem_id may have been reordered or cut. Raises UserError if ids are row numbers, which
-    would join completions to the wrong problems.
+    Returns None if the data is the same or was not recorded. A difference is only a warning,
+    because rows that name their problem_id may have been reordered or removed. Raises UserError if
+    ids are row numbers, which would join completions to the wrong problems.
     """
     manifest = read_manifest(path) if is_store(path) else {}
     if manifest.get("data_sha256") in (None, file_sha256(data_path)):
@@ -157,9 +158,9 @@ def other_data_warning(path: Path, data_path: Path, problems: Sequence[Problem])
 
 
 def find_data_path(path: Path, given: Path | None) -> Path:
-    """Return ``given``, or else the data that the store at ``path`` was sampled for.
+    """Return ``given`` or, if it is None, the data that the store at ``path`` was sampled for.
 
-    Exits with status 2 if ``path`` is in another layout, which does not record it.
+    Exits with status 2 if ``path`` has another layout, which does not record the data.
     """
     if given is not None:
         return given
@@ -174,7 +175,7 @@ def find_data_path(path: Path, given: Path | None) -> Path:
 
 
 def refuse_repeats(paths: Sequence[Path]) -> None:
-    """Raise UserError if a run is given twice, also through a link or as a file of a folder."""
+    """Raise UserError if a run is given twice, even through a link or as a file in a folder."""
     real = [real_path(path) for path in paths]
     for path, of_path in zip(paths, real, strict=True):
         is_part = path.is_file() and of_path.parent in real

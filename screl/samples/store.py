@@ -1,10 +1,10 @@
-"""The sample store: the folder of one sampling run, safe against a kill at any moment.
+"""Read and write the sample store: the folder of one sampling run, which survives a kill.
 
 ``manifest.json`` says what was sampled: the model and its hash, the prompt, the parameters, and the
 hash of the data. It decides whether a run may continue in the folder.
 
-``samples-<n>.jsonl`` holds one sample per line and is only appended to. A sample appears once. A
-last line torn by a kill is ignored when reading and removed before the next one is appended.
+``samples-<n>.jsonl`` holds one sample per line and is only appended to. Each sample appears once. A
+last line torn by a kill is ignored by readers and removed before the next line is appended.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ from screl.samples.line_index import (
 
 MANIFEST = "manifest.json"
 SAMPLE_FILES = "samples-*.jsonl"
-# What may change between two runs into one folder: how many samples, not what each one is.
+# Keys that may differ between two runs into one folder: the number of samples, not their content.
 FREE_KEYS = frozenset(
     {
         "n_samples", "until_correct", "finished", "model_name_or_path", "data_path", "data_sha256",
@@ -52,7 +52,7 @@ SAMPLE_TYPES = {
     "n_tokens": (int,),
     "finish_reason": (str,),
 }
-# The beginning of a line as SampleWriter writes it: enough to index it without parsing it all.
+# The beginning of a line as SampleWriter writes it, which is enough to index the line.
 # Ids other than printable ASCII and numbers that fit in 64 bits are left to the parser.
 AS_WRITTEN = re.compile(
     rb'\{"problem_id":(?:([0-9]{1,18})|"([ !#-\[\]-~]*)"),"sample_id":([0-9]{1,18}),'
@@ -61,7 +61,7 @@ AS_WRITTEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One completion, from the engine to the tables.
+    """One completion of a problem.
 
     ``finish_reason`` is ``stop`` (EOS, or the next question of a few-shot prompt) or ``length``
     (cut off at the limit). It and ``n_tokens`` are None in layouts that do not record them.
@@ -75,7 +75,7 @@ class Sample:
 
     @property
     def is_cut_off(self) -> bool | None:
-        """Whether the completion hit the limit; None if that was not recorded."""
+        """Whether the completion was cut off at the limit; None if that was not recorded."""
         return None if self.finish_reason is None else self.finish_reason == "length"
 
 
@@ -90,7 +90,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def stored_n_samples(manifest: dict[str, Any], path: Path) -> int:
-    """Return the manifest's ``n_samples``; UserError if it has none."""
+    """Return the manifest's ``n_samples``; raise UserError if it has none."""
     n_samples = manifest.get("n_samples")
     if not isinstance(n_samples, int) or n_samples < 1:
         raise UserError(f"{path}/{MANIFEST}: no n_samples; give a store made by sample.py")
@@ -98,10 +98,10 @@ def stored_n_samples(manifest: dict[str, Any], path: Path) -> int:
 
 
 def open_store(path: Path, manifest: dict[str, Any], problems: Sequence[Problem]) -> None:
-    """Create the store, or check that it belongs to the same run; UserError names every difference.
+    """Create the store, or check that it belongs to the same run.
 
-    A run may add samples to every problem, and problems behind the stored ones. The caller holds
-    the folder's lock.
+    A run may add samples to every problem, and problems after the stored ones. The caller holds the
+    folder's lock. Raises UserError, naming every difference, if the store belongs to another run.
     """
     if not is_store(path) or not any(read_samples(path)):  # nothing sampled yet: start over
         if not is_store(path) and path.is_dir() and any(path.glob(SAMPLE_FILES)):
@@ -130,7 +130,7 @@ def check_store(
     problems are not the first ones of ``problems``.
     """
     stored = read_manifest(path)
-    default = {"prompt": "alpaca"}  # the only prompt when older stores were made
+    default = {"prompt": "alpaca"}  # older stores record no prompt; all used this one
     refuse_another_run(path, default | stored, default | manifest, FREE_KEYS)
     if stored["questions_sha256"] != questions_sha256(problems[: stored["n_problems"]]):
         raise UserError(
@@ -143,19 +143,19 @@ def check_store(
 def finish_store(path: Path) -> None:
     """Record in the manifest that no problem needs more samples.
 
-    With ``until_correct`` the number of samples does not show it.
+    With ``until_correct``, the number of samples does not show this.
     """
     write_json(path / MANIFEST, read_manifest(path) | {"finished": True})
 
 
 def questions_sha256(problems: Sequence[Problem]) -> str:
-    """Return a hash of the ids and questions, on which the completions depend."""
+    """Return a hash of the problems' ids and questions, on which the completions depend."""
     rows = [(problem.problem_id, problem.question) for problem in problems]
     return hashlib.sha256(orjson.dumps(rows)).hexdigest()
 
 
 class SampleWriter:
-    """Appends samples to a store; each ``write`` is on disk when it returns."""
+    """A writer that appends samples to a store; they are on disk when ``write`` returns."""
 
     def __init__(self, path: Path) -> None:
         self._path = path / "samples-0.jsonl"
@@ -171,7 +171,7 @@ class SampleWriter:
         self._file.close()
 
     def write(self, samples: Iterable[Sample]) -> None:
-        """Append ``samples`` and flush them to disk. An OSError (disk full) names the file."""
+        """Append ``samples`` and flush them to disk; an OSError (disk full) names the file."""
         data = memoryview(b"".join(orjson.dumps(asdict(sample)) + b"\n" for sample in samples))
         try:
             while data:  # a nearly full disk accepts only a part
@@ -182,7 +182,7 @@ class SampleWriter:
 
 
 def read_samples(path: Path) -> Iterator[Sample]:
-    """Yield every whole sample of the store at ``path``, file by file, in the order of writing.
+    """Yield every complete sample of the store at ``path``, by file and in the order of writing.
 
     Raises UserError, with file and line, for a malformed line and for a sample that appears twice.
     """
@@ -211,7 +211,7 @@ def index_store(
 ) -> SampleIndex:
     """Index the first ``n_samples`` of every problem in the store at ``path``.
 
-    ``data_path`` is named in an error as the data the store was sampled for. Raises UserError, with
+    Errors name ``data_path`` as the data that the store was sampled for. Raises UserError, with
     file and line, for a malformed line, an unknown problem, and a sample that appears twice.
     """
     files = sorted(path.glob(SAMPLE_FILES))
@@ -254,7 +254,7 @@ def _find_samples(
             sample = _parse_sample(data[at : at + length])
             if sample is None:
                 raise _malformed_sample(data[at : at + length], location(file, start))
-            # a larger number would not fit the array; none of these is ever wanted
+            # a larger number would not fit the array; it is above any n_samples anyway
             problem_id, sample_id = sample.problem_id, min(sample.sample_id, sys.maxsize)
         position = position_of.get(problem_id)
         if position is None:

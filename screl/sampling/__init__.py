@@ -1,1 +1,1 @@
-"""From a checkpoint to samples: requests, engines, workers and their scheduler."""
+"""Sample completions from a checkpoint: requests, engines, workers and their scheduler."""

@@ -1,7 +1,7 @@
-"""Sample a problem until enough distinct right paths are found, at most so many samples.
+"""Sample each problem until enough distinct right paths are found, up to a maximum.
 
-As in DART-Math (arXiv 2407.13690), but in blocks: whether a problem needs more samples is decided
-when its last block is complete. So what is sampled does not depend on which worker was faster.
+This follows DART-Math (arXiv 2407.13690), but in blocks: whether a problem needs more samples is
+decided only when its last block is complete, so the result does not depend on the workers' speed.
 """
 
 from bisect import bisect_left
@@ -15,18 +15,19 @@ from screl.sampling.tally import ProblemTally
 
 
 class WantedSamples(NamedTuple):
-    """Samples of a problem to be made, in ascending order."""
+    """A problem and the ids of its samples to be made, in ascending order."""
 
     problem: Problem
     sample_ids: Sequence[int]
 
 
 class Budget:
-    """How many samples each problem gets: until the strict filter would keep ``until_correct`` of
-    them, at most ``max_samples``.
+    """Decides how many samples each problem gets.
 
-    ``missing``: per problem, the sample_ids below ``max_samples`` that the store lacks. ``tallies``
-    must count every sample before ``next_blocks`` is given it. Every solution must have an answer.
+    A problem gets samples until the strict filter would keep ``until_correct`` of them, but at most
+    ``max_samples``. ``missing`` holds, per problem, the sample_ids below ``max_samples`` that the
+    store lacks. ``tallies`` must count every sample before it is passed to ``next_blocks``. Every
+    solution must have an answer.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Budget:
 
 
 class _Blocks:
-    """A problem of which samples 0 to n_wanted - 1 are stored or pending."""
+    """A problem whose samples 0 to n_wanted - 1 are stored or pending."""
 
     def __init__(self, missing: WantedSamples, tally: ProblemTally) -> None:
         self.problem, self._missing = missing
@@ -76,7 +77,7 @@ class _Blocks:
         self.n_wanted = self.n_pending = self._n_requested = 0
 
     def request(self) -> Sequence[int]:
-        """Return the sample_ids below n_wanted that are missing and were not returned before."""
+        """Return the missing sample_ids below n_wanted that were not requested before."""
         begin, self._n_requested = self._n_requested, bisect_left(self._missing, self.n_wanted)
         sample_ids = self._missing[begin : self._n_requested]
         self.n_pending = len(sample_ids)

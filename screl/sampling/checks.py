@@ -1,8 +1,8 @@
-"""Warn about a sampling run that looks wrong while it runs, before it has cost days.
+"""Warn early about a sampling run that looks wrong, before it has cost days.
 
-Identical samples: copied or reused random seeds make the samples of a problem equal. Cut off or
-without an answer: samples of a problem are alike, so a share counts as one of so many problems, not
-samples, and the alarm is on its exact (Clopper-Pearson) lower limit.
+Identical samples are a sign of copied or reused random seeds. For samples that are cut off or have
+no answer, the alarm depends on the exact (Clopper-Pearson) lower limit of their share. Samples of
+one problem resemble each other, so each problem counts as one observation.
 """
 
 from dataclasses import dataclass, field
@@ -13,24 +13,25 @@ from screl.samples.store import Sample
 GROUP_SIZE = 8  # samples with consecutive sample_ids
 MIN_TEMPERATURE = 0.5  # below, a healthy run may well write the same text eight times
 MIN_PROBLEMS = 20
-# Eight independent samples are all alike with probability p^8, where p is that of the likeliest
-# text. For half of the groups to be alike, p must be 0.92 on the typical problem. A well-trained
-# model reaches that on easy problems, hardly ever on most of a data set. With copied seeds all are.
+# Eight independent samples are all alike with probability p^8, where p is the probability of the
+# likeliest text. For half of the groups to be alike, p must be 0.92 on a typical problem. A
+# well-trained model reaches that on easy problems, but hardly ever on most of a data set. With
+# copied seeds, all groups are alike.
 MOST_IDENTICAL = 0.5
 
-# One in twenty of GSM8K's own solutions is longer than the paper's 256 tokens (words, digits, and
-# signs counted, times 1.1), so about as many are cut off in a healthy run. They are the long ones:
-# if more are cut off, paths are lost on the hard problems.
+# One in twenty of GSM8K's own solutions is longer than the paper's 256 tokens (counting words,
+# digits, and signs, times 1.1), so a healthy run cuts off about as many. Hard problems have long
+# solutions: if more samples are cut off, paths are lost on the hard problems.
 MOST_CUT_OFF = 0.10
-# A model trained on solutions hardly ever ends without an answer (five runs of small models: 0 to
-# 1.2%).
+# A model trained on solutions hardly ever ends without an answer (0 to 1.2% in five runs of small
+# models).
 MOST_UNANSWERED = 0.20
 FALSE_ALARMS = 1e-3  # the chance that a healthy run exceeds one of these two limits
 
 
 @dataclass(slots=True)
 class Share:
-    """How many of n observations, on some problems, are of a certain kind."""
+    """The share of n observations that were found to be of a certain kind."""
 
     n: int = 0
     n_found: int = 0
@@ -56,7 +57,7 @@ class Share:
 
 @dataclass(slots=True)
 class Health:
-    """What a session's samples have shown so far.
+    """Statistics of a session's samples so far.
 
     ``expects_variety``: the sampling temperature is at least MIN_TEMPERATURE.
     """
@@ -77,9 +78,9 @@ class Health:
             self._add_to_group(sample)
 
     def _add_to_group(self, sample: Sample) -> None:
-        """Compare the texts of a group once it is complete; keep hashes until then.
+        """Compare the texts of a group once it is complete; keep their hashes until then.
 
-        Groups go by sample_id, not by arrival: short completions arrive first and are more alike.
+        Groups are by sample_id, not by arrival: short completions arrive first and are more alike.
         """
         key = (sample.problem_id, sample.sample_id // GROUP_SIZE)
         hashes = self._open_groups.setdefault(key, [])
@@ -90,17 +91,17 @@ class Health:
 
 
 def run_alarms(health: Health) -> dict[str, str]:
-    """Return one line per thing that looks wrong, by a short name; empty for a healthy run.
+    """Return a line for each sign of trouble, keyed by a short name; empty for a healthy run.
 
-    May be called at any time. One or two problems never raise an alarm: they may be unusual.
+    May be called at any time. One or two problems never raise an alarm, since they may be unusual.
     """
     lines = {}
     identical, cut_off, unanswered = health.identical, health.cut_off, health.unanswered
     if len(identical.problems) >= MIN_PROBLEMS and identical.n_found > MOST_IDENTICAL * identical.n:
         lines["repeats"] = (
             f"{identical.n_found} of {identical.n} groups of {GROUP_SIZE} samples "
-            f"({len(identical.problems)} problems) hold the same text {GROUP_SIZE} times: random "
-            "seeds are used more than once, or the model is so sure that more samples add nothing; "
+            f"({len(identical.problems)} problems) hold the same text {GROUP_SIZE} times: either "
+            "random seeds are reused, or the model is so sure that more samples add nothing; "
             "check the seeds or raise --temperature"
         )
     if (at_least := cut_off.lower_limit()) > MOST_CUT_OFF:
@@ -109,9 +110,9 @@ def run_alarms(health: Health) -> dict[str, str]:
         )
     if unanswered.lower_limit() > MOST_UNANSWERED:
         lines["no_answer"] = (
-            f"{_describe_share(unanswered)} end without a readable '#### answer': a base model, or "
-            "one trained with another prompt? give --model_name_or_path a fine-tuned model, or a "
-            "base model with --prompt icl, and look at the prompt with --dry_run"
+            f"{_describe_share(unanswered)} end without a readable '#### answer': is this a base "
+            "model, or one trained with another prompt? give a fine-tuned model, or --prompt icl "
+            "for a base model, and check the prompt with --dry_run"
         )
     return lines
 
@@ -123,7 +124,7 @@ def _describe_share(share: Share) -> str:
 def _cut_off_fix(at_least: float) -> str:
     if at_least > 0.5:  # hardly a matter of length
         return (
-            "the model does not end; a base model without --prompt icl, another prompt than it was "
-            "trained with, or an end-of-sequence token that is not its own?"
+            "the model does not stop; is it a base model without --prompt icl, was it trained with "
+            "another prompt, or is its end-of-sequence token wrong?"
         )
     return "raise --max_new_tokens"

@@ -1,4 +1,4 @@
-"""Hold the options of sample.py."""
+"""Options of sample.py, and the checks that need only the options."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,48 +26,48 @@ class SampleConfig:
     top_p: float = option(
         "sample from the smallest set of tokens with this probability; 1.0: all", 1.0
     )
-    top_k: int = option("sample from this many likeliest tokens; 0: all (published code: 50)", 0)
+    top_k: int = option("sample from the k likeliest tokens; 0: all (published code: 50)", 0)
     max_new_tokens: int = option("longest completion, in tokens", 256)
-    seed: int = option("run seed; sample j of a problem depends on it, the problem, and j", 0)
+    seed: int = option("random seed of the run; each sample's seed is derived from it", 0)
     prompt: Literal["alpaca", "icl"] = option(
         "alpaca: for fine-tuned models; icl: for base models, solved problems before the question",
         "alpaca",
     )
-    n_shots: int = option("solved problems in the prompt, with --prompt icl", 8)
+    n_shots: int = option("number of solved problems in the prompt, with --prompt icl", 8)
     shots_path: Path | None = option(
-        'solved problems: JSONL of {"query", "response"}, its first --n_shots rows; '
+        'solved problems: the first --n_shots rows of this JSONL of {"query", "response"}; '
         "default: this project's data/icl/gsm8k.jsonl",
         None,
     )
     shots_seed: int | None = option(
-        "take random rows of --shots_path by this seed, none that is in --data_path", None
+        "take random rows of --shots_path with this seed, skipping those in --data_path", None
     )
     until_correct: int | None = option(
-        "sample a problem only until so many distinct right paths are found; with --max_samples",
+        "sample a problem only until this many distinct right paths are found; needs --max_samples",
         None,
     )
-    max_samples: int | None = option("most samples per problem, with --until_correct", None)
+    max_samples: int | None = option("most samples per problem with --until_correct", None)
     engine: Literal["auto", "vllm", "transformers"] = option(
-        "what runs the model; auto: vLLM if it is installed", "auto"
+        "library that runs the model; auto: vLLM if it is installed", "auto"
     )
     precision: Literal["bf16", "fp32"] = option("precision of weights and arithmetic", "bf16")
     batch_size: int | None = option(
-        "completions at once, per worker; default: 512 with vLLM, 128 with transformers", None
+        "completions per worker at once; default: 512 with vLLM, 128 with transformers", None
     )
     chunk_size: int = option("completions per request", 32)
     n_workers: int | None = option(
-        "engines; default: one per group of GPUs, or 1 without GPUs", None
+        "number of workers; default: one per group of GPUs, or 1 without GPUs", None
     )
-    tensor_parallel_size: int = option("GPUs per group, which share a model (vLLM)", 1)
+    tensor_parallel_size: int = option("GPUs per group, which share one model (vLLM)", 1)
     gpu_memory_utilization: float = option("share of a GPU's memory that vLLM may take", 0.9)
     launcher: Literal["local", "ray"] = option(
-        "workers on this machine, or on a Ray cluster", "local"
+        "where workers run: on this machine, or on a Ray cluster", "local"
     )
     address: str = option(
-        "address of the Ray cluster; auto: the one this machine is part of", "auto"
+        "address of the Ray cluster; auto: the one that this machine belongs to", "auto"
     )
     only: str | None = option(
-        "PROBLEM_ID:SAMPLE_ID: make this sample again and print it beside the stored one", None
+        "PROBLEM_ID:SAMPLE_ID: make this sample again and compare it with the stored one", None
     )
     dry_run: bool = option("print config, first prompt, and plan, then stop", False)
 
@@ -83,7 +83,9 @@ def check_sample_options(config: SampleConfig) -> None:
     if not 0 < config.gpu_memory_utilization <= 1:
         raise UserError("--gpu_memory_utilization must be in (0, 1]")
     if not config.greedy and not 0.01 <= config.temperature < 100:
-        raise UserError("--temperature must be from 0.01 to 100; for the likeliest token: --greedy")
+        raise UserError(
+            "--temperature must be in [0.01, 100); for the likeliest token, use --greedy"
+        )
     if not 0 < config.top_p <= 1 or config.top_k < 0:
         raise UserError("--top_p must be in (0, 1] and --top_k at least 0")
     shots = (config.n_shots, config.shots_path, config.shots_seed)
@@ -94,6 +96,6 @@ def check_sample_options(config: SampleConfig) -> None:
     if config.until_correct is None or config.max_samples is None:
         raise UserError("--until_correct and --max_samples go together")
     if config.greedy:
-        raise UserError("--until_correct decides how many: leave out --greedy")
+        raise UserError("--until_correct makes several samples per problem; leave out --greedy")
     if not 1 <= config.until_correct <= config.max_samples:
         raise UserError("--until_correct must be at least 1 and at most --max_samples")

@@ -1,4 +1,4 @@
-"""Define what a sampling engine is asked for and what it returns, the same for every engine."""
+"""Define the interface of a sampling engine: its parameters, requests, and results."""
 
 import gc
 import hashlib
@@ -12,14 +12,14 @@ from screl.core.problems import ProblemId
 from screl.models.tokenizer import Tokenizer, decode_completion
 from screl.samples.store import Sample
 
-PATIENCE = 1.0  # seconds of work per exchange; what has ended by then goes to the disk
+PATIENCE = 1.0  # seconds of work per exchange; completions that have ended are then stored
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How tokens are sampled. ``top_k`` 0 and ``top_p`` 1.0 switch themselves off.
+    """How tokens are sampled. ``top_k`` 0 and ``top_p`` 1.0 mean no limit.
 
-    ``stop``: a text that ends a completion, as EOS does, and is not part of it.
+    ``stop`` is a text that ends a completion, as EOS does, and is not part of it.
     """
 
     greedy: bool
@@ -33,7 +33,7 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The prompt of one problem, and which of its samples to make: ``sample_ids``, consecutive."""
+    """The prompt of one problem and the consecutive ``sample_ids`` to make."""
 
     problem_id: ProblemId
     prompt_ids: list[int]
@@ -64,14 +64,14 @@ def consecutive(sample_ids: Sequence[int], most: int) -> Iterator[range]:
 
 
 class StopRule:
-    """When a completion has ended: at an EOS token or, if there is one, at a stop string."""
+    """The rule that ends a completion: an EOS token or, if one is set, a stop string."""
 
     def __init__(self, tokenizer: Tokenizer, eos: Iterable[int], stop: str | None) -> None:
         self._tokenizer, self._eos, self._stop = tokenizer, frozenset(eos), stop
-        self._may_complete: dict[int, bool] = {}  # token -> has it the stop string's last letter
+        self._may_complete: dict[int, bool] = {}  # token -> whether it has the stop string's end
 
     def is_reached(self, request: Request, token_ids: Sequence[int]) -> bool:
-        """Return whether a completion that had not ended before its last token ends with it."""
+        """Return whether the last token of ``token_ids`` ends a completion."""
         newest = token_ids[-1]
         if newest in self._eos or self._stop is None:
             return newest in self._eos
@@ -82,10 +82,11 @@ class StopRule:
         return self._may_complete[newest] and self._stop in self._decode(request, token_ids)
 
     def to_sample(self, request: Request, sample_id: int, token_ids: list[int]) -> Sample:
-        """Return a completion that has ended or was cut off; EOS and stop string count as tokens.
+        """Return the sample of a completion that has ended or was cut off.
 
-        The text ends before the stop string. With a stop string, white space at both ends is
-        removed: a few-shot prompt has spaces and blank lines between its parts.
+        EOS and the stop string count as tokens. The text ends before the stop string; if one is
+        set, white space at both ends is removed, because a few-shot prompt separates its parts by
+        spaces and blank lines.
         """
         is_ended = token_ids[-1] in self._eos
         text = self._decode(request, token_ids[:-1] if is_ended else token_ids)
@@ -108,7 +109,8 @@ class StopRule:
 class EngineSpec:
     """Everything needed to make an engine.
 
-    ``batch_size``: completions at once. ``max_tokens``: of the longest prompt and its completion.
+    ``batch_size`` is the number of completions made at once, ``max_tokens`` the length of the
+    longest prompt with its completion.
     """
 
     engine: Literal["vllm", "transformers"]
@@ -122,10 +124,10 @@ class EngineSpec:
 
 
 class Engine(Protocol):
-    """What HFEngine and VLLMEngine have in common."""
+    """The interface of HFEngine and VLLMEngine."""
 
     def add(self, request: Request) -> None:
-        """Queue a request; ValueError if the engine cannot take it."""
+        """Queue a request; raise ValueError if the engine cannot take it."""
 
     def step(self) -> list[Sample]:
         """Work a little and return the samples that have ended."""
@@ -136,7 +138,10 @@ class Engine(Protocol):
 
 
 def make_engine(spec: EngineSpec) -> Engine:
-    """Load the model, which takes seconds to minutes. UserError if it cannot be loaded."""
+    """Load the model and return its engine, after seconds to minutes.
+
+    Raises UserError if the model cannot be loaded.
+    """
     from screl.models.loading import load_model
     from screl.models.tokenizer import load_tokenizer
 
@@ -157,15 +162,15 @@ def make_engine(spec: EngineSpec) -> Engine:
 
 
 class Failure(NamedTuple):
-    """Why an engine cannot go on; ``out_of_memory``: a smaller batch may help."""
+    """The reason why an engine cannot go on; if ``out_of_memory``, a smaller batch may help."""
 
     reason: str
     out_of_memory: bool
 
 
 class ExchangeResult(NamedTuple):
-    """The samples that ended in an exchange, the requests that the engine refused, each with the
-    reason, and the engine's failure if it failed."""
+    """The result of an exchange: samples that have ended, requests that the engine refused (each
+    with the reason), and the engine's failure if it failed."""
 
     samples: list[Sample]
     refused: list[tuple[Request, str]]
@@ -173,14 +178,14 @@ class ExchangeResult(NamedTuple):
 
 
 class EngineHost:
-    """Holds an engine and makes it when it is first needed."""
+    """The owner of an engine, which makes it when it is first needed."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
         self._engine: Engine | None = None
 
     def start(self) -> None:
-        """Make the engine. UserError, in one line, if that fails."""
+        """Make the engine; raise UserError, in one line, if that fails."""
         try:
             self._engine = make_engine(self._spec)
         except UserError:
@@ -192,7 +197,7 @@ class EngineHost:
             ) from error
 
     def exchange(self, requests: list[Request], enough: int) -> ExchangeResult:
-        """Run ``exchange`` with the engine."""
+        """Call the function ``exchange`` with the engine."""
         if self._engine is None:
             self.start()
         assert self._engine is not None
@@ -205,8 +210,11 @@ class EngineHost:
 
 
 def exchange(engine: Engine, requests: list[Request], enough: int) -> ExchangeResult:
-    """Give ``requests`` to an engine and let it work for PATIENCE seconds, or until fewer than
-    ``enough`` samples are unfinished, so that it gets more work before it runs dry."""
+    """Give ``requests`` to an engine and let it work for PATIENCE seconds.
+
+    Returns earlier if fewer than ``enough`` samples are unfinished, so that the engine can be given
+    more work before it is idle.
+    """
     samples: list[Sample] = []
     refused = []
     deadline = time.monotonic() + PATIENCE
@@ -228,7 +236,7 @@ def exchange(engine: Engine, requests: list[Request], enough: int) -> ExchangeRe
 
 
 def describe_failure(error: Exception) -> Failure:
-    """Return an error in one line, and whether it was for want of memory."""
+    """Return an error in one line, and whether memory ran out."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     out_of_memory = isinstance(error, MemoryError) or "out of memory" in text.lower()
     return Failure(text[:300], out_of_memory or "can't allocate memory" in text)

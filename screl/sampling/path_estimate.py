@@ -1,11 +1,11 @@
 """Estimate how many new distinct paths more samples of each problem would bring.
 
-The share of paths seen once estimates the chance of a new one (Good 1953). Good and Toulmin (1956)
-predict the number of new paths in m more samples: with t = m / n and f_i the number of paths seen
-exactly i times in n samples, - sum over i of (-t)^i f_i. Beyond t = 1 the terms explode; Orlitsky,
-Suresh, and Wu (PNAS 2016) multiply them by P(L >= i), where L is binomial with k trials and
-probability 2 / (2 + t), and prove that k = 1/2 log_3(N t^2 / (t - 1)) balances bias and noise for N
-samples.
+The number of paths seen once, divided by n samples, estimates the chance that the next sample has a
+new path (Good 1953). Good and Toulmin (1956) predict the number of new paths in m more samples as
+- sum over i of (-t)^i f_i, where t = m / n and f_i is the number of paths seen exactly i times. The
+terms explode beyond t = 1. Orlitsky, Suresh, and Wu (PNAS 2016) multiply them by P(L >= i), where L
+is binomial with k trials and probability 2 / (2 + t), and prove that k = 1/2 log_3(N t^2 / (t - 1))
+balances bias and noise for N samples.
 """
 
 import math
@@ -18,19 +18,19 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# The estimate looks ahead at most so many times the samples of a problem, and at most half that
-# number of times. On simulated problems with many rare paths it is then 10 to 30% too low; for 3
-# times as many samples 1 to 8% (from 16 samples on), for as many up to 8% off (from 4 samples on;
-# with 2 or 3 samples up to 30%).
+# The estimate is made for at most MAX_STRETCH * n more samples, and for at most n^2 / 2, where n is
+# the number of samples per problem. On simulated problems with many rare paths, it is 10 to 30% too
+# low at that limit, 1 to 8% too low for 3 n more samples (n >= 16), and up to 8% off for n more
+# samples (n >= 4; up to 30% off for 2 or 3 samples).
 MAX_STRETCH = 8
 
 
 class PathEstimate(NamedTuple):
     """The mean number of new distinct paths per problem.
 
-    ``standard_error`` of that mean (None for a single problem) covers the choice of the problems
-    and of their samples, not the bias of looking far ahead. ``chance_next``: the chance that one
-    more sample brings a new path (Good-Turing). ``n_samples``: of the problem that has the fewest.
+    ``standard_error`` (None for a single problem) covers the choice of problems and samples, not
+    the bias of predicting far ahead. ``chance_next`` is the chance that one more sample has a new
+    path (Good-Turing), ``n_samples`` the smallest number of samples of any problem.
     """
 
     mean: float
@@ -42,15 +42,16 @@ class PathEstimate(NamedTuple):
 def expected_new_paths(
     counts: Sequence[Sequence[int]], n_samples: Sequence[int], n_more: int
 ) -> PathEstimate | None:
-    """Estimate what ``n_more`` samples of every problem would bring.
+    """Estimate the new paths that ``n_more`` samples of every problem would bring.
 
-    ``counts[p]``: how often each distinct path of problem p was seen; ``n_samples[p]``: how many
-    samples it has, right or wrong. Returns None if a problem has fewer than two samples or no path
-    was seen at all. Raises ValueError if the counts of a problem add up to more than its samples.
+    ``counts[p]`` holds how often each distinct path of problem p was seen, ``n_samples[p]`` how
+    many samples the problem has, right or wrong. Returns None if a problem has fewer than two
+    samples or no path was seen. Raises ValueError if the counts of a problem add up to more than
+    its samples.
 
-    The estimate for a single problem is noisy and may be negative; only the mean is of use. Noise
-    averages out over problems and bias does not, so the order k follows from N, the samples of all
-    problems together, and not from the n of one.
+    The estimate for a single problem is noisy and may be negative; only the mean is useful. Noise
+    averages out over problems but bias does not, so the order k is computed from N, the number of
+    samples of all problems together, rather than from the n of one problem.
     """
     n = np.asarray(n_samples, np.int64)
     flat = np.fromiter(chain.from_iterable(counts), np.int64)
@@ -70,12 +71,12 @@ def expected_new_paths(
 
 
 def path_weights(n: int, t: float, n_all: int) -> Floats:
-    """Return what a path seen i times in a problem's n samples adds to the estimate for t * n more
-    samples, at index i, shape (n + 1,). ``n_all``: samples of all problems.
+    """Return the weight of a path in the estimate for t * n more samples, shape (n + 1,).
 
-    The theory assumes a random number of samples. With exactly n, a path that nearly every sample
-    has would get the last terms of the series, which are noise: +1 or -1 at t = 1, depending on
-    whether n is odd. So k is at most n / 2, which is also its only bound up to t = 1.
+    Index i is for a path seen i times in the n samples of its problem; ``n_all`` is the number of
+    samples of all problems. The theory assumes a random number of samples. With exactly n, a path
+    that nearly every sample has would get the last terms of the series, which are noise: +1 or -1
+    at t = 1, depending on whether n is odd. So k is at most n / 2, its only bound for t <= 1.
     """
     order = max(1, n // 2)
     if t > 1:
@@ -95,7 +96,7 @@ def smoothed_series(order: int, t: float) -> Floats:
 
 
 def describe_estimate(estimate: PathEstimate | None, n_more: int) -> str:
-    """Return the estimate as one line, without a number where that would be a guess."""
+    """Return the estimate as one line; it has no number where that would be a guess."""
     if estimate is None:
         return "no estimate for more samples: it needs two samples per problem and a right one"
     mean, error, chance_next, n = estimate

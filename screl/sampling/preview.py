@@ -1,4 +1,4 @@
-"""Show a sampling run without running it: its plan (--dry_run), and one sample (--only)."""
+"""Show the plan of a sampling run (--dry_run), or make one of its samples again (--only)."""
 
 import statistics
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ WHY_DIFFERENT = (
 def describe_sampling_plan(
     config: SampleConfig, engine: EngineName, problems: Sequence[Problem], prompts: Prompts
 ) -> str:
-    """Return the first prompt with its tokens, what ends a completion, and the work to be done."""
+    """Return the first prompt with its tokens, the end of a completion, and the work to be done."""
     tokenizer = load_tokenizer(config.model_name_or_path)
     ids = prompts.ids[problems[0].problem_id]
     tokens = tokenizer.convert_ids_to_tokens(ids)
@@ -57,7 +57,7 @@ def _describe_work(
     lines = [f"{len(problems)} problems, {at_most}{n_wanted} samples in {config.output_dir}"]
     n_missing = n_wanted
     if is_store(config.output_dir):
-        # the store may hold more than is asked for
+        # the store may hold more than this run asks for
         n_missing = max(0, n_wanted - sum(1 for _ in read_samples(config.output_dir)))
         lines[-1] += f", {n_wanted - n_missing} of them stored"
     solutions = problems[:: max(1, len(problems) // N_MEASURED)]
@@ -87,7 +87,7 @@ def _describe_workers(config: SampleConfig, spec: EngineSpec) -> str:
 def remake_sample(
     config: SampleConfig, engine: EngineName, problems: Sequence[Problem], prompts: Prompts
 ) -> str:
-    """Make the sample that ``--only`` names again and return it beside the stored one, as text."""
+    """Make the sample named by ``--only`` again; return a text comparing it with the stored one."""
     problem_id, sample_id = parse_sample_key(str(config.only), problems)
     stored = None
     if is_store(config.output_dir):
@@ -119,7 +119,7 @@ def _make_one(config: SampleConfig, spec: EngineSpec, request: Request) -> Sampl
 
 
 def parse_sample_key(only: str, problems: Sequence[Problem]) -> tuple[ProblemId, int]:
-    """Return the two parts of PROBLEM_ID:SAMPLE_ID; UserError if there is no such problem."""
+    """Return the two parts of PROBLEM_ID:SAMPLE_ID; raise UserError if no such problem exists."""
     name, _, number = only.rpartition(":")
     ids = {str(problem.problem_id): problem.problem_id for problem in problems}
     if name not in ids or not number.isdecimal():

@@ -1,4 +1,4 @@
-"""Handle samples as they arrive: store, judge, count, and check them, and show the progress."""
+"""Handle samples as they arrive: store, judge, count, and check them, and show progress."""
 
 import sys
 import time
@@ -17,10 +17,10 @@ SECONDS_BETWEEN_CHECKS = 30.0
 
 
 class SampleCollector:
-    """Takes the samples of a session and returns what to request next, which is nothing without a
-    ``budget``.
+    """A callable that takes the samples of a session and returns the requests to make next.
 
-    Each sample is judged once, here; ``tallies`` and the budget use the same verdict.
+    Without a ``budget`` it returns none. Each sample is judged once, here; ``tallies`` and the
+    budget use the same verdict.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class SampleCollector:
         self._bar = tqdm(total=0, desc="sample", unit="sample")
 
     def expect(self, requests: Iterable[Request]) -> None:
-        """Make the progress bar longer by the samples of ``requests``."""
+        """Add the samples of ``requests`` to the total of the progress bar."""
         n_more = sum(len(request.sample_ids) for request in requests)
         self._bar.total = (self._bar.total or 0) + n_more
 
     def __call__(self, samples: list[Sample]) -> list[Request]:
-        """Take ``samples``, which are on the disk when this returns."""
+        """Store ``samples`` on disk and return the requests that follow from them."""
         if not samples:
             return []
         self._writer.write(samples)
@@ -71,7 +71,7 @@ class SampleCollector:
         self._health.add(sample, has_answer=verdict is None or verdict.reason != "no_answer")
 
     def _show(self, n_new: int) -> None:
-        """Move the bar; now and then, check whether something looks wrong with the run."""
+        """Update the progress bar; every SECONDS_BETWEEN_CHECKS, check the run for alarms."""
         shown = {}
         if rate := self.tokens_per_second():
             shown["tok_s"] = f"{rate:.0f}"
@@ -87,8 +87,8 @@ class SampleCollector:
                     self._shown_alarms.add(name)
 
     def tokens_per_second(self) -> float | None:
-        """Return the rate after the first samples, so that loading the model does not count; None
-        until there are others."""
+        """Return the rate since the first samples arrived, so that loading the model does not
+        count; None until more samples arrive."""
         if self._first is None or self.n_tokens == self._first[1]:
             return None
         since, n_before = self._first

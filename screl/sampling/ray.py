@@ -1,4 +1,4 @@
-"""Run engines on the machines of a Ray cluster; workers come and go with the machines."""
+"""Run engines on the machines of a Ray cluster, whose machines may come and go."""
 
 import math
 import sys
@@ -12,16 +12,18 @@ from screl.core.io import UserError
 from screl.sampling.engine import EngineHost, EngineSpec, ExchangeResult, Request
 from screl.sampling.scheduler import WorkerLostError
 
-SECONDS_TO_WAIT = 1.0  # for a result, before looking whether machines have come or gone
-SECONDS_TO_NOTICE = 120.0  # without any worker, before saying so
+SECONDS_TO_WAIT = 1.0  # for a result, before checking whether machines have come or gone
+SECONDS_TO_NOTICE = 120.0  # without any worker, before a message says so
 
 
 class RayPool:
     """A worker for each group of GPUs in the cluster or, without any GPU, for each of its CPUs."""
 
     def __init__(self, spec: EngineSpec, address: str, n_workers: int | None) -> None:
-        """Connect to the cluster at ``address``, as in ray.init: "auto" is the cluster that this
-        machine is part of. ``n_workers``: at most so many; None: as many as there is room for."""
+        """Connect to the cluster at ``address``, as in ray.init; "auto" is this machine's cluster.
+
+        ``n_workers`` limits the number of workers; None means as many as there is room for.
+        """
         import ray
 
         self._spec, self._most = spec, n_workers
@@ -46,8 +48,8 @@ class RayPool:
         self._notice_at = time.monotonic() + SECONDS_TO_NOTICE
 
     def start_workers(self, n_running: int, batch_size: int) -> list["RayWorker"]:
-        """Return the workers whose start has finished or failed (``receive`` says which), and begin
-        to start others where machines have room."""
+        """Return the workers that have started or failed to (``receive`` raises for those), and
+        begin to start others where machines have room."""
         import ray
 
         for _ in range(self._n_places() - n_running - len(self._starting)):
@@ -69,7 +71,10 @@ class RayPool:
         return ended
 
     def wait(self, workers: list["RayWorker"]) -> list["RayWorker"]:
-        """Return those that have a result or have died, as soon as one does; none after a while."""
+        """Return the workers that have a result or have died, waiting for the first of them.
+
+        Returns [] after SECONDS_TO_WAIT.
+        """
         import ray
 
         references = [worker.reference for worker in [*workers, *self._starting]]
@@ -95,7 +100,7 @@ class RayPool:
 
 
 class RayWorker:
-    """An engine in a Ray actor. ``reference``: to the result that is waited for."""
+    """An engine in a Ray actor; ``reference`` is the handle of the result to wait for."""
 
     def __init__(self, spec: EngineSpec, resource: str) -> None:
         import ray
@@ -125,12 +130,12 @@ class RayWorker:
         return result
 
     def stop(self) -> None:
-        """End the actor and free what it holds."""
+        """End the actor and free its resources."""
         import ray
 
         ray.kill(self._actor)
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error that may have many."""
+    """Return the first line of an error message."""
     return str(error).strip().splitlines()[0][:300] if str(error).strip() else repr(error)

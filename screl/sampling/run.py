@@ -1,4 +1,4 @@
-"""Define a sampling run: its manifest, prompts, engines, and what its store lacks; and run it."""
+"""Prepare and run the sampling of a store's missing samples: prompts, engines and workers."""
 
 import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,9 +40,10 @@ BATCH_SIZES: dict[EngineName, int] = {"vllm": 512, "transformers": 128}
 
 
 def choose_engine(config: SampleConfig) -> EngineName:
-    """Return the engine; ``auto`` means the one that began the store, else vLLM if it is installed.
+    """Return the name of the engine to use.
 
-    UserError if the engine asked for is not installed.
+    ``auto`` means the engine that began the store or, for a new store, vLLM if it is installed.
+    Raises UserError if the engine asked for is not installed.
     """
     installed = importlib.util.find_spec("vllm") is not None
     engine = config.engine
@@ -59,8 +60,8 @@ def choose_engine(config: SampleConfig) -> EngineName:
 class Prompts:
     """The prompt of each problem.
 
-    UserError, before anything is sampled, for a prompt that is too long, and for exemplars that are
-    missing or are among the problems.
+    Raises UserError, before anything is sampled, for a prompt that is too long, and for exemplars
+    that are missing or are among the problems.
     """
 
     def __init__(self, config: SampleConfig, problems: Sequence[Problem]) -> None:
@@ -102,7 +103,7 @@ class Prompts:
 def make_manifest(
     config: SampleConfig, engine: EngineName, problems: Sequence[Problem], prompts: Prompts
 ) -> dict[str, Any]:
-    """Return the manifest of the store: everything that decides a sample, and how many to make."""
+    """Return the manifest of the store: all that decides a sample, and the number of samples."""
     check_weights(config.model_name_or_path)
     sampled = ("temperature", "top_p", "top_k", "seed")
     of_icl = {
@@ -134,7 +135,7 @@ def make_manifest(
 
 
 def make_spec(config: SampleConfig, engine: EngineName, prompts: Prompts) -> EngineSpec:
-    """Return what every worker makes its engine from."""
+    """Return the specification from which every worker makes its engine."""
     path = Path(config.model_name_or_path)
     params = SamplingParams(
         greedy=config.greedy,
@@ -183,11 +184,11 @@ def worker_groups(config: SampleConfig) -> tuple[list[DeviceGroup], bool]:
 
 
 class SessionResult(NamedTuple):
-    """What one call of sample.py has done, and what the whole run adds up to.
+    """The result of one call of sample.py.
 
-    ``n_samples``, ``n_tokens``, ``tokens_per_second`` (None if it was too short to measure),
-    ``alarms`` (what looks wrong, by name), ``unfulfilled`` and ``devices`` are of this session;
-    ``summary`` is of all samples in the store.
+    ``summary`` covers all samples in the store; all other fields cover this session only.
+    ``tokens_per_second`` is None if the session was too short to measure it; ``alarms`` are the
+    lines of ``run_alarms`` by name.
     """
 
     n_samples: int
@@ -202,7 +203,7 @@ class SessionResult(NamedTuple):
 def run_sampling(
     config: SampleConfig, engine: EngineName, problems: Sequence[Problem], prompts: Prompts
 ) -> SessionResult:
-    """Make the samples that the store lacks. The caller has opened the store and holds its lock."""
+    """Make the samples that the store lacks; the caller has opened the store and holds its lock."""
     n_samples = config.max_samples or config.n_samples
     (stored,) = open_runs(config.output_dir, problems, "train", allow_partial=True)
     tallies = read_tallies(problems, stored)

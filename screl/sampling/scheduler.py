@@ -1,8 +1,8 @@
 """Assign requests to workers until every sample is made, whatever happens to the workers.
 
-There are no shards: a worker gets more requests before it runs dry, so none waits for a slower one.
-All samples arrive here and only here, so none is stored twice. What a dead worker had pending is
-assigned again.
+There are no shards: a worker gets more requests before it is idle, so none waits for a slower one.
+All samples pass through the scheduler, so none is stored twice. The pending requests of a dead
+worker are assigned again.
 """
 
 import math
@@ -20,14 +20,14 @@ from screl.core.problems import ProblemId
 from screl.samples.store import Sample
 from screl.sampling.engine import ExchangeResult, Failure, Request, consecutive
 
-# A worker gets more requests before fewer than LOW batches of its samples are pending, and then up
-# to HIGH batches; near the end, when less is left for all workers, up to an even share.
+# A worker gets more requests when fewer than LOW batches of its samples are pending: up to HIGH
+# batches or, near the end, when less is left for all workers, up to an even share.
 LOW, HIGH = 2, 3
-MAX_LOST = 3  # workers in a row that died without a sample: the next one will do no better
-MAX_LOST_ISOLATED = 20  # the same, among workers that had a single isolated request
-SECONDS_TO_RETRY = 60.0  # before the place of a worker that could not start is tried again
-# A worker that is silent for so many seconds is given up. Answers come every second, but loading a
-# large model from a network disk may take long.
+MAX_LOST = 3  # workers in a row that died without a sample: the next one would die too
+MAX_LOST_ISOLATED = 20  # the same limit for workers that had a single isolated request
+SECONDS_TO_RETRY = 60.0  # before a worker is started again where one could not start
+# A worker that is silent for this many seconds is given up. Answers come every second, but loading
+# a large model from a network disk may take long.
 MAX_SILENCE = 3600.0
 
 OnSamples = Callable[[list[Sample]], Iterable[Request]]
@@ -38,37 +38,40 @@ class WorkerLostError(Exception):
 
 
 class Worker(Protocol):
-    """An engine somewhere, with one exchange at a time."""
+    """An engine in some process, which runs one exchange at a time."""
 
     def send(self, requests: list[Request], enough: int) -> None:
         """Begin an exchange; see ``screl.sampling.engine.exchange``."""
 
     def receive(self) -> ExchangeResult:
-        """Return the result of the exchange. WorkerLostError if it will never be known, UserError
-        for what a user must fix: an engine that cannot be started, a damaged checkpoint."""
+        """Return the result of the exchange.
+
+        Raises WorkerLostError if the worker is gone, and UserError for a fault that the user must
+        fix, such as an engine that cannot be started or a damaged checkpoint.
+        """
 
     def stop(self) -> None:
-        """Free what the worker holds."""
+        """Free the worker's resources."""
 
 
 AnyWorker = TypeVar("AnyWorker", bound=Worker)
 
 
 class WorkerPool(Protocol[AnyWorker]):
-    """Where workers come from."""
+    """The place where workers are started."""
 
     def start_workers(self, n_running: int, batch_size: int) -> list[AnyWorker]:
-        """Return new workers, as many as there is room for besides those running."""
+        """Return new workers, as many as there is room for in addition to those running."""
 
     def wait(self, workers: list[AnyWorker]) -> list[AnyWorker]:
-        """Return those of ``workers`` that have a result; none after a while."""
+        """Return those of ``workers`` that have a result; return [] after a timeout."""
 
     def devices(self) -> Devices:
-        """Return the devices that all workers hold together, or the most they have held."""
+        """Return the devices that all workers hold together, or the most they have held at once."""
 
 
 class Unfulfilled(NamedTuple):
-    """A request, or what is left of it, and why it could not be fulfilled."""
+    """A request, or the rest of one, and the reason why it could not be fulfilled."""
 
     request: Request
     reason: str
@@ -77,11 +80,11 @@ class Unfulfilled(NamedTuple):
 def run_requests(
     pool: WorkerPool[Any], requests: Iterable[Request], on_samples: OnSamples, batch_size: int
 ) -> list[Unfulfilled]:
-    """Have workers fulfill all ``requests``, and those that ``on_samples`` returns for the samples
-    it is given; return the ones that could not be fulfilled.
+    """Have workers fulfill all ``requests``; return those that could not be fulfilled.
 
-    A request that two workers had when they died is isolated: a worker gets it alone. If two more
-    workers die of it, it is given up. UserError if nothing can be sampled at all.
+    ``on_samples`` is called with samples as they arrive and returns further requests. A request
+    that two workers had when they died is isolated: a worker gets it alone. If two more workers die
+    with it, it is given up. Raises UserError if nothing can be sampled at all.
     """
     scheduler = _Scheduler(pool, requests, on_samples, batch_size)
     try:
@@ -95,7 +98,7 @@ def run_requests(
 
 
 class _WorkerState:
-    """A worker and the samples that it has still to return."""
+    """A worker and the samples that it has yet to return."""
 
     def __init__(self, worker: Worker, batch_size: int) -> None:
         self.worker, self.batch_size = worker, batch_size
@@ -112,7 +115,7 @@ class _WorkerState:
         self.is_waiting, self.sent_at = True, time.monotonic()
 
     def settle(self, result: ExchangeResult) -> None:
-        """Remove what was returned or refused from what is pending."""
+        """Remove the returned samples and the refused requests from ``pending``."""
         for request, _ in result.refused:
             for sample_id in request.sample_ids:
                 del self.pending[request.problem_id, sample_id]
@@ -180,7 +183,7 @@ class _Scheduler:
                 self.drop(state, silence)
 
     def assign(self, state: _WorkerState) -> None:
-        """Send a worker as many more requests as it should have."""
+        """Send a worker more requests, up to HIGH batches or an even share."""
         requests: list[Request] = []
         n_samples = len(state.pending)
         if not state.pending:
@@ -196,13 +199,13 @@ class _Scheduler:
             state.send(requests, max(1, enough))
 
     def even_share(self) -> int:
-        """Return samples per worker if all that are left were shared evenly."""
+        """Return the remaining samples per worker, if they were shared evenly."""
         n_left = self.n_queued + sum(len(one.pending) for one in self.running)
         return math.ceil(n_left / len(self.running))
 
     def collect(self, state: _WorkerState) -> None:
-        """Take a result, give the worker more to do, and only then store the samples: it should
-        not wait for the disk."""
+        """Take a result, give the worker more to do, and only then store the samples, so that the
+        worker does not wait for the disk."""
         state.is_waiting = False
         try:
             result = state.worker.receive()
@@ -226,16 +229,16 @@ class _Scheduler:
         self.enqueue(self.on_samples(result.samples))
 
     def drop(self, state: _WorkerState, failure: Failure) -> None:
-        """Stop a failed worker and queue what it had pending again."""
+        """Stop a failed worker and queue its pending requests again."""
         self.running.remove(state)
         state.worker.stop()
         print(
-            f"a worker died: {failure.reason}; samples to be made by another: {len(state.pending)}",
+            f"a worker died: {failure.reason}; samples left to other workers: {len(state.pending)}",
             file=sys.stderr,
         )
         if failure.out_of_memory and state.batch_size > 1:
             self.batch_size = min(self.batch_size, state.batch_size // 2)
-            print(f"going on with {self.batch_size} samples at once", file=sys.stderr)
+            print(f"continuing with {self.batch_size} samples at once", file=sys.stderr)
             self.enqueue(state.pending_requests())
             return
         if not state.has_produced:
@@ -252,7 +255,7 @@ class _Scheduler:
                 self.enqueue([request])
 
     def count_loss(self, is_isolated: bool, failure: Failure) -> None:
-        """Count a worker that died without a sample; UserError after too many in a row."""
+        """Count a worker that died without a sample; raise UserError after too many in a row."""
         self.n_lost_isolated += is_isolated
         self.n_lost += not is_isolated
         if self.n_lost == MAX_LOST or self.n_lost_isolated == MAX_LOST_ISOLATED:

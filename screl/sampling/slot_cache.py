@@ -1,4 +1,4 @@
-"""Cache keys and values of sequences of different lengths that share a batch."""
+"""Cache the keys and values of sequences of different lengths that share a batch."""
 
 import math
 
@@ -19,7 +19,7 @@ ATTENTION = "slots"  # the name under which transformers finds slot_attention
 class SlotCache(Cache):
     """Keys and values of every slot; slot ``i`` holds ``lengths[i]`` tokens, from the left.
 
-    ``width``: the number of positions that the next token attends to.
+    ``width`` is the number of positions that the next token attends to.
     """
 
     def __init__(self, model: Model, n_slots: int) -> None:
@@ -45,8 +45,10 @@ class SlotCache(Cache):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append one token, (rows, heads, 1, size), to each of the first slots and return the keys
-        and values of those slots, (rows, heads, width, size)."""
+        """Append one token, (rows, heads, 1, size), to each of the first slots.
+
+        Returns the keys and values of those slots, (rows, heads, width, size).
+        """
         slots = self._slots[: len(key_states)]
         keys, values = self._states[layer_idx, :, : len(slots)]
         keys[slots, :, self.lengths[: len(slots)]] = key_states[:, :, 0]
@@ -54,7 +56,7 @@ class SlotCache(Cache):
         return keys[:, :, : self.width], values[:, :, : self.width]
 
     def fill(self, slots: slice, prompts: Cache, which: torch.Tensor) -> None:
-        """Copy the states of prompt ``which[i]`` from a prefill into the i-th slot of ``slots``."""
+        """Copy the states of prompt ``which[i]`` of a prefill into the i-th slot of ``slots``."""
         for states, layer in zip(self._states, prompts.layers, strict=True):
             n_tokens = layer.keys.shape[2]
             states[0, slots, :, :n_tokens] = layer.keys[which]
@@ -75,11 +77,11 @@ def slot_attention(
     scaling: float | None = None,
     **others: object,
 ) -> tuple[torch.Tensor, None]:
-    """Compute attention for prompts (causal, padded on the right: no mask) or for one token per
-    row. ValueError for a model that needs another kind of attention.
+    """Compute attention for prompts or for one token per row.
 
-    For one token, the queries that share a key head are treated as several tokens, so that keys and
-    values are read in place rather than repeated.
+    Prompts are causal and padded on the right, so they need no mask. For one token, the queries
+    that share a key head are treated as several tokens, so that keys and values are read in place
+    rather than repeated. Raises ValueError for a model that needs another kind of attention.
     """
     if unknown := [name for name in OTHER_ATTENTION if others.get(name) is not None]:
         raise ValueError(f"this model's attention uses {', '.join(unknown)}; give --engine vllm")

@@ -1,4 +1,4 @@
-"""Count what a run's samples add up to: sizes, right answers, their paths, and what they cost."""
+"""Count the samples of a run: their tokens, right answers, paths, and cost."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,16 +16,16 @@ from screl.samples.reader import Run, map_problems
 from screl.samples.store import Sample
 from screl.sampling.path_estimate import describe_estimate, expected_new_paths
 
-N_MORE = 100  # samples per problem that the estimate looks ahead: the paper's k
+N_MORE = 100  # more samples per problem in the estimate: the paper's k
 
 
 @dataclass(slots=True)
 class ProblemTally:
-    """What the samples of one problem add up to.
+    """Counts over the samples of one problem.
 
-    ``lengths``: tokens of each sample. ``path_counts`` and ``first_sample_ids``: for each equation
-    path of the valid samples (the strict filter's, including the solution's own), how many samples
-    have it and the smallest sample_id among them.
+    ``lengths`` holds the tokens of each sample. For each equation path of the samples that the
+    strict filter calls valid, including the solution's own path, ``path_counts`` holds the number
+    of samples and ``first_sample_ids`` the smallest sample_id.
     """
 
     lengths: list[int] = field(default_factory=list)
@@ -36,7 +36,7 @@ class ProblemTally:
     first_sample_ids: dict[str, int] = field(default_factory=dict)
 
     def add(self, sample: Sample, verdict: Verdict | None) -> None:
-        """Count one more sample; without a verdict if its problem's solution has no answer."""
+        """Count one more sample; ``verdict`` is None if the problem's solution has no answer."""
         self.lengths.append(sample.n_tokens or 0)
         self.n_cut_off += sample.is_cut_off is True
         if verdict is None:
@@ -50,7 +50,7 @@ class ProblemTally:
 
 
 def is_right(verdict: Verdict) -> bool:
-    """Return whether the answer is right, whatever the equations are."""
+    """Return whether the answer is right, regardless of the equations."""
     return verdict.reason not in ("no_answer", "wrong_answer")
 
 
@@ -62,7 +62,7 @@ def judge_of(problem: Problem) -> Callable[[str], Verdict | None]:
 
 
 def tally_problem(problem: Problem, samples_of_runs: Sequence[Sequence[Sample]]) -> ProblemTally:
-    """Return the tally of a problem's samples, of a single run, as ``map_problems`` gives them."""
+    """Return the tally of a problem's samples in a single run, as ``map_problems`` passes them."""
     (samples,) = samples_of_runs
     tally, judge = ProblemTally(), judge_of(problem)
     for sample in samples:
@@ -79,11 +79,11 @@ def read_tallies(problems: Sequence[Problem], run: Run) -> dict[ProblemId, Probl
 
 
 class RunSummary(NamedTuple):
-    """What a whole run adds up to.
+    """Totals of a whole run.
 
-    ``results``: numbers for run.json. ``more_samples``: a line saying whether more samples would
-    bring new paths; "" for a greedy run and if no valid sample was found. ``lengths``: per problem,
-    the tokens of its samples.
+    ``results`` holds numbers for run.json. ``more_samples`` is a line saying whether more samples
+    would bring new paths, "" for a greedy run or if no valid sample was found. ``lengths`` holds
+    the tokens of the samples of each problem.
     """
 
     results: dict[str, Any]
@@ -122,8 +122,8 @@ def sampling_cost(
 ) -> Cost:
     """Return FLOPs and tokens of all samples of a run, and the device time of all its sessions.
 
-    ``prompt_lengths``: tokens of each problem's prompt. The current session took ``time`` and made
-    ``n_made_now`` samples; ``run_json`` has the time of earlier ones.
+    ``prompt_lengths`` holds the tokens of each problem's prompt. The current session took ``time``
+    and made ``n_made_now`` samples; ``run_json`` records the time of earlier sessions.
     """
     flops, tokens = count_samples(shape, prompt_lengths, summary.lengths)
     if n_before := summary.results["n_samples"] - n_made_now:
@@ -132,8 +132,10 @@ def sampling_cost(
 
 
 def _earlier_time(run_json: Path, n_samples: int) -> DeviceTime | None:
-    """Return the time of the sessions that made the first ``n_samples``; None if it is not known,
-    since a session that is killed writes no run.json."""
+    """Return the time of the sessions that made the first ``n_samples``.
+
+    None if it is not known, because a session was killed before it wrote run.json.
+    """
     try:
         recorded = read_json_object(run_json)["results"]["n_samples"]
     except (UserError, KeyError, TypeError):

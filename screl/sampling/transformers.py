@@ -20,14 +20,14 @@ from screl.samples.store import Sample
 from screl.sampling.engine import Request, SamplingParams, StopRule, sample_seed
 from screl.sampling.slot_cache import ATTENTION, SlotCache
 
-PREFILL_TOKENS = 4096  # in prompts that are run at once, padding included
+PREFILL_TOKENS = 4096  # most tokens of prompts that are run at once, including padding
 NOT_A_TOKEN = -1
 
 
 def random_stream(seed: int, length: int) -> np.ndarray:
-    """Return ``length`` float32 numbers in [0, 1), a function of the seed alone.
+    """Return ``length`` float32 numbers in [0, 1) that depend only on the seed.
 
-    A longer stream begins with the shorter one.
+    A longer stream begins with the same numbers as a shorter one.
     """
     return np.random.Generator(np.random.Philox(key=seed)).random(length, np.float32)
 
@@ -35,11 +35,10 @@ def random_stream(seed: int, length: int) -> np.ndarray:
 def choose_tokens(
     logits: torch.Tensor, random: torch.Tensor, params: SamplingParams
 ) -> torch.Tensor:
-    """Return the next token of each row, (rows,), from (rows, vocabulary) logits and (rows,)
-    numbers in [0, 1); NOT_A_TOKEN where logits are not numbers.
+    """Return the next token of each row, (rows,); NOT_A_TOKEN where logits are not numbers.
 
-    Apply temperature, then top-k, then top-p, in the order of transformers; then invert the
-    cumulative distribution.
+    ``logits`` is (rows, vocabulary), ``random`` (rows,) in [0, 1). Applies temperature, top-k and
+    top-p, in the order of transformers, then inverts the cumulative distribution.
     """
     if params.greedy:
         return logits.argmax(dim=-1)
@@ -70,13 +69,13 @@ class _Row:
 
     @property
     def n_cached(self) -> int:
-        """Return how many tokens the model has run: all but the last one written."""
+        """The number of tokens that the model has run: all but the last one written."""
         return len(self.request.prompt_ids) + len(self.token_ids) - 1
 
 
 class _Prefilled(NamedTuple):
-    """Prompts that were run: states for a cache, (prompts, vocabulary) logits after the last token,
-    each prompt's length in tokens, and the longest one."""
+    """The result of running prompts: states for a cache, (prompts, vocabulary) logits after the
+    last token, each prompt's length in tokens, and the longest length."""
 
     states: Cache
     logits: torch.Tensor
@@ -136,7 +135,8 @@ class HFEngine:
     def _next_requests(self) -> list[Request]:
         """Return as many requests as can be run at once, and mark their samples as ready.
 
-        At least one, and no more than slots, so that fewer slots need less memory here too.
+        Returns at least one request and no more than there are slots, so that fewer slots need less
+        memory here too.
         """
         requests: list[Request] = []
         longest = 0
@@ -228,8 +228,10 @@ class HFEngine:
         return self._remove(ended) if ended else []
 
     def _remove(self, ended: list[int]) -> list[Sample]:
-        """Remove rows and return their samples; the last rows move into the gaps, so that the slots
-        in use stay in front."""
+        """Remove rows and return their samples.
+
+        The last rows move into the gaps, so the slots in use remain the first ones.
+        """
         rows = [self._rows[i] for i in ended]
         samples = [self._stop_rule.to_sample(r.request, r.sample_id, r.token_ids) for r in rows]
         for i in reversed(ended):

@@ -1,4 +1,4 @@
-"""Sample with vLLM: one request for several samples of a problem, token ids in and out."""
+"""Sample with vLLM: several samples of a problem per request, token ids in and out."""
 
 import itertools
 import os
@@ -8,7 +8,7 @@ from screl.models.tokenizer import Tokenizer, eos_ids, load_generation_config
 from screl.samples.store import Sample
 from screl.sampling.engine import EngineSpec, Request, StopRule, sample_seed
 
-CPU_PREFILL_TOKENS = 8192  # at once
+CPU_PREFILL_TOKENS = 8192  # tokens of prompts that are run at once on a CPU
 
 
 def engine_settings(spec: EngineSpec) -> dict[str, Any]:
@@ -28,12 +28,12 @@ def engine_settings(spec: EngineSpec) -> dict[str, Any]:
         "max_model_len": spec.max_tokens,
         "max_num_seqs": spec.batch_size,
         "tensor_parallel_size": spec.tensor_parallel_size,
-        # We pass token ids, so that BOS is not vLLM's decision; only for a stop string must it read
-        # what it writes.
+        # We pass token ids, so that vLLM does not decide about BOS; it needs the tokenizer only to
+        # find a stop string.
         "skip_tokenizer_init": spec.params.stop is None,
         "generation_config": "vllm",  # no defaults from the checkpoint
         "disable_log_stats": True,
-        "use_tqdm_on_load": False,  # sample.py shows a bar of its own
+        "use_tqdm_on_load": False,  # sample.py shows its own progress bar
     }
 
 
@@ -41,7 +41,7 @@ class VLLMEngine:
     """vLLM's engine, fed step by step rather than batch by batch.
 
     ``add`` requests, then ``step`` while ``n_unfinished`` is not 0. The samples of a request are
-    returned together; when some of them have ended, those of the next request begin.
+    returned together, but those of the next request begin as soon as some of them have ended.
     """
 
     def __init__(self, spec: EngineSpec, tokenizer: Tokenizer) -> None:
@@ -62,12 +62,12 @@ class VLLMEngine:
         )
 
     def __del__(self) -> None:
-        """End the processes that vLLM has started, which hold the GPU's memory."""
+        """End the processes that vLLM has started, so that they free the GPU's memory."""
         if hasattr(self, "_engine"):
             self._engine.engine_core.shutdown()
 
     def add(self, request: Request) -> None:
-        """Queue a request; ValueError if it does not fit the model."""
+        """Queue a request; raise ValueError if it does not fit the model."""
         from vllm.exceptions import VLLMClientError
 
         name = str(next(self._request_numbers))

@@ -1,4 +1,4 @@
-"""Run engines on this machine: one in this process, or several in processes with their own GPUs."""
+"""Run engines on this machine: one in this process, or several in subprocesses."""
 
 import multiprocessing
 import os
@@ -13,15 +13,15 @@ from screl.core.io import UserError
 from screl.sampling.engine import EngineHost, EngineSpec, ExchangeResult, Request
 from screl.sampling.scheduler import WorkerLostError
 
-SECONDS_TO_END = 10.0  # for an engine to end by itself when its connection is closed
-SECONDS_TO_WAIT = 10.0  # for a result, before the scheduler looks at something else
+SECONDS_TO_END = 10.0  # for an engine to end by itself after its connection is closed
+SECONDS_TO_WAIT = 10.0  # for a result, before the scheduler takes its next step
 
-# Names of devices: GPUs as in CUDA_VISIBLE_DEVICES, or numbers of CPU cores.
+# Names of devices: GPUs as in CUDA_VISIBLE_DEVICES, or CPU cores by number.
 DeviceGroup = Sequence[str]
 
 
 class InProcessPool:
-    """A single worker in this process, which works while its result is waited for."""
+    """A pool with a single worker in this process, which runs when its result is received."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
@@ -35,7 +35,7 @@ class InProcessPool:
         return workers
 
     def devices(self) -> Devices:
-        """Return the GPU if there is one."""
+        """Return this process's GPU, or its processors if it has no GPU."""
         import torch
 
         return Devices("gpu", 1) if torch.accelerator.is_available() else PROCESSORS
@@ -61,7 +61,7 @@ class InProcessWorker:
 
 
 class SubprocessPool:
-    """A worker process for each group of devices: GPUs or, without any, CPU cores."""
+    """A pool with a worker process for each group of GPUs or, without GPUs, of CPU cores."""
 
     def __init__(self, spec: EngineSpec, groups: Sequence[DeviceGroup], on_gpus: bool) -> None:
         self._spec, self._on_gpus = spec, on_gpus
@@ -76,8 +76,11 @@ class SubprocessPool:
         return workers
 
     def wait(self, workers: list["SubprocessWorker"]) -> list["SubprocessWorker"]:
-        """Return those that have a result or have died, as soon as one does; none after a while."""
-        # wait for the process too: a child of it may keep its end of the connection open
+        """Return the workers that have a result or have died, waiting for the first of them.
+
+        Returns [] after SECONDS_TO_WAIT.
+        """
+        # wait for the process too: a child process may keep its end of the connection open
         events = {worker: (worker.connection, worker.process.sentinel) for worker in workers}
         ready = set(wait([event for both in events.values() for event in both], SECONDS_TO_WAIT))
         return [worker for worker, both in events.items() if ready.intersection(both)]
@@ -85,8 +88,8 @@ class SubprocessPool:
     def devices(self) -> Devices:
         """Return all devices of all groups.
 
-        The system does not count the CPU time of vLLM's own processes, which are not waited for;
-        so the cores they run on count as held, like GPUs.
+        vLLM's own processes are never waited for, so the system does not report their CPU time; the
+        cores they run on count as held, like GPUs.
         """
         if self._on_gpus:
             return Devices("gpu", self._n_devices)
@@ -113,9 +116,9 @@ class SubprocessWorker:
             self.connection.send((requests, enough))
 
     def receive(self) -> ExchangeResult:
-        """Return the result, once ``wait`` has returned this worker."""
+        """Return the result; call this after ``wait`` has returned this worker."""
         try:
-            if not self.connection.poll():  # it was the end of the process that ended the wait
+            if not self.connection.poll():  # the wait ended because the process did
                 raise EOFError
             result = self.connection.recv()
         except (EOFError, OSError):  # OSError: the process ended while sending
@@ -128,12 +131,12 @@ class SubprocessWorker:
         return result
 
     def stop(self) -> None:
-        """End the process and all that it has started, and free its devices."""
+        """End the process and its child processes, and free its devices."""
         self.connection.close()
         self.process.join(SECONDS_TO_END)
         assert self.process.pid is not None
         self.process.kill()  # in case it does not lead a process group yet
-        with suppress(ProcessLookupError, PermissionError):  # nothing of it is left
+        with suppress(ProcessLookupError, PermissionError):  # no process of the group is left
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.join()
         self._free.append(self._group)
@@ -142,9 +145,9 @@ class SubprocessWorker:
 def serve_exchanges(
     connection: Connection, spec: EngineSpec, group: DeviceGroup, on_gpus: bool
 ) -> None:
-    """Run the exchanges that ``connection`` asks for until its other end is closed."""
-    # Lead a process group, so that this process can be ended with all that it starts (vLLM's
-    # processes), and so that Ctrl-C reaches only the scheduler, which then closes the connection.
+    """Run the exchanges requested through ``connection`` until its other end is closed."""
+    # Lead a process group: this process can then be ended together with vLLM's processes, and
+    # Ctrl-C reaches only the scheduler, which then closes the connection.
     os.setsid()
     if on_gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(group)
@@ -152,8 +155,8 @@ def serve_exchanges(
         import torch
 
         os.sched_setaffinity(0, map(int, group))
-        # More threads than cores wait for each other, spinning. torch counted the cores when it was
-        # imported, which may have been before they were taken away.
+        # If threads outnumber cores, they spin while they wait for each other. torch counted the
+        # cores when it was imported, which may have been before the affinity was set.
         torch.set_num_threads(min(torch.get_num_threads(), len(group)))
     host = EngineHost(spec)
     with suppress(EOFError, OSError):  # the other end is gone
@@ -167,7 +170,7 @@ def serve_exchanges(
 
 
 def visible_gpus(n: int) -> DeviceGroup:
-    """Return the names of the ``n`` GPUs that this process sees, as the user gave them if so."""
+    """Return the names of this process's ``n`` GPUs, as in CUDA_VISIBLE_DEVICES if it is set."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return [name.strip() for name in named.split(",")][:n] if named else [str(i) for i in range(n)]
 
@@ -175,9 +178,9 @@ def visible_gpus(n: int) -> DeviceGroup:
 def split_gpus(
     gpus: DeviceGroup, tensor_parallel_size: int, n_workers: int | None
 ) -> list[DeviceGroup]:
-    """Return the GPUs of each worker, for ``n_workers`` or as many as there is room for.
+    """Return the GPUs of each of ``n_workers``; None means as many workers as GPUs allow.
 
-    UserError if there are too few GPUs.
+    Raises UserError if there are too few GPUs.
     """
     size = tensor_parallel_size
     n_workers = n_workers or max(1, len(gpus) // size)
@@ -190,7 +193,7 @@ def split_gpus(
 
 
 def split_cores(n_workers: int) -> list[DeviceGroup]:
-    """Return the CPU cores of each worker; UserError if there are more workers than cores."""
+    """Return the CPU cores of each worker; raise UserError if workers outnumber cores."""
     has_cores = hasattr(os, "sched_getaffinity")
     cores = [str(core) for core in sorted(os.sched_getaffinity(0))] if has_cores else []
     if cores and n_workers > len(cores):

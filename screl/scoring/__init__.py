@@ -1,1 +1,1 @@
-"""maj@k and pass@k with intervals, comparisons, breakdowns, tables."""
+"""Score samples: maj1@k and pass@k with intervals, comparisons, breakdowns, and tables."""

@@ -1,9 +1,9 @@
-"""Where a run scores well and where it does not: scores by group, and the kinds of its mistakes.
+"""Break a run down: scores by group of problems or completions, and mistakes by kind.
 
 Problems are grouped by the number of steps in their solution or by a key of their data row
 (``level`` and ``type`` in MATH), completions by length or by whether they were cut off.
 
-A wrong completion has one of three kinds. ``no_answer``: the grader finds none.
+A wrong completion has one of three kinds. ``no_answer``: the grader finds no answer.
 ``arithmetic_slip``: at least one of its equations is false. ``wrong_plan``: it has an answer and no
 false equation, and is still wrong.
 """
@@ -33,7 +33,7 @@ from screl.scoring.score import (
 )
 from screl.scoring.statistics import mean_and_error
 
-MANY_STEPS = 8  # the last group, "8+": few problems of GSM8K have as many
+MANY_STEPS = 8  # the last group is "8+"; few problems of GSM8K have that many
 COMPLETION_KEYS = ("length", "cut_off")
 
 MistakeKind = Literal["no_answer", "arithmetic_slip", "wrong_plan"]
@@ -87,8 +87,8 @@ def clustered_mean(
     """Return the percentage of right completions, its standard error, and the number of problems.
 
     Completion i belongs to problem number ``problem[i]``. Completions of one problem resemble each
-    other, so the error is over problems: that of the ratio of two sums, of right completions and of
-    all. It is None for a single problem.
+    other, so the error is over problems: the standard error of a ratio of two sums, right
+    completions over all completions. It is None for a single problem.
     """
     n_completions = np.bincount(problem)
     n_right = np.bincount(problem, weights=is_right)[n_completions > 0]
@@ -104,7 +104,7 @@ def clustered_mean(
 def mistake_lines(
     problems: Sequence[Problem], runs: Sequence[Run], rules: ScoreRules, counts: Counter[str]
 ) -> Iterator[str]:
-    """Yield all wrong completions of ``runs`` as JSON lines by problem, and add to ``counts``."""
+    """Yield the JSON lines of each problem's wrong completions, and add to the runs' ``counts``."""
     names = [run.name for run in runs]
     for lines, problem_counts in map_problems(find_mistakes, problems, runs, names, rules):
         counts.update(problem_counts)
@@ -114,7 +114,7 @@ def mistake_lines(
 def find_mistakes(
     problem: Problem, samples: Sequence[Sequence[Sample]], runs: Sequence[str], rules: ScoreRules
 ) -> tuple[str, Counter[str]]:
-    """Return the wrong completions of a problem in each of ``runs`` as JSON lines, with counts.
+    """Return a problem's wrong completions in each of ``runs`` as JSON lines, with counts.
 
     The counts have the keys MISTAKE_KINDS, CUT_OFF, "wrong" and "all".
     """
@@ -146,7 +146,7 @@ def find_mistakes(
 
 
 def mistake_kind(text: str, has_answer: bool, fidelity: Fidelity) -> MistakeKind:
-    """Return the kind of mistake of a completion that is wrong."""
+    """Return the kind of mistake in a wrong completion."""
     if not has_answer:
         return "no_answer"
     statuses = (check_equation(equation, fidelity) for equation in find_equations(text))
@@ -197,6 +197,6 @@ def _problem_group(problem: Problem, key: str) -> str:
 
 
 def _numbers_first(name: str) -> tuple[int, float, str]:
-    """Return a sort key that puts numbers in their order, before words."""
+    """Return a sort key that puts numbers in numeric order, before words."""
     number = name.removesuffix("+")
     return (0, float(number), name) if number.isdecimal() else (1, 0.0, name)

@@ -20,7 +20,7 @@ from screl.scoring.statistics import (
 
 
 def is_comparable(first: RunScore, second: RunScore) -> bool:
-    """Return whether both runs scored the same problems of the same data by the same rules."""
+    """Return whether both runs scored the same problems of the same data with the same rules."""
     ids = [[problem.problem_id for problem in score.problems] for score in (first, second)]
     return (first.data_path, first.rules, ids[0]) == (second.data_path, second.rules, ids[1])
 
@@ -46,9 +46,9 @@ def compare_with_first(scores: Sequence[RunScore]) -> list[dict[str, Difference]
 def changed_problems(first: RunScore, second: RunScore) -> Iterator[dict[str, Any]]:
     """Yield a row for each problem whose score in a vote (or of a single sample) differs.
 
-    ``first`` and ``second`` are scores from 0 to 1. The answers are those of the runs or of their
-    votes: "18", "18 or 20" for a tie, "" where nobody votes. They are None where K differs and the
-    scores compared are of fewer samples than all that vote.
+    In a row, ``first`` and ``second`` are scores from 0 to 1. The answers are those of the runs or
+    of their votes: "18", "18 or 20" for a tie, "" where no sample votes. They are None where K
+    differs and the compared scores are for fewer samples than a run has.
     """
     common = common_metrics([first, second])
     for name in [n for n in common if n.startswith("maj1@")] or common[:1]:
@@ -91,7 +91,7 @@ def check_seeds(seeds: Sequence[RunScore], baseline: Sequence[RunScore]) -> None
 
 
 def summarize_seeds(seeds: Sequence[RunScore]) -> dict[str, tuple[SeedMean, SeedSpread]]:
-    """Return mean and spread of each headline metric of runs that are seeds of one recipe."""
+    """Return the mean and spread of each headline metric over the seeds of one recipe."""
     by_metric = _stack(seeds, common_metrics(seeds))
     return {name: (mean_over_seeds(s), spread_over_seeds(s)) for name, s in by_metric.items()}
 

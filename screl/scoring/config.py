@@ -1,4 +1,4 @@
-"""The options of eval.py, and which of them go together."""
+"""Options of eval.py, and the checks that they go together."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,11 @@ class EvalConfig:
         positional=True,
     )
     data_path: Path | None = option(
-        'problems: JSONL of {"query", "response"}; without it, those that each store names', None
+        'problems: JSONL of {"query", "response"}; default: the file that each store names', None
     )
-    fidelity: Fidelity = option("strict: exact numbers; paper: as the published code", "strict")
+    fidelity: Fidelity = option(
+        "strict: exact numbers; paper: the published code's rules", "strict"
+    )
     grader: Grader = option(
         "number: '#### n'; math_verify: formulas, as in MATH, by Math-Verify", "number"
     )
@@ -30,15 +32,15 @@ class EvalConfig:
     )
     baseline: tuple[Path, ...] = option("with --seeds: the seeds of a recipe to compare with", ())
     breakdown: tuple[str, ...] = option(
-        "break scores down by steps (of the solution), length, cut_off, or keys of the data", ()
+        "break scores down by steps (in the solution), length, cut_off, or keys of the data", ()
     )
-    output_path: Path | None = option("write metrics.json, and its .run.json beside it", None)
+    output_path: Path | None = option("metrics.json to write, with a .run.json next to it", None)
     changes_path: Path | None = option(
-        "write the problems whose score changed from the first SAMPLES to each later one, JSONL",
+        "JSONL file for the problems whose score differs between the first SAMPLES and a later one",
         None,
     )
-    errors_path: Path | None = option("write every wrong completion and its kind, JSONL", None)
-    allow_partial: bool = option("score the samples that exist of an unfinished run", False)
+    errors_path: Path | None = option("JSONL file for wrong completions and their kinds", None)
+    allow_partial: bool = option("score an unfinished run by the samples that it has", False)
     dry_run: bool = option("print the resolved config and what would be scored, then stop", False)
 
 

@@ -1,7 +1,7 @@
-"""Grade the same completions by six rules: how much of a score is the grader (eval.py --graders).
+"""Grade the same completions by six rules, to show how the grader affects a score (--graders).
 
-Problems are graded in parallel processes, which return only counts and a few examples: 1,319 x 100
-completions take a few megabytes.
+Problems are graded in parallel processes, which return only counts and a few examples, so 1,319 x
+100 completions take a few megabytes.
 """
 
 import hashlib
@@ -22,20 +22,20 @@ from screl.scoring.statistics import mean_and_error
 REFERENCE = "strict"  # the grader that the others are compared with
 N_EXAMPLES = 5
 TAIL_CHARS = 100
-ANSWER_CHARS = 30  # shown of what a grader read; the tail has the rest
+ANSWER_CHARS = 30  # characters shown of an answer; the tail has the rest
 
 
 class GraderCounts(NamedTuple):
-    """Numbers of completions of one problem under one grader."""
+    """Counts of one problem's completions under one grader."""
 
     n_right: int
     n_without_answer: int
-    n_right_only_here: int  # and wrong under the reference
+    n_right_only_here: int  # right here but wrong under the reference
     n_right_only_reference: int
 
 
 class Disagreement(NamedTuple):
-    """The end of a completion that not all graders judge alike, and their verdicts."""
+    """The end of a completion on which the graders disagree, and their verdicts."""
 
     problem_id: ProblemId
     sample_id: int
@@ -53,8 +53,11 @@ class ProblemPanel(NamedTuple):
 
 
 class GraderScore(NamedTuple):
-    """One grader on one run, as in metrics.json: ``value`` is the percentage of right completions,
-    averaged over problems, with its standard error (None for a single problem)."""
+    """The score of a run under one grader, as in metrics.json.
+
+    ``value`` is the percentage of right completions, averaged over problems, with its standard
+    error (None for a single problem).
+    """
 
     value: float
     standard_error: float | None
@@ -64,7 +67,7 @@ class GraderScore(NamedTuple):
 
 
 def grade_run(run: Run, problems: Sequence[Problem]) -> list[ProblemPanel]:
-    """Return the panels of the problems that have samples; UserError if none has."""
+    """Return the panels of the problems that have samples; raise UserError if none has any."""
     every = map_problems(grade_problem, problems, [run], N_EXAMPLES)
     panels = [panel for panel in every if panel.n_completions]
     if not panels:
@@ -75,9 +78,9 @@ def grade_run(run: Run, problems: Sequence[Problem]) -> list[ProblemPanel]:
 def grade_problem(
     problem: Problem, samples: Sequence[Sequence[Sample]], n_examples: int
 ) -> ProblemPanel:
-    """Grade one problem's samples, those of the only run in ``samples``.
+    """Grade one problem's samples; ``samples`` holds a single run.
 
-    Keeps at most ``n_examples`` disagreements, those that choose_examples may choose.
+    Keeps at most ``n_examples`` disagreements, the ones that choose_examples would choose first.
     """
     (run_samples,) = samples
     texts = [sample.completion for sample in run_samples]
@@ -104,9 +107,9 @@ def grade_completions(completions: Sequence[str], solution: str) -> list[dict[st
 
 
 def score_graders(panels: Sequence[ProblemPanel]) -> dict[str, GraderScore]:
-    """Return the scores by grader; a problem's score is the share of its completions that is right.
+    """Return the scores by grader; a problem's score is the share of right completions.
 
-    Every panel needs completions.
+    Every panel must have completions.
     """
     right = [[panel.counts[name].n_right for name in GRADERS] for panel in panels]
     totals = np.array([[panel.n_completions] for panel in panels])
@@ -119,9 +122,10 @@ def score_graders(panels: Sequence[ProblemPanel]) -> dict[str, GraderScore]:
 
 
 def choose_examples(panels: Sequence[ProblemPanel], n_examples: int) -> list[Disagreement]:
-    """Return at most ``n_examples`` completions that graders disagree about, by problem and sample.
+    """Return at most ``n_examples`` disagreements, sorted by problem and sample.
 
-    Chosen by a hash of their ids, so any order of problems and number of workers gives the same.
+    They are chosen by a hash of their ids, so the choice depends neither on the order of problems
+    nor on the number of workers.
     """
     every = [example for panel in panels for example in panel.examples]
     chosen = nsmallest(n_examples, every, key=_random_order)
@@ -129,7 +133,7 @@ def choose_examples(panels: Sequence[ProblemPanel], n_examples: int) -> list[Dis
 
 
 def grader_report(run: Run, panels: Sequence[ProblemPanel]) -> str:
-    """Return the tables of one run, and examples of what graders disagree about."""
+    """Return the table of one run, and examples on which the graders disagree."""
     scores = score_graders(panels)
     n_completions = sum(panel.n_completions for panel in panels)
     rows = [["grader", "right", "no answer"]]
@@ -149,7 +153,7 @@ def grader_report(run: Run, panels: Sequence[ProblemPanel]) -> str:
 
 
 def show_example(example: Disagreement) -> str:
-    """Return ids, gold answer, the completion's end, and what each grader read and decided."""
+    """Return the ids, gold answer, end of the completion, and each grader's answer and verdict."""
     ids = (
         f"problem {example.problem_id}, sample {example.sample_id}, gold {_one_line(example.gold)}"
     )
@@ -175,6 +179,6 @@ def _random_order(example: Disagreement) -> bytes:
 
 
 def _one_line(text: str) -> str:
-    """Return ``text`` without line breaks and control characters, which could drive a terminal."""
+    """Return ``text`` without line breaks and control characters, which could upset a terminal."""
     text = text.replace("\n", "⏎")
     return "".join(character if character.isprintable() else "\N{MIDDLE DOT}" for character in text)

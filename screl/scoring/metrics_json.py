@@ -1,4 +1,4 @@
-"""The entries of metrics.json, one per SAMPLES; values are in percent.
+"""Build the entries of metrics.json, one per SAMPLES; values are in percent.
 
 Users' scripts read this file: keys may be added, but none may change its name or meaning.
 """
@@ -39,7 +39,7 @@ def add_differences(entries: Entries, differences: Sequence[dict[str, Difference
 
 
 def add_breakdowns(entries: Entries, key: str, breakdowns: Sequence[Sequence[GroupScore]]) -> None:
-    """Add to each run its groups by ``key``; an entry of seeds, behind those of runs, has none."""
+    """Add the groups by ``key`` to each run's entry; the entry of seeds, the last one, has none."""
     for entry, groups in zip(entries, breakdowns, strict=False):
         entry.setdefault("breakdown", {})[key] = [
             {
@@ -56,7 +56,7 @@ def add_breakdowns(entries: Entries, key: str, breakdowns: Sequence[Sequence[Gro
 
 
 def seeds_entry(seeds: Sequence[RunScore], baseline: Sequence[RunScore]) -> Entry:
-    """Return the entry of all seeds together, which follows those of the single runs."""
+    """Return the entry of all seeds together, which follows the entries of the single runs."""
     entry: Entry = {
         "run": f"{len(seeds)} seeds",
         "seeds": [score.run for score in seeds],

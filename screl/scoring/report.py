@@ -1,4 +1,4 @@
-"""Show scores, comparisons, and breakdowns as text: all that eval.py prints.
+"""Format scores, comparisons, and breakdowns as the text that eval.py prints.
 
 Scores are in percent and differences in points, each with its uncertainty.
 """
@@ -41,7 +41,7 @@ SEED_LEGEND = "intervals here: over problems and seeds, Student's t (screl/scori
 
 
 def score_report(scores: Sequence[RunScore], with_curves: bool = True) -> str:
-    """Return the scores of every run, and the curves of the sampled ones."""
+    """Return the scores of every run, and the curves of the sampled runs."""
     curves = curve_table(scores) if with_curves else None
     if not curves:
         return f"{score_table(scores)}\n\n{SCORE_LEGEND}"
@@ -84,7 +84,7 @@ def curve_table(scores: Sequence[RunScore]) -> str | None:
 
 
 def partial_warning(score: RunScore) -> str | None:
-    """Return what --allow_partial left out; None if all samples exist."""
+    """Return a warning about the samples that are missing; None if all samples exist."""
     if score.n_completions == score.n_completions_expected:
         return None
     warning = (
@@ -104,7 +104,7 @@ def difference_report(
 ) -> str:
     """Return the comparison of each later run with the first, and the problems that changed.
 
-    ``differences``, by metric for each later run, are None where the two are not comparable.
+    ``differences`` has the differences by metric of each later run, None if it is not comparable.
     """
     first, pairs = scores[0], list(zip(scores[1:], differences, strict=True))
     compared = [(score, by_metric) for score, by_metric in pairs if by_metric is not None]
@@ -188,7 +188,7 @@ def breakdown_report(
 
 
 def mistake_table(runs: Sequence[str], counts: Sequence[Counter[str]]) -> str:
-    """Return how many completions of each of ``runs`` are wrong, and in which way."""
+    """Return a table that counts the mistakes of each of ``runs`` by kind."""
     header, names = short_names(runs)
     rows = [[header, "completions", "wrong", "no answer", "of these cut off"]]
     rows[0] += [kind.replace("_", " ") for kind in MISTAKE_KINDS[1:]]
@@ -209,7 +209,7 @@ def short_names(runs: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def show_mean(scores: Floats) -> str:
-    """Return the mean of scores of problems, from 0 to 1, as ``show_metric`` shows it."""
+    """Return the mean of the problems' scores (0 to 1) in the format of ``show_metric``."""
     (value,), (error,) = mean_and_error(scores[:, None])
     return show_metric(value, error, len(scores))
 
@@ -226,12 +226,12 @@ def show_metric(value: float, error: float | None, n_problems: int) -> str:
 
 
 def show_interval(interval: Interval, sign: str = "") -> str:
-    """Return ``[low, high]``; give "+" as ``sign`` for differences."""
+    """Return ``[low, high]``; pass "+" as ``sign`` for differences."""
     return "[" + ", ".join(format(bound, f"{sign}.1f") for bound in interval) + "]"
 
 
 def _cell(score: RunScore, column: str) -> str:
-    """Return the score in a column of score_table; at K only where K is more than 1."""
+    """Return the score in a column of score_table; scores at K are shown only if K exceeds 1."""
     name = column.replace("@K", f"@{score.n_samples}" if score.n_samples > 1 else "@K")
     return show_mean(score.scores[name]) if name in score.scores else "-"
 

@@ -1,4 +1,4 @@
-"""Open the runs that eval.py scores, and list the sample stores under a folder."""
+"""Open the runs that eval.py scores, or list the sample stores under a folder."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ from screl.scoring.report import show_mean
 from screl.scoring.score import ScoreRules, score_runs
 
 # The list scores test sets with 100 samples per problem, but not the 747,300 samples of a training
-# set, whose scores nobody compares.
+# set, since training scores are rarely compared.
 MAX_SCORED = 200_000
 CHUNK_BYTES = 2**24
 
@@ -31,8 +31,8 @@ class ScoringInput(NamedTuple):
 def open_inputs(config: EvalConfig) -> list[ScoringInput]:
     """Return SAMPLES followed by the seeds of the baseline.
 
-    Raises UserError for inputs that cannot be scored and outputs that must not be written, before
-    any sample is read.
+    Before any sample is read, raises UserError for inputs that cannot be scored and for outputs
+    that would overwrite something.
     """
     paths = [*config.samples, *config.baseline]
     data_paths = [find_data_path(path, config.data_path) for path in paths]
@@ -62,7 +62,7 @@ def open_inputs(config: EvalConfig) -> list[ScoringInput]:
 def store_table(root: Path, rules: ScoreRules) -> str | None:
     """Return the progress and scores of each sample store under ``root``; None if there is none.
 
-    Scores finished stores of up to MAX_SCORED samples. Counts only line ends in others.
+    Finished stores of up to MAX_SCORED samples are scored; in others, only lines are counted.
     """
     paths = sorted(path.parent for path in root.rglob(MANIFEST))
     header = ["run", "model", "data", "samples done", "scores"]
@@ -103,6 +103,6 @@ def _scores(path: Path, data_path: Path, rules: ScoreRules) -> str:
 
 
 def _count_lines(path: Path) -> int:
-    """Return the number of line ends: a last line without one is not counted."""
+    """Return the number of line ends, so a last line without one is not counted."""
     with open(path, "rb") as file:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(CHUNK_BYTES), b""))

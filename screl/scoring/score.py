@@ -1,4 +1,4 @@
-"""Score runs: read the answer of each completion, then compute every metric that a run has.
+"""Score runs: read the answer of each completion, then compute every metric.
 
 The grader ``number`` reads ``#### <number>`` (screl.grading.answers); ``math_verify`` is for data
 whose answers are formulas, such as MATH.
@@ -32,11 +32,11 @@ from screl.scoring.statistics import Floats, Metric, summarize
 from screl.scoring.votes import MAX_SAMPLES, expected_maj, expected_pass, first_k_maj, majority
 
 Grader = Literal["number", "math_verify"]
-UNKNOWN = -1  # in CompletionStats, for what a run does not record
+UNKNOWN = -1  # in CompletionStats, for values that a run does not record
 
 
 class ScoreRules(NamedTuple):
-    """How answers are read and counted."""
+    """The rules by which answers are read and counted."""
 
     fidelity: Fidelity = "strict"
     grader: Grader = "number"
@@ -51,7 +51,7 @@ class AnswerReading(NamedTuple):
 
 
 class CompletionStats(NamedTuple):
-    """What scores and breakdowns need of completions, without their texts: one element for each.
+    """Facts about completions for scores and breakdowns, without the texts; one element for each.
 
     ``is_cut_off`` (0 or 1) and ``n_tokens`` are UNKNOWN where they were not recorded.
     """
@@ -64,11 +64,11 @@ class CompletionStats(NamedTuple):
 
 
 class ProblemScore(NamedTuple):
-    """The scores of one problem in one run, from 0 to 1; those at k are at index k - 1."""
+    """The scores of one problem in one run, from 0 to 1; a score at k is at index k - 1."""
 
     maj_at_k: Floats
     pass_at_k: Floats
-    winner: str  # of the vote of all samples; tied answers joined by " or ", "" if nobody votes
+    winner: str  # of the vote of all samples; " or " joins tied answers, "" if no sample votes
     completions: CompletionStats
 
 
@@ -76,9 +76,9 @@ class ProblemScore(NamedTuple):
 class RunScore:
     """The scores of one SAMPLES, per problem and from 0 to 1.
 
-    ``winners`` holds the winner of the vote of all samples per problem (see ProblemScore).
-    ``completions``, per problem, are the samples, or the greedy completions if there are no others;
-    the two shares are over both.
+    ``winners`` holds, per problem, the winner of the vote of all samples (see ProblemScore).
+    ``completions`` are the samples or, if there are none, the greedy completions; the two shares
+    are over both kinds.
     """
 
     run: str
@@ -102,7 +102,7 @@ class RunScore:
         return dict(zip(self.scores, summarize(columns), strict=True))
 
     def headline(self, k: int | None = None) -> list[str]:
-        """Return the names of the metrics that tables show: those at 1 and at ``k`` (default K)."""
+        """Return the metrics that tables show, at 1 sample and at ``k`` samples (default K)."""
         k = k or self.n_samples
         names = ["maj1@1", "mean@1", f"maj1@{k}", f"pass@{k}"]
         return [name for name in dict.fromkeys(names) if name in self.scores]
@@ -114,10 +114,10 @@ def score_runs(
     """Score the runs of one SAMPLES: a greedy one, a sampled one, or one of each.
 
     A greedy run gives maj1@1. A sampled one gives mean@1, the mean over all its samples, and maj1@k
-    and pass@k for k = 2 to K (see screl.scoring.votes). Where samples are missing
-    (--allow_partial), problems without any are left out and K is the smallest number of samples of
-    any other. Problems with more than K use all they have (paper: the first K vote), up to 1,000.
-    Raises UserError if a solution has no answer or there is nothing to score.
+    and pass@k for k = 2 to K (see screl.scoring.votes). If samples are missing (--allow_partial),
+    problems without any are left out, and K is the smallest number of samples of the others.
+    Problems with more than K samples use all of them (paper: the first K vote), up to 1,000. Raises
+    UserError if a solution has no answer or there is nothing to score.
     """
     _check_golds(problems, data_path, rules)
     n_expected = len(problems) * sum(run.n_samples for run in runs)
@@ -158,14 +158,14 @@ def score_problem(
     k_max: Sequence[int],
     rules: ScoreRules,
 ) -> list[ProblemScore] | None:
-    """Return the scores of one problem in each run; None if a run has no samples of it."""
+    """Return the scores of one problem in each run; None if a run has no samples for it."""
     if not all(samples):
         return None
     return [_score(problem, *of_run, rules) for of_run in zip(samples, k_max, strict=True)]
 
 
 def read_answers(problem: Problem, samples: Sequence[Sample], rules: ScoreRules) -> AnswerReading:
-    """Return the answers of ``samples``; equal texts are read once.
+    """Return the answers of ``samples``, reading equal texts only once.
 
     Raises UserError if the problem's solution has no answer.
     """
@@ -200,7 +200,7 @@ def join_stats(parts: Sequence[CompletionStats]) -> CompletionStats:
 def _check_golds(problems: Sequence[Problem], path: Path, rules: ScoreRules) -> None:
     """Raise UserError, with the line of ``path``, if a solution has no number to compare with.
 
-    Formulas are checked problem by problem: parsing those of a whole file here would take seconds.
+    Formulas are checked problem by problem instead, since parsing a whole file takes seconds.
     """
     if rules.grader == "number":
         try:
@@ -261,7 +261,7 @@ def _known(value: int | None) -> int:
 def _scores_by_metric(
     runs: Sequence[Run], by_run: Sequence[Sequence[ProblemScore]], k_max: Sequence[int]
 ) -> dict[str, Floats]:
-    """Return the scores per problem, with maj1@1 of a greedy run first."""
+    """Return the scores per problem by metric, with maj1@1 of a greedy run first."""
     greedy: dict[str, Floats] = {}
     sampled: dict[str, Floats] = {}
     for run, scores, k in zip(runs, by_run, k_max, strict=True):

@@ -1,20 +1,20 @@
-"""Means over problems and seeds, and their uncertainty.
+"""Compute means over problems and seeds, and their uncertainty.
 
-Scores come in from 0 to 1; everything returned is in percent, or in points for a difference.
+Scores are from 0 to 1; everything returned is in percent, or in points for a difference.
 
-Standard errors and bootstrap intervals of one run are over problems: they say how far the score on
-other problems of the same kind may be from this one, and nothing about another training seed.
+Standard errors and bootstrap intervals of one run are over problems: they show how far the score on
+other problems of the same kind may be from this one, but nothing about another training seed.
 
 For S seeds of one recipe on the same n problems, the variance of their mean is
 
     variance over problems of the mean score per problem / n  +  variance of the seeds' means / S
 
 and Student's t has the degrees of freedom of Welch and Satterthwaite, (v1 + v2)^2 divided by
-v1^2 / (n - 1) + v2^2 / (S - 1), with v1 and v2 the two terms. Few seeds that differ much give a
-wide interval, as they must: two seeds say little about their spread. Chance in a single problem of
-a single seed is in both terms, so the interval is conservative where seeds differ by nothing else:
-in simulation it then covers the truth in 98% of cases, in 95 to 97% where seeds really differ, and
-in 93% with two such seeds.
+v1^2 / (n - 1) + v2^2 / (S - 1), where v1 and v2 are the two terms. A few seeds that differ a lot
+give a wide interval, because two seeds say little about their spread. Chance in a single problem
+with a single seed is in both terms, so the interval is conservative if seeds differ only by chance.
+In simulations it then covers the truth in 98% of cases, in 95 to 97% if seeds really differ, and in
+93% with two such seeds.
 """
 
 from collections.abc import Sequence
@@ -37,8 +37,8 @@ Interval = tuple[float, float]
 class Metric:
     """A mean over problems with its uncertainty.
 
-    ``standard_error`` is None for a single problem. ``interval`` is the 95% interval of
-    ``bootstrap_intervals``. ``n_correct`` is the sum of the scores, None unless it is an integer.
+    ``standard_error`` is None for a single problem. ``interval`` is the 95% interval from
+    ``bootstrap_intervals``. ``n_correct`` is the sum of the scores, None if it is not an integer.
     """
 
     value: float
@@ -50,9 +50,9 @@ class Metric:
 class Difference(NamedTuple):
     """A second run minus a first one on the same problems.
 
-    ``interval`` is a paired 95% bootstrap over problems. ``n_gained`` and ``n_lost`` count the
-    problems that score more and less. ``p_value`` is that of McNemar's exact test, which counts
-    problems that flip; None unless every score is 0 or 1.
+    ``interval`` is a paired 95% bootstrap interval over problems. ``n_gained`` and ``n_lost`` count
+    the problems that score more and less. ``p_value`` is from McNemar's exact test, which counts
+    the problems that flip; it is None unless every score is 0 or 1.
     """
 
     value: float
@@ -76,7 +76,7 @@ class SeedMean(NamedTuple):
 
 
 class SeedSpread(NamedTuple):
-    """The standard deviation (S - 1), minimum and maximum of the seeds' scores."""
+    """The sample standard deviation (S - 1), minimum and maximum of the seeds' scores."""
 
     standard_deviation: float
     lowest: float
@@ -114,9 +114,9 @@ def bootstrap_intervals(scores: Floats, lowest: float = 0.0) -> list[Interval]:
     """Return the 95% percentile interval of the mean of each column, over problems.
 
     Uses 10,000 resamples of the problems, the same ones (fixed seed) for all columns and calls, so
-    that a column of differences gives a paired bootstrap. Where all problems score the same, every
-    resample does too; the interval is then that of ``same_score_interval``, for which ``lowest`` is
-    the least possible score (-1 for differences).
+    a column of differences gives a paired bootstrap. If all problems score the same, every resample
+    does too; the interval is then that of ``same_score_interval``, for which ``lowest`` is the
+    least possible score (-1 for differences).
     """
     low, high = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
     bounds = 100 * np.quantile(_bootstrap_means(scores), [low, high], axis=0)
@@ -128,7 +128,7 @@ def bootstrap_intervals(scores: Floats, lowest: float = 0.0) -> list[Interval]:
 
 
 def same_score_interval(score: float, n: int, lowest: float = 0.0) -> Interval:
-    """Return the 95% interval of the mean where each of n problems scores the same.
+    """Return the 95% interval of the mean if all n problems score the same.
 
     A share u of all problems may score anything else, from ``lowest`` to 1, and still not be among
     the n: u = 1 - 0.025^(1/n), the exact (Clopper-Pearson) upper limit for 0 of n. For scores of 0
@@ -183,7 +183,7 @@ def mean_over_seeds(scores: Floats) -> SeedMean:
 def difference_over_seeds(baseline: Floats, scores: Floats) -> SeedMean:
     """Return ``scores - baseline``, both (seeds, problems), for the same problems and any seeds.
 
-    The problems' term is that of the paired differences; each recipe adds a term for its seeds.
+    The term for problems is computed from paired differences; each recipe adds a term for seeds.
     """
     differences = scores.mean(axis=0) - baseline.mean(axis=0)
     return _seed_mean(differences, [baseline, scores], lowest=-1.0)

@@ -1,10 +1,9 @@
-"""maj1@k and pass@k for every k at once, from one pool of samples per problem.
+"""Compute maj1@k and pass@k for every k at once, from one pool of samples per problem.
 
 strict: the exact expected score of a vote among k samples drawn from the pool without replacement.
-A sample without an answer takes part in the draw but does not vote. A tie scores 1 / (number of
-tied answers) if the right answer is among them; a vote that nobody casts scores 0. The score does
-not depend on the order of the samples, and a pool of 100 gives maj1@10 with the precision of all
-100.
+A sample without an answer can be drawn but does not vote. A tie scores 1 / (number of tied answers)
+if the right answer is among them; if no sample votes, the score is 0. The score does not depend on
+the order of the samples, and maj1@10 from a pool of 100 has the precision of all 100.
 
 paper: the vote of the first k samples; the answer seen first wins a tie (published eval.py).
 
@@ -30,7 +29,7 @@ def expected_maj(
 ) -> Curve:
     """Return strict maj1@k for k = 1 to ``k_max``: the mean over all k-subsets of ``answers``.
 
-    All answers in ``right`` count as one. Needs 1 <= k_max <= len(answers) <= MAX_SAMPLES.
+    All answers in ``right`` count as one. Requires 1 <= k_max <= len(answers) <= MAX_SAMPLES.
     """
     counts = Counter(answer for answer in answers if answer is not None)
     n_right = sum(n for answer, n in counts.items() if answer in right)
@@ -60,7 +59,7 @@ def first_k_maj(
 def expected_pass(n: int, n_right: int, k_max: int) -> Curve:
     """Return pass@k for k = 1 to ``k_max``: the chance that k of n samples include a right one.
 
-    That is 1 - C(n - n_right, k) / C(n, k). Raises ValueError unless 0 <= n_right <= n and
+    The chance is 1 - C(n - n_right, k) / C(n, k). Raises ValueError unless 0 <= n_right <= n and
     k_max <= n.
 
     >>> expected_pass(n=4, n_right=2, k_max=3).round(3).tolist()
@@ -74,7 +73,7 @@ def expected_pass(n: int, n_right: int, k_max: int) -> Curve:
 
 
 def majority(answers: Sequence[Hashable | None]) -> list[Hashable]:
-    """Return the most frequent answer, or all that tie in the order first seen; [] for no votes."""
+    """Return the most frequent answers, more than one for a tie, in order; [] if none votes."""
     counts = Counter(answer for answer in answers if answer is not None)
     most = max(counts.values(), default=0)
     return [answer for answer, count in counts.items() if count == most]
@@ -82,13 +81,13 @@ def majority(answers: Sequence[Hashable | None]) -> list[Hashable]:
 
 @lru_cache(maxsize=2**12)  # problems that are always or never solved share a few counts
 def _expected_maj(n: int, n_right: int, n_wrong: tuple[int, ...]) -> Curve:
-    """Return the curve up to k = n for ``n_right`` right samples of n and wrong answers with
-    ``n_wrong`` votes each.
+    """Return the curve up to k = n for ``n_right`` right samples and wrong answers by ``n_wrong``.
 
-    Counts the subsets in which the right answer has t votes and wins or ties by a generating
-    function in x, whose exponent is the number of other samples drawn. A wrong answer with at least
-    t votes contributes fewer than t of them, or t and ties; each other sample is free, a factor of
-    (1 + x). All terms are positive, so no precision is lost to cancellation.
+    ``n_wrong`` holds the votes of each wrong answer. The subsets in which the right answer has t
+    votes and wins or ties are counted by a generating function in x, whose exponent is the number
+    of other samples drawn. A wrong answer with at least t votes contributes fewer than t of them,
+    or t and ties; any other sample contributes a factor of (1 + x). All terms are positive, so no
+    precision is lost to cancellation.
     """
     score = np.zeros(n + 1)
     for t in range(1, n_right + 1):
@@ -100,7 +99,7 @@ def _expected_maj(n: int, n_right: int, n_wrong: tuple[int, ...]) -> Curve:
 
 
 def _ways_of_rivals(rivals: Sequence[int], t: int) -> Curve:
-    """Return, at index d, the ways to draw d votes of ``rivals`` with at most t for each of them.
+    """Return, at index d, the ways to draw d votes from ``rivals`` with at most t from each.
 
     Each way counts 1 / (1 + number of rivals with t votes), the right answer's share of the tie.
     """

@@ -1,1 +1,1 @@
-"""From rows to a checkpoint: tokens, packing, the loop, sharding, and what a run needs."""
+"""Train a model: tokens, packing, the loop, sharding, checkpoints, and the plan of a run."""

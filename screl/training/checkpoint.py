@@ -1,7 +1,7 @@
-"""Checkpoints to resume from, complete or absent, and what decides whether a run may resume.
+"""Write and read checkpoints to resume from, and decide whether a run may resume.
 
 A checkpoint is written under another name and renamed when every process has written its part, so
-a kill at any moment leaves the previous one.
+a run that is killed at any moment still has the previous one.
 """
 
 import os
@@ -18,7 +18,7 @@ from screl.models.folder import check_model_folder, check_weights, fingerprint
 from screl.training.config import TrainConfig
 
 STATE = "state.json"
-FULL_DISK = 2**24  # bytes: a write that fails with less than 16 MiB free means a full disk
+FULL_DISK = 2**24  # bytes: if a write fails with less than 16 MiB free, the disk is full
 # Options that do not change the result of a run, so they may differ when it is resumed.
 RESUMABLE_KEYS = {
     "model_name_or_path", "data_path", "output_dir", "micro_batch_tokens", "save_steps",
@@ -28,10 +28,10 @@ RESUMABLE_KEYS = {
 
 
 def run_identity(config: TrainConfig) -> dict[str, Any]:
-    """Return what decides the result of a run: recipe, base model and data.
+    """Return what determines the result of a run: recipe, base model and data.
 
-    A dry run needs no weights: a run can be planned before 140 GB are downloaded. Raises UserError
-    if the model or the data is missing.
+    A dry run needs no weights, so a run can be planned before 140 GB are downloaded. Raises
+    UserError if the model or the data is missing.
     """
     (check_model_folder if config.dry_run else check_weights)(config.model_name_or_path)
     recipe = {key: value for key, value in asdict(config).items() if key not in RESUMABLE_KEYS}
@@ -76,7 +76,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """Return the ``state`` that ``write_checkpoint`` was given, with ``step``."""
+    """Return the ``state`` that was passed to ``write_checkpoint``, with its ``step``."""
     return read_json_object(checkpoint / STATE)
 
 
@@ -84,7 +84,7 @@ def write_checkpoint(
     folder: Path, step: int, state: dict[str, Any], save: Callable[[Path], None], is_main: bool,
     wait: Callable[[], None],
 ) -> None:  # fmt: skip
-    """Let every process ``save`` its part into one new folder, then give the folder its name.
+    """Let every process ``save`` its part into a new folder, then give the folder its final name.
 
     The main process adds ``state``; ``wait`` returns when all processes have called it.
     """
@@ -105,8 +105,7 @@ def write_checkpoint(
 
 
 def remove_old_checkpoints(folder: Path, keep: int) -> None:
-    """Remove all checkpoints but the newest ``keep``, and those not completely written or
-    removed."""
+    """Remove all checkpoints but the newest ``keep``, and any incomplete ones."""
     complete = []
     for path in folder.glob("checkpoint-[0-9]*"):
         if (path / STATE).exists() and path.suffix != ".writing":
@@ -119,17 +118,18 @@ def remove_old_checkpoints(folder: Path, keep: int) -> None:
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Remove a checkpoint if it exists, its state first, so a kill leaves nothing that looks
-    complete."""
+    """Remove a checkpoint if it exists.
+
+    Its state is removed first, so that a kill leaves nothing that looks complete.
+    """
     (path / STATE).unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
 
 
 def bytes_to_write(config: TrainConfig, n_weights: int, n_steps: int) -> int:
-    """Return the disk space a run needs for the model, and for checkpoints of float32 weights and
-    Adam's moments.
+    """Return the bytes a run writes: the model, and checkpoints of float32 weights and moments.
 
-    An old checkpoint is removed when the new one is complete, so for a while there is one more.
+    An old checkpoint is removed only when the new one is complete, so one more must fit.
     """
     written = -(-n_steps // config.save_steps) if config.save_steps else 0
     n_checkpoints = min(written, config.save_total_limit + 1)
@@ -137,8 +137,10 @@ def bytes_to_write(config: TrainConfig, n_weights: int, n_steps: int) -> int:
 
 
 def check_disk(folder: Path, n_bytes: int) -> None:
-    """Raise UserError if less than ``n_bytes`` are free at ``folder``, counting the run's own
-    earlier checkpoints as free."""
+    """Raise UserError if fewer than ``n_bytes`` are free at ``folder``.
+
+    The run's own earlier checkpoints count as free.
+    """
     written = sum(path.stat().st_size for path in folder.glob("checkpoint-*/**/*"))
     free = shutil.disk_usage(folder).free + written
     if free < n_bytes:
@@ -151,7 +153,7 @@ def check_disk(folder: Path, n_bytes: int) -> None:
 
 @contextmanager
 def explain_full_disk(folder: Path) -> Iterator[None]:
-    """Turn what torch raises on a full disk, which does not say so, into a UserError that does."""
+    """Turn the obscure errors that torch raises on a full disk into a clear UserError."""
     try:
         yield
     except UserError:

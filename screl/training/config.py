@@ -1,4 +1,4 @@
-"""The options of train.py, and the checks that need nothing but the options themselves."""
+"""Options of train.py, and the checks that need only the options."""
 
 import json
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from screl.core.config import option
 from screl.core.io import UserError
 from screl.training.processes import world_size
 
-# DeepSpeed's settings for zero2, zero3 and zero3_offload; nothing in them changes what is learned.
+# DeepSpeed's settings for zero2, zero3 and zero3_offload; none of them changes what a run learns.
 DEEPSPEED_FOLDER = Path(__file__).parents[2] / "configs/deepspeed"
 
 
@@ -23,37 +23,41 @@ class TrainConfig:
     num_train_epochs: float = option("passes over the data", 3.0)
     learning_rate: float = option("peak learning rate", 2e-5)
     lr_scheduler_type: Literal["cosine", "linear", "constant_with_warmup"] = option(
-        "decay of the learning rate", "cosine"
+        "learning rate schedule after warm-up", "cosine"
     )
     warmup_ratio: float = option("share of the steps used for warm-up", 0.03)
     weight_decay: float = option("AdamW weight decay", 0.0)
     max_grad_norm: float = option("clip gradients to this norm; 0: no clipping", 1.0)
     global_batch_size: int = option("examples per optimizer step, over all processes", 128)
-    micro_batch_tokens: int = option("most tokens a process runs at once; no padding", 4096)
-    max_length: int = option("rows with more tokens than this are left out and named", 512)
+    micro_batch_tokens: int = option("most tokens a process runs at once, without padding", 4096)
+    max_length: int = option("leave out rows with more tokens than this, and list them", 512)
     loss_norm: Literal["token_mean", "paper"] = option(
-        "mean over all response tokens of a step, or mean over groups of each group's mean",
+        "token_mean: mean over all response tokens of a step; paper: mean of the groups' means",
         "token_mean",
     )
     loss_group_size: int = option("examples per group with --loss_norm paper", 4)
     precision: Literal["bf16", "fp32"] = option(
-        "arithmetic (fp32 is TF32 on a GPU); master weights and optimizer are float32", "bf16"
+        "precision of the arithmetic (fp32 is TF32 on a GPU); weights and optimizer state are kept "
+        "in float32",
+        "bf16",
     )
     sharding: Literal["none", "ddp", "fsdp", "zero2", "zero3", "zero3_offload"] = option(
-        "what is divided among the processes; with one process fsdp is none", "fsdp"
+        "how the model is divided among processes; with one process, fsdp is none", "fsdp"
     )
     gradient_checkpointing: bool = option("recompute activations to save memory", False)
     save_steps: int = option("steps between checkpoints to resume from; 0: none", 100)
-    save_total_limit: int = option("checkpoints to resume from that are kept", 1)
+    save_total_limit: int = option("number of checkpoints to keep for resuming", 1)
     save_precision: Literal["bf16", "fp32"] = option("precision of the saved model", "fp32")
-    world_size: int | None = option("processes to plan for with --dry_run; else as launched", None)
+    world_size: int | None = option(
+        "processes to plan for with --dry_run; default: those launched", None
+    )
     gpu_memory_gib: float | None = option(
-        "memory of the GPU to plan for; else this machine's, or 80", None
+        "GPU memory to plan for; default: this machine's, or 80", None
     )
     gpu_tflops: float | None = option(
-        "bf16 peak of the GPU to plan for; else this machine's, or 312 (A100)", None
+        "bf16 peak of the GPU to plan for; default: this machine's, or 312 (A100)", None
     )
-    seed: int = option("seed of the data order", 42)
+    seed: int = option("random seed for the order of the data", 42)
     dry_run: bool = option("print options, first row, memory and time, then stop", False)
 
 
@@ -65,7 +69,7 @@ class DoctorConfig:
 
 
 def check_train_options(config: TrainConfig) -> None:
-    """Raise UserError for values that make no sense."""
+    """Raise UserError for options that are out of range or contradict each other."""
     if not 0 < config.num_train_epochs < 10_000:
         raise UserError("--num_train_epochs must be above 0 and below 10,000")
     for name in ("global_batch_size", "micro_batch_tokens", "max_length", "loss_group_size",
@@ -90,7 +94,7 @@ def check_train_options(config: TrainConfig) -> None:
 
 
 def planned_world_size(config: TrainConfig) -> int:
-    """Return the number of processes: as planned for with ``--dry_run``, else as launched."""
+    """Return the number of processes launched or, with ``--dry_run``, the number to plan for."""
     return config.world_size if config.dry_run and config.world_size else world_size()
 
 

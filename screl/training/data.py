@@ -1,6 +1,6 @@
 """Turn problems into token rows and decide which rows each step trains on.
 
-The prompt carries no loss; the response and its EOS do.
+Only the response and its EOS carry loss, not the prompt.
 """
 
 import hashlib
@@ -37,11 +37,11 @@ class TrainingData:
     steps: Sequence[Sequence[int]]
 
     def n_tokens(self, step: int) -> int:
-        """Return the tokens of a step, over all processes."""
+        """Return the number of tokens in a step, over all processes."""
         return sum(len(self.examples[row]) for row in self.steps[step])
 
     def counts(self) -> dict[str, int]:
-        """Return what run.json reports about the data."""
+        """Return the facts about the data for run.json."""
         return {
             "n_rows": len(self.examples),
             "n_steps": len(self.steps),
@@ -78,8 +78,8 @@ def training_order(
 ) -> list[list[int]]:
     """Return the row numbers of every step, exactly ``global_batch_size`` each.
 
-    Shuffled epochs follow one another without a gap, so every step is full; rows of one more
-    shuffle fill the last step.
+    Shuffled epochs follow one another without a gap, so every step is full; the last step is filled
+    with rows of one more shuffled epoch.
     """
     n_steps = -(-int(n_rows * num_epochs + 0.5) // global_batch_size)
     random = Random(seed)
@@ -97,7 +97,7 @@ def training_order(
 def tokenize_examples(tokenizer: Tokenizer, problems: Sequence[Problem], key: str) -> list[Example]:
     """Return the token row of every problem, from the cache if it holds ``key``.
 
-    A cache that cannot be written costs a minute the next time, not this run.
+    If the cache cannot be written, the run goes on; only the next one must tokenize again.
     """
     cached = cache_folder() / f"{key}.npz"
     try:
@@ -110,8 +110,11 @@ def tokenize_examples(tokenizer: Tokenizer, problems: Sequence[Problem], key: st
 
 
 def cache_key(*hashes: str) -> str:
-    """Return a name for tokenized data, from the hashes of its inputs, the version of transformers,
-    and the code that makes the rows."""
+    """Return a name for tokenized data.
+
+    It is a hash of the inputs' ``hashes``, the version of transformers, and the code that makes the
+    rows.
+    """
     code = [path.read_text() for path in sorted(ROW_CODE)]
     parts = [*hashes, transformers.__version__, *code]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -143,8 +146,10 @@ def _read_examples(path: Path) -> list[Example]:
 
 
 def _report_rows(config: TrainConfig, problems: Sequence[Problem], lengths: list[int]) -> None:
-    """Print how much data there is and which rows are left out; raise UserError for an empty
-    response, or if no row is left."""
+    """Print the amount of data and the rows that are left out.
+
+    Raises UserError for an empty response, or if no row is left.
+    """
     for problem in problems:
         if not problem.solution.strip():
             raise UserError(
@@ -168,7 +173,7 @@ def _report_rows(config: TrainConfig, problems: Sequence[Problem], lengths: list
 
 
 def _report_epochs(config: TrainConfig, n_rows: int, n_steps: int) -> None:
-    """Warn if full steps make more epochs than asked for; raise UserError if there is no step."""
+    """Warn if full steps make more epochs than asked for; raise UserError if no step is left."""
     if not n_steps:
         raise UserError(
             f"--num_train_epochs {config.num_train_epochs} of {counted(n_rows, 'row')} is less "

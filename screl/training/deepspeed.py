@@ -1,8 +1,8 @@
-"""Training on several processes with DeepSpeed: zero2, zero3 and zero3_offload.
+"""Train on several processes with DeepSpeed: zero2, zero3 and zero3_offload.
 
 ``DeepSpeedEngine`` has the methods of ``TorchEngine``. The JSON files in ``configs/deepspeed`` say
-what is divided and in which buckets; what a run learns (optimizer, schedule, clipping, examples per
-step) is never in them.
+what is divided and in which buckets; they never contain settings that change what a run learns
+(optimizer, schedule, clipping, examples per step).
 """
 
 import os
@@ -46,8 +46,11 @@ class DeepSpeedEngine:
         copy_buffers(exact, self.packed.model, device)
 
     def add_gradients(self, batches: Sequence[Batch]) -> list[torch.Tensor]:
-        """Run all micro-batches of a step forward and backward; return their losses, on this
-        process's device. The gradients of all processes are summed after the last one."""
+        """Run all micro-batches of a step forward and backward; return their losses.
+
+        The losses are on this process's device. The gradients of all processes are summed after the
+        last micro-batch.
+        """
         losses = []
         for number, batch in enumerate(batches, start=1):
             loss = self.engine(batch.to(self.device))
@@ -70,21 +73,23 @@ class DeepSpeedEngine:
         return rate
 
     def save(self, folder: Path) -> None:
-        """Write weights and optimizer state, every process its part."""
+        """Write weights and optimizer state; every process writes its part."""
         self.engine.save_checkpoint(str(folder), tag="state")
 
     def load(self, folder: Path) -> None:
-        """Continue from what ``save`` wrote, on as many processes as wrote it."""
+        """Load what ``save`` wrote; the number of processes must be the same."""
         self.engine.load_checkpoint(str(folder), tag="state")
 
     def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield the name and the whole float32 master of each weight; all processes must iterate
-        together."""
+        """Yield the name and the whole float32 master of each weight.
+
+        All processes must iterate together.
+        """
         for name, weight in self.packed.model.named_parameters():
             yield name, safe_get_full_fp32_param(weight)
 
     def numbers_held(self) -> dict[str, int]:
-        """Return how many numbers this process holds of weights and optimizer state."""
+        """Return how many numbers of weights and of optimizer state this process holds."""
         weights = list(self.packed.parameters())
         moments = [
             value
@@ -99,7 +104,7 @@ class DeepSpeedEngine:
 
 
 def deepspeed_config(config: TrainConfig) -> dict[str, Any]:
-    """Return the settings of ``config.sharding``, completed by what the command line decides."""
+    """Return the settings of ``config.sharding``, completed with those of the command line."""
     settings = deepspeed_settings(config.sharding)
     settings["bf16"]["enabled"] = config.precision == "bf16"
     return settings | {

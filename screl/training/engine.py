@@ -1,9 +1,9 @@
-"""Training on one or several processes with torch's own ``fully_shard``: none, ddp and fsdp.
+"""Train on one or several processes with torch's own ``fully_shard``: none, ddp and fsdp.
 
 The three are one mechanism with different meshes: a process holds float32 master weights, and a
-layer that runs gets a copy in the precision of the arithmetic. ``ddp`` divides nothing; ``fsdp``
+running layer gets a copy in the precision of the arithmetic. ``ddp`` divides nothing; ``fsdp``
 divides weights, gradients and optimizer state among the processes. CPUs and GPUs run the same code,
-so what the tests run is what a cluster runs.
+so the tests cover the code that runs on a cluster.
 """
 
 import math
@@ -30,8 +30,10 @@ from screl.training.processes import say
 
 
 def load_trainable(config: TrainConfig, tokenizer: Tokenizer, device: torch.device) -> Model:
-    """Return the base model in float32, with packed attention and an embedding for every token; on
-    the meta device without weights."""
+    """Return the base model in float32, with packed attention and an embedding for every token.
+
+    On the meta device the model has no weights.
+    """
     if device.type == "meta":
         model = empty_model(config.model_name_or_path, PACKED_ATTENTION)
     else:
@@ -49,7 +51,7 @@ class TorchEngine:
     """A model and its optimizer, divided among processes by torch."""
 
     def __init__(self, config: TrainConfig, tokenizer: Tokenizer, device: torch.device) -> None:
-        """Divide the base model: the first process reads it, the others receive its weights."""
+        """Divide the base model; the first process reads it and the others receive its weights."""
         first = dist.get_rank() == 0
         model = load_trainable(config, tokenizer, torch.device("cpu" if first else "meta"))
         self.packed = PackedLM(model)
@@ -62,8 +64,10 @@ class TorchEngine:
         )  # fmt: skip
 
     def add_gradients(self, batches: Sequence[Batch]) -> list[torch.Tensor]:
-        """Run all micro-batches of a step forward and backward; return their losses, on this
-        process's device. The gradients of all processes are summed."""
+        """Run all micro-batches of a step forward and backward; return their losses.
+
+        The losses are on this process's device. The gradients of all processes are summed.
+        """
         losses = []
         for batch in batches:
             loss = self.packed(batch.to(self.device))
@@ -87,11 +91,11 @@ class TorchEngine:
         return rate
 
     def save(self, folder: Path) -> None:
-        """Write weights and optimizer state, every process its part."""
+        """Write weights and optimizer state; every process writes its part."""
         state_dict_saver.save(self._state(), checkpoint_id=folder)
 
     def load(self, folder: Path) -> None:
-        """Continue from what ``save`` wrote, on any number of processes."""
+        """Load what ``save`` wrote, on any number of processes."""
         state = self._state()
         state_dict_loader.load(state, checkpoint_id=folder)
         set_state_dict(
@@ -104,13 +108,15 @@ class TorchEngine:
         return {"model": model, "optimizer": optimizer}
 
     def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield the name and the whole float32 master of each weight; all processes must iterate
-        together."""
+        """Yield the name and the whole float32 master of each weight.
+
+        All processes must iterate together.
+        """
         for name, weight in self.packed.model.named_parameters():
             yield name, _whole(weight.detach())
 
     def numbers_held(self) -> dict[str, int]:
-        """Return how many numbers this process holds of weights, gradients and optimizer state."""
+        """Return how many weights, gradients and optimizer values this process holds."""
         weights = list(self.packed.parameters())
         moments = [
             value
@@ -134,16 +140,16 @@ if TYPE_CHECKING:
 def make_training_engine(
     config: TrainConfig, tokenizer: Tokenizer, device: torch.device
 ) -> "TrainingEngine":
-    """Return the base model, ready to be trained as ``config.sharding`` says.
+    """Return the engine for ``config.sharding``, with the base model loaded.
 
-    Raises UserError if the model cannot be trained, or DeepSpeed is needed and not installed.
+    Raises UserError if the model cannot be trained, or if DeepSpeed is needed but not installed.
     """
     if not config.sharding.startswith("zero"):
         return TorchEngine(config, tokenizer, device)
     if not find_spec("deepspeed"):
         raise UserError(
             f"--sharding {config.sharding} needs DeepSpeed (pip install deepspeed==0.19.8); "
-            "fsdp divides as much as zero3 and needs nothing"
+            "fsdp divides as much as zero3 without it"
         )
     from screl.training.deepspeed import DeepSpeedEngine
 
@@ -151,7 +157,7 @@ def make_training_engine(
 
 
 def shard_model(packed: PackedLM, sharding: str, precision: str, device: torch.device) -> None:
-    """Divide the weights layer by layer: no process holds more than one layer beyond its part."""
+    """Divide the weights layer by layer, so a process holds at most one layer beyond its part."""
     world_size = dist.get_world_size()
     if sharding == "fsdp":
         mesh = init_device_mesh(device.type, (world_size,))
@@ -198,7 +204,7 @@ def copy_buffers(source: nn.Module, target: nn.Module, device: torch.device) -> 
 
 
 def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
-    """Return AdamW's groups: matrices decay, norms and biases do not (as transformers' Trainer)."""
+    """Return AdamW's groups: matrices decay, norms and biases do not, as in HF's Trainer."""
     weights = list(module.parameters())
     # ds_shape: a weight divided by DeepSpeed's zero3 has no shape of its own
     flat = [len(getattr(weight, "ds_shape", weight.shape)) < 2 for weight in weights]
@@ -212,7 +218,7 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a divided tensor put together, any other one as it is."""
+    """Return the whole of a divided tensor, or any other tensor unchanged."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 

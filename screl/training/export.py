@@ -1,7 +1,7 @@
-"""The final checkpoint: written, read again, compared with the trained model, then put in place.
+"""Write the final checkpoint, and accept it only if it equals the trained model when read again.
 
-ZeRO-3 runs are known to have saved a few hundred KB of empty tensors and called it a success
-(DeepSpeed issue 3841).
+ZeRO-3 runs are known to save a few hundred KB of empty tensors without an error (DeepSpeed issue
+3841).
 """
 
 from collections.abc import Iterator
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 N_GREEDY = 16  # tokens of the completion that is compared
-# How far below the highest logit another device's choice may be, relative to it. In bf16, whose
-# numbers are 1/128 apart, another attention kernel moved logits of 32 to 40 by up to 0.5.
+# How far below the highest logit the choice of another device may be, relative to that logit. In
+# bf16, whose numbers are 1/128 apart, another attention kernel moved logits of 32 to 40 by up to
+# 0.5.
 TIE = {torch.bfloat16: 1 / 32, torch.float32: 1 / 256}  # float32: a GPU multiplies in TF32
 QUESTION = "Tom has 3 boxes of 4 pens and gives 5 pens away. How many pens are left?"
 
@@ -36,9 +37,9 @@ def save_and_verify(
 ) -> None:
     """Write model and tokenizer to ``folder`` in ``precision``; all processes must call this.
 
-    The files go to a subfolder first and are read again and compared with the trained model, in the
-    ``arithmetic`` of the training. ``config.json``, without which nothing loads, is moved last.
-    Raises UserError if anything differs.
+    The files go to a subfolder first, where they are read again and compared with the trained
+    model, in the ``arithmetic`` of the training. Then they are moved, ``config.json`` last, because
+    no model loads without it. Raises UserError if anything differs.
     """
     weights = _gather(engine, DTYPES[precision])
     model = engine.packed.model
@@ -78,15 +79,14 @@ def greedy_tokens(packed: PackedLM, prompt: list[int], device: torch.device) -> 
 def _logits_after(
     packed: PackedLM, ids: list[int], n_prompt: int, device: torch.device
 ) -> torch.Tensor:
-    """Return the (n, vocabulary) logits of the token after each of ``ids`` from the end of the
-    prompt on."""
+    """Return the (n, vocabulary) logits after the prompt and after each later token of ``ids``."""
     row = torch.tensor([*ids, 0], dtype=torch.int32).numpy()
     return packed(pack([Example(row, n_prompt)]).to(device), logits=True)
 
 
 @contextmanager
 def _all_cores() -> Iterator[None]:
-    """Use all cores while the other processes wait; torchrun gives each process one thread."""
+    """Use all cores while the other processes wait, since torchrun gives each only one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(n_processors())
     try:
@@ -102,8 +102,8 @@ def verify_checkpoint(
     """Raise UserError if the checkpoint in ``folder`` is not the trained model.
 
     Compares names, shapes, dtypes and norms of all weights, the tokens of a prompt, the special
-    tokens, and a greedy completion. Where the saved model would choose another token than the
-    trained one, both must be about as probable: another device may round a tie differently.
+    tokens, and a greedy completion. If the saved model would choose another token than the trained
+    one, both must be about equally probable, since another device may round a tie differently.
     """
     model, tokenizer = (
         load_model(str(folder), "auto", PACKED_ATTENTION),
@@ -125,8 +125,7 @@ def verify_checkpoint(
 
 
 def _check_special_tokens(folder: Path, model: Model, tokenizer: Tokenizer) -> None:
-    """Raise UserError if config or generation config name other special tokens than the
-    tokenizer."""
+    """Raise UserError if a config disagrees with the tokenizer about special tokens."""
     ends = eos_ids(model.generation_config, tokenizer)
     expected = {
         "bos_token_id": tokenizer.bos_token_id,
@@ -161,7 +160,7 @@ def _compare_weights(
 
 
 def _differs(folder: Path, how: str) -> UserError:
-    """Return the error for a checkpoint that does not hold what was trained."""
+    """Return the error for a checkpoint that is not the trained model."""
     return UserError(
         f"{folder}: the saved model is not the trained one ({how}); it is left there for you to "
         "inspect, and the same command continues from the last checkpoint"

@@ -1,4 +1,4 @@
-"""The training loop, the same for every kind of sharding, on CPUs and on GPUs, and its log."""
+"""Run the training loop, the same for every kind of sharding and device, and write its log."""
 
 import json
 import math
@@ -48,8 +48,7 @@ class TrainingLog:
     def __init__(
         self, folder: Path, n_steps: int, state: dict[str, Any], watch: Stopwatch, on_gpu: bool
     ) -> None:
-        """Continue the log in ``state``, from the last checkpoint; ``watch`` has run since this
-        process began."""
+        """Continue the log from the checkpoint's ``state``; ``watch`` began with the process."""
         self.path = folder / LOG
         self.entries: list[dict[str, Any]] = list(state.get("log", []))
         self.seconds_before: float = state.get("seconds", 0.0)
@@ -63,7 +62,7 @@ class TrainingLog:
             self.bar = tqdm(total=n_steps, initial=len(self.entries), desc="train", unit="step")
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint must keep; all processes must call this."""
+        """Return the state for a checkpoint; all processes must call this."""
         time = self.device_time()
         return {"log": self.entries, "seconds": self.seconds(), "time": time._asdict()}
 
@@ -72,8 +71,10 @@ class TrainingLog:
         return self.seconds_before + time.time() - self.started
 
     def device_time(self) -> DeviceTime:
-        """Return the time of all processes in all sessions, each session up to the checkpoint from
-        which the next one continued; all processes must call this."""
+        """Return the time of all processes in all sessions; all processes must call this.
+
+        An earlier session counts up to the checkpoint from which the next one continued.
+        """
         mine = self.watch.time_of(self.device)
         now = mine._replace(device_seconds=sum_over_processes(mine.device_seconds))
         return add_session(self.time_before, now)
@@ -106,8 +107,8 @@ def fine_tune(
 ) -> TrainingLog:
     """Train to the end, from the last checkpoint in ``output_dir`` if there is one.
 
-    Raises UserError if the checkpoint cannot be read, or a loss or gradient says that the training
-    has failed.
+    Raises UserError if the checkpoint cannot be read, or if a loss or gradient shows that the
+    training has failed.
     """
     folder, n_steps = config.output_dir, len(data.steps)
     checkpoint = _agreed_checkpoint(folder)
@@ -130,7 +131,7 @@ def fine_tune(
                 "tokens_per_second": round(n_tokens / (log.seconds() - log.seconds_before), 1),
             }
         )
-        # After the last step too: if saving the model fails, nothing has to be trained again.
+        # After the last step too, so that nothing is trained again if saving the model fails.
         if config.save_steps and ((step + 1) % config.save_steps == 0 or step + 1 == n_steps):
             _save(config, engine, step + 1, log)
     log.close()
@@ -169,8 +170,10 @@ def run_step(
 def run_micro_batches(
     config: TrainConfig, engine: "TrainingEngine", data: TrainingData, step: int
 ) -> list[tuple[torch.Tensor, MicroBatch]]:
-    """Run this process's micro-batches of a step; return each one's share of the step's loss and
-    the positions of its examples in the step."""
+    """Run this process's micro-batches of a step.
+
+    Returns, for each one, its share of the step's loss and the positions of its examples.
+    """
     examples = [data.examples[row] for row in data.steps[step]]
     n_targets = [example.n_targets for example in examples]
     weights = loss_weights(n_targets, config.loss_norm, config.loss_group_size)
@@ -187,7 +190,7 @@ def run_micro_batches(
 def _not_finite(
     parts: list[tuple[torch.Tensor, MicroBatch]], ids: Sequence[ProblemId]
 ) -> list[ProblemId]:
-    """Return the problems of the micro-batches, on all processes, whose loss is not finite."""
+    """Return the problems, on all processes, of micro-batches whose loss is not finite."""
     mine = [ids[at] for loss, positions in parts if not torch.isfinite(loss) for at in positions]
     every: list[list[ProblemId]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(every, mine)
@@ -195,8 +198,7 @@ def _not_finite(
 
 
 def _stopped(what: str, ids: Sequence[ProblemId]) -> UserError:
-    """Return the error that stops a failed run; ``ids`` are the problems that may have caused
-    it."""
+    """Return the error that stops a failed run; ``ids`` are the problems that may be the cause."""
     named = ", ".join(map(repr, ids[:MOST_PROBLEMS])) + " ..." * (len(ids) > MOST_PROBLEMS)
     return UserError(
         f"{what}; the weights were not saved. Lower --learning_rate, or check the rows with "
@@ -205,8 +207,7 @@ def _stopped(what: str, ids: Sequence[ProblemId]) -> UserError:
 
 
 def _agreed_checkpoint(folder: Path) -> Path | None:
-    """Return the last checkpoint that the main process sees; raise UserError on a process that
-    does not see it."""
+    """Return the main process's last checkpoint; raise UserError if this process cannot see it."""
     found = [last_checkpoint(folder)]
     dist.broadcast_object_list(found, src=0, device=torch.device("cpu"))
     if found[0] and not found[0].exists():
@@ -218,7 +219,7 @@ def _agreed_checkpoint(folder: Path) -> Path | None:
 
 
 def _load(engine: "TrainingEngine", checkpoint: Path) -> None:
-    """Load a checkpoint; raise UserError if these processes cannot read it."""
+    """Load a checkpoint; raise UserError if the processes cannot read it."""
     try:
         engine.load(checkpoint)
     except (Exception, CheckpointException) as error:

@@ -1,4 +1,4 @@
-"""The loss of a step: the weight of each token, and the cross-entropy behind the model's head."""
+"""Compute the loss of a step: the weight of each token, and the cross-entropy after the head."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +11,10 @@ HEAD_TOKENS = 1024  # logits in memory at once: 131 MB with 32,000 words in floa
 def loss_weights(n_targets: Sequence[int], loss_norm: str, group_size: int) -> list[float]:
     """Return the weight of a response token of each example, so the step's loss is a plain sum.
 
-    ``n_targets`` are the response tokens of each example. ``token_mean`` weighs all tokens of the
-    step alike. ``paper`` is the mean over groups of ``group_size`` of each group's mean, as in
-    transformers up to 4.29 with micro-batches of that size on every process; the last group may be
-    smaller. Groups are neighbors in the shuffled order.
+    ``n_targets`` holds the number of response tokens of each example. ``token_mean`` weighs all
+    tokens of the step alike. ``paper`` is the mean of the groups' means, where a group is
+    ``group_size`` neighbors in the shuffled order (fewer in the last group), as in transformers up
+    to 4.29 with micro-batches of that size on every process.
     """
     if loss_norm == "token_mean":
         return [1 / sum(n_targets)] * len(n_targets)

@@ -1,9 +1,9 @@
 """Predict the memory that one process of a training run needs, from the model's shape alone.
 
-Nothing is allocated or measured: every term follows what ``engine``, ``deepspeed`` and ``model``
-hold at a few moments of a step, and the worst moment counts. On a GPU the result corresponds to
-``torch.cuda.max_memory_allocated``, on a CPU to ``run_info.PeakWatch``. All sizes are in bytes; a
-"width" is the bytes of a number in the precision of the arithmetic.
+Nothing is allocated or measured: every term follows from what ``engine``, ``deepspeed`` and
+``model`` hold at a few moments of a step, and the worst moment counts. The result corresponds to
+``torch.cuda.max_memory_allocated`` on a GPU and to ``run_info.PeakWatch`` on a CPU. Sizes are in
+bytes; a "width" is the number of bytes of a value in the precision of the arithmetic.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from screl.core.shape import Shape, n_weights
 from screl.training.config import deepspeed_settings
 from screl.training.loss import HEAD_TOKENS
 
-# DeepSpeed's defaults, in numbers, for what the files in configs/deepspeed leave out.
+# DeepSpeed's defaults, as numbers of elements, for settings that configs/deepspeed leaves out.
 DEEPSPEED_DEFAULTS = {
     "reduce_bucket_size": 500_000_000,
     "stage3_prefetch_bucket_size": 50_000_000,
@@ -24,7 +24,7 @@ DEEPSPEED_DEFAULTS = {
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one process at one moment of a run."""
+    """The bytes that one process holds at one moment of a run."""
 
     moment: str
     weights: float = 0  # float32 masters and the copies in the precision of the arithmetic
@@ -36,7 +36,7 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """Bytes on the GPU, or of the process on a CPU."""
+        """Bytes held on the GPU or, without one, by the process."""
         return sum(getattr(self, term) for term in TERMS)
 
 
@@ -45,7 +45,7 @@ TERMS = tuple(field.name for field in fields(Memory) if field.name != "moment")
 
 @dataclass(frozen=True)
 class Workload:
-    """What a process holds and runs: all that decides its memory."""
+    """Everything that determines the memory of a process."""
 
     shape: Shape
     sharding: str
@@ -61,7 +61,7 @@ class Workload:
 
     @property
     def width(self) -> int:
-        """Bytes of a number in the precision of the arithmetic."""
+        """Bytes of a value in the precision of the arithmetic."""
         return 2 if self.precision == "bf16" else 4
 
     @property
@@ -73,11 +73,11 @@ class Workload:
     def layer_activations(self) -> float:
         """Bytes that one layer keeps for its backward pass.
 
-        A norm keeps its input in float32, and the normed input and its output in the width; with
-        Liger, input and output only. Attention keeps queries, keys, values and its output, and 4
-        bytes per head; without the FlashAttention kernel its outputs are also concatenated, and
+        A norm keeps its input in float32, and the normalized input and its output in the width;
+        with Liger, only input and output. Attention keeps queries, keys, values and its output, and
+        4 bytes per head; without the FlashAttention kernel its outputs are also concatenated, and
         bf16 on a CPU keeps the probabilities. The MLP keeps gate, silu(gate), up and their product;
-        Liger computes silu(gate) again.
+        Liger recomputes silu(gate).
         """
         shape, width = self.shape, self.width
         by_products = self.precision == "bf16" and self.on_cpu
@@ -91,8 +91,10 @@ class Workload:
 
     @property
     def activations(self) -> float:
-        """Bytes kept by all layers (with checkpointing, only their inputs), the last norm, and the
-        hidden states of the targets with their gradients."""
+        """Bytes kept by all layers, the last norm, and the targets' hidden states and gradients.
+
+        With gradient checkpointing, layers keep only their inputs.
+        """
         hidden = self.tokens * self.shape.hidden_size
         layer = self.width * hidden if self.gradient_checkpointing else self.layer_activations
         last = (4 + self.width) * hidden + 2 * self.width * self.targets * self.shape.hidden_size
@@ -100,8 +102,10 @@ class Workload:
 
     @property
     def logits(self) -> float:
-        """Bytes of one chunk of targets: logits and log-probabilities in float32, and the logits
-        in bf16 if that is the arithmetic."""
+        """Bytes of one chunk of targets: float32 logits and log-probabilities, and any bf16 logits.
+
+        The bf16 logits exist only with bf16 arithmetic.
+        """
         width = 10 if self.precision == "bf16" else 8
         return width * self.shape.vocab_size * min(self.targets, HEAD_TOKENS)
 
@@ -112,8 +116,11 @@ class Workload:
 
     @property
     def layer_work(self) -> float:
-        """Bytes that the backward pass of a layer needs for a moment: the gradients of gate, up
-        and the residual, and with checkpointing everything the layer keeps, computed again."""
+        """Bytes that the backward pass of a layer needs temporarily.
+
+        These are the gradients of gate, up and the residual and, with gradient checkpointing, the
+        activations that the layer recomputes.
+        """
         shape = self.shape
         work = self.width * self.tokens * 2 * (shape.intermediate_size + shape.hidden_size)
         return work + self.gradient_checkpointing * self.layer_activations
@@ -122,10 +129,10 @@ class Workload:
     def host_memory(self) -> float:
         """Bytes of host memory beyond those of the GPU.
 
-        With zero3_offload on every process, for its part: a copy in the width, masters, Adam's
-        moments, gradients as they are added up and as the optimizer reads them. Otherwise the
-        float32 model while it is read: on every process with zero2, on the first one with torch's
-        own sharding.
+        With zero3_offload, every process holds its part: a copy in the width, masters, Adam's
+        moments, and gradients twice (as they are added up and as the optimizer reads them).
+        Otherwise this is the float32 model while it is read: on every process with zero2, on the
+        first one with torch's own sharding.
         """
         if self.sharding == "zero3_offload":
             return (self.width + 4 + 8 + 4 + 4) * self.n_weights / self.world_size
@@ -133,12 +140,12 @@ class Workload:
 
 
 def peak_moment(workload: Workload) -> Memory:
-    """Return the moment at which the process needs most memory."""
+    """Return the moment at which the process needs the most memory."""
     return max(memory_moments(workload), key=lambda memory: memory.total)
 
 
 def memory_moments(workload: Workload) -> list[Memory]:
-    """Return every moment that can be the worst."""
+    """Return every moment at which memory use may peak."""
     if workload.sharding == "zero2":
         return list(_zero2_moments(workload))
     if workload.sharding.startswith("zero3"):
@@ -147,11 +154,10 @@ def memory_moments(workload: Workload) -> list[Memory]:
 
 
 def _torch_moments(run: Workload) -> Iterator[Memory]:
-    """Yield the moments of none, ddp and fsdp: float32 masters, of which fully_shard makes copies
-    in the width.
+    """Yield the moments of none, ddp and fsdp.
 
-    With fsdp, a root with large embeddings is the worst moment of small models, the last layer that
-    of large ones.
+    fully_shard makes copies of the float32 masters in the width. With fsdp, small models peak at
+    the root, which has large embeddings, and large models at the last layer.
     """
     shape, width, total = run.shape, run.width, run.n_weights
     divided = run.sharding == "fsdp" and run.world_size > 1
@@ -164,7 +170,7 @@ def _torch_moments(run: Workload) -> Iterator[Memory]:
     # ahead: two of these at any time.
     weights = masters + width * (shape.root if divided else total)
     gathered = 2 * width * shape.layer if divided else 0
-    if run.on_cpu:  # the first process reads everything, and copies the root beside the old one
+    if run.on_cpu:  # the first process reads everything, and holds the root twice while copying
         yield Memory("loading", weights=4 * (total + shape.root))
     yield Memory("logits", weights, waiting, adam, run.activations, run.logits, gathered)
     yield Memory(
@@ -183,8 +189,11 @@ def _torch_moments(run: Workload) -> Iterator[Memory]:
 
 
 def _zero2_moments(run: Workload) -> Iterator[Memory]:
-    """Yield the moments of zero2: all weights in the width on every process; masters, gradients and
-    optimizer state divided."""
+    """Yield the moments of zero2.
+
+    Every process holds all weights in the width; masters, gradients and optimizer state are
+    divided.
+    """
     width, total, parts = run.width, run.n_weights, run.world_size
     bucket = _setting("zero2", "reduce_bucket_size")
     weights = width * total + 4 * total / parts
@@ -209,8 +218,10 @@ def _zero2_moments(run: Workload) -> Iterator[Memory]:
 
 
 def _zero3_moments(run: Workload) -> Iterator[Memory]:
-    """Yield the moments of zero3, which divides everything, and of zero3_offload, which keeps what
-    is divided in host memory."""
+    """Yield the moments of zero3 and zero3_offload.
+
+    zero3 divides everything; zero3_offload also keeps the divided tensors in host memory.
+    """
     shape, width, total, parts = run.shape, run.width, run.n_weights, run.world_size
     offload = run.sharding == "zero3_offload"
     bucket = _setting(run.sharding, "reduce_bucket_size")
@@ -248,6 +259,6 @@ def _zero3_moments(run: Workload) -> Iterator[Memory]:
 
 
 def _setting(sharding: str, name: str) -> int:
-    """Return a number that the JSON file of ``sharding`` sets, else DeepSpeed's default."""
+    """Return a number that the JSON file of ``sharding`` sets, or else DeepSpeed's default."""
     settings = deepspeed_settings(sharding)["zero_optimization"]
     return int(settings.get(name, DEEPSPEED_DEFAULTS[name]))

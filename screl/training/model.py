@@ -1,9 +1,9 @@
-"""A causal LM on examples laid end to end without padding, where no token sees another example.
+"""Run a causal LM on examples laid end to end, without padding or attention across examples.
 
 On GPUs with Liger installed, its fused Triton kernels compute norms and SwiGLU. Liger's fused head
-is not used, because ours weighs every token separately (``head_loss``). Only the modules of one
-model are changed, not transformers' classes as by Liger's own entry points: the saved checkpoint
-is read again on the CPU, where these kernels do not run.
+is not used, because ours weights every token separately (``head_loss``). Liger's own entry points
+change transformers' classes; this module changes only one model's modules, because the saved
+checkpoint is read again on the CPU, where these kernels do not run.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ GATED = ("gate_proj", "up_proj", "down_proj")  # the modules of a SwiGLU layer
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples end to end, and the tokens that carry loss, in their order."""
+    """Examples laid end to end, and the tokens that carry loss, in order."""
 
     input_ids: torch.Tensor  # (1, tokens)
     position_ids: torch.Tensor  # (1, tokens), from 0 in every example
@@ -47,8 +47,10 @@ class Batch:
 
 
 def pack(examples: Sequence[Example], weights: Sequence[float] | None = None) -> Batch:
-    """Lay ``examples`` end to end; ``weights`` are of each example's response tokens, by default
-    1."""
+    """Lay ``examples`` end to end; ``weights`` holds each example's weight per response token.
+
+    The default weight is 1.
+    """
     lengths = [len(example) for example in examples]
     starts = np.concatenate([[0], np.cumsum(lengths)])
     predicting = [
@@ -84,8 +86,10 @@ class PackedLM(nn.Module):
         self.model = model
 
     def forward(self, batch: Batch, logits: bool = False) -> torch.Tensor:
-        """Return the batch's loss, a float32 sum of nats; with ``logits``, which are meant for few
-        targets, the (targets, vocabulary) logits."""
+        """Return the batch's loss, a float32 sum in nats.
+
+        With ``logits``, return the (targets, vocabulary) logits instead; use this for few targets.
+        """
         hidden = self.model.base_model(
             input_ids=batch.input_ids,
             position_ids=batch.position_ids,
@@ -101,7 +105,7 @@ class PackedLM(nn.Module):
 
 
 def _refuse_unknown_head(model: Model) -> None:
-    """Raise UserError for what would silently be left out of the logits here."""
+    """Raise UserError for a head with parts that this module would silently leave out."""
     for kind in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
         if getattr(model.config, kind, None) not in (None, 1):
             raise UserError(f"this model's head uses {kind}, which training does not support")
@@ -123,7 +127,7 @@ def packed_attention(
 ) -> tuple[torch.Tensor, None]:
     """Return causal attention within each example.
 
-    The layout is transformers': (1, heads, tokens, width) in, (1, tokens, heads, width) out.
+    The layout is that of transformers: (1, heads, tokens, width) in, (1, tokens, heads, width) out.
     Dropout is not applied; no LLaMA has any.
     """
     _refuse_unknown_attention(others, longest)
@@ -138,7 +142,7 @@ def packed_attention(
 
 
 def _refuse_unknown_attention(others: dict[str, Any], longest: int) -> None:
-    """Raise UserError for kinds of attention that would silently be left out here."""
+    """Raise UserError for kinds of attention that this module would silently leave out."""
     window = others.get("sliding_window")
     if window is not None and window < longest:
         raise UserError(
@@ -162,8 +166,10 @@ def exact_attention(
 def bf16_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None
 ) -> torch.Tensor:
-    """Return the same by matrix products: torch's kernel takes three times as long in bf16 on
-    CPUs."""
+    """Return the same as exact_attention, by matrix products.
+
+    In bf16 on CPUs, torch's kernel takes three times as long.
+    """
     _, n_heads, length, width = query.shape
     n_shared = n_heads // key.shape[1]  # query heads per key head, stacked along the tokens
     future = query.new_full((length, length), -torch.inf).triu(1).repeat(n_shared, 1)
@@ -180,8 +186,7 @@ def flash_attention(
     longest: int,
     scaling: float | None,
 ) -> torch.Tensor:
-    """Return causal attention within each example by torch's variable-length FlashAttention, one
-    kernel for all of them."""
+    """Return causal attention within each example, by one variable-length FlashAttention kernel."""
     from torch.nn.attention.varlen import varlen_attn  # only GPU builds have the kernel
 
     n_shared = query.shape[1] // key.shape[1]  # query heads per key head

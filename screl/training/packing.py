@@ -1,6 +1,6 @@
 """Divide the examples of a step among processes and micro-batches.
 
-A step always has exactly ``global_batch_size`` examples, as published; how many of them form a
+A step always has exactly ``global_batch_size`` examples, as published; the number of examples in a
 micro-batch depends on their tokens. So neither the number of processes nor the memory of a GPU
 changes what a step learns.
 """
@@ -14,13 +14,12 @@ MicroBatch = list[int]  # positions of examples in their step
 
 
 def plan_step(lengths: Sequence[int], world_size: int, max_tokens: int) -> list[list[MicroBatch]]:
-    """Return ``plan[rank][i]``, the micro-batch ``i`` of ``rank``, for a step whose examples have
-    ``lengths`` tokens.
+    """Return ``plan[rank][i]``, micro-batch ``i`` of ``rank``, for examples of ``lengths`` tokens.
 
-    Every rank has the same number of micro-batches, the smallest possible one, because sharded
-    processes run in lockstep; none has more than ``max_tokens``. A micro-batch may be empty if
-    examples are few. Raises UserError if an example is longer than ``max_tokens`` or there are
-    fewer examples than processes.
+    Sharded processes run in lockstep, so every rank has the same number of micro-batches, the
+    smallest one with which no micro-batch exceeds ``max_tokens``. A micro-batch may be empty if
+    there are few examples. Raises UserError if an example is longer than ``max_tokens`` or there
+    are fewer examples than processes.
     """
     check_step(max(lengths), len(lengths), world_size, max_tokens)
     n_micro = -(-sum(lengths) // (world_size * max_tokens))
@@ -35,8 +34,7 @@ def plan_step(lengths: Sequence[int], world_size: int, max_tokens: int) -> list[
 
 
 def check_step(longest: int, n_examples: int, world_size: int, max_tokens: int) -> None:
-    """Raise UserError if a step of ``n_examples``, the longest of ``longest`` tokens, cannot be
-    divided."""
+    """Raise UserError if a step of ``n_examples`` of up to ``longest`` tokens cannot be divided."""
     if longest > max_tokens:
         raise UserError(
             f"a row has {longest} tokens and --micro_batch_tokens is {max_tokens}; "
@@ -50,10 +48,10 @@ def check_step(longest: int, n_examples: int, world_size: int, max_tokens: int) 
 
 
 def split_evenly(lengths: Sequence[int], n_parts: int) -> list[tuple[int, MicroBatch]]:
-    """Return ``n_parts`` (tokens, positions), heaviest first.
+    """Return ``n_parts`` pairs of (tokens, positions), heaviest first.
 
-    The longest example goes first, each to the lightest part, which leaves the parts within a few
-    percent of equal.
+    Each example, longest first, goes to the lightest part, so the parts are within a few percent of
+    equal.
     """
     parts: list[tuple[int, MicroBatch]] = [(0, []) for _ in range(n_parts)]
     for position in sorted(range(len(lengths)), key=lambda position: -lengths[position]):

@@ -1,6 +1,6 @@
-"""Plan a run on any number of GPUs from one CPU (``--dry_run``), and say what would fit.
+"""Plan a run on any number of GPUs from one CPU (``--dry_run``), and name options that would fit.
 
-Steps are divided by the same ``plan_step`` as in training, and the memory is the prediction of
+Steps are divided by the same ``plan_step`` as in training, and the memory is that predicted by
 ``memory`` for the largest micro-batch of any process.
 """
 
@@ -20,16 +20,16 @@ from screl.training.processes import counted
 from screl.training.schedule import describe_schedule
 
 GIB = 2**30
-MOST_STEPS = 1000  # to divide; about a millisecond each
-UTILIZATION = 0.4  # of a GPU's peak; what full fine-tuning usually reaches on A100s
-RESERVED_GIB = 2.0  # of a GPU, for the CUDA context, NCCL and what the allocator cannot fill
-MOST_CHANGES = 4  # changes that would fit
-STEPS_TRIED = 20  # for each of them
+MOST_STEPS = 1000  # steps to divide; each takes about a millisecond
+UTILIZATION = 0.4  # share of a GPU's peak that full fine-tuning usually reaches on A100s
+RESERVED_GIB = 2.0  # per GPU, for the CUDA context, NCCL and memory fragmentation
+MOST_CHANGES = 4  # number of fitting changes to name
+STEPS_TRIED = 20  # steps to divide for each change
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """How the steps of a run are divided: numbers per step, per rank and per micro-batch."""
+    """The division of a run's steps: numbers per step, per rank and per micro-batch."""
 
     config: TrainConfig
     shape: Shape
@@ -40,12 +40,12 @@ class RunPlan:
     rank_examples: list[int]
     micro_batch_tokens: list[int]
     accumulation: list[int]  # micro-batches per rank in every step
-    balance: float  # mean over steps of a rank's mean tokens over the most tokens of a rank
+    balance: float  # mean tokens per rank / most tokens of a rank, averaged over steps
     most_targets: int  # with loss, in a micro-batch
     most_squares: int  # sum of tokens^2 over a micro-batch's examples
 
     def workload(self, on_cpu: bool = False, liger: bool = False) -> Workload:
-        """Return what decides the memory of the process with the largest micro-batch."""
+        """Return the workload of the process with the largest micro-batch."""
         return Workload(
             self.shape, self.config.sharding, self.n_processes, self.config.precision,
             max(self.micro_batch_tokens), self.most_targets, self.config.gradient_checkpointing,
@@ -56,7 +56,7 @@ class RunPlan:
 def plan_run(
     config: TrainConfig, shape: Shape, data: TrainingData, n_processes: int, most: int = MOST_STEPS
 ) -> RunPlan:
-    """Divide all steps, or ``most`` evenly spread ones; raise UserError if one cannot be."""
+    """Divide all steps, or ``most`` evenly spaced ones; raise UserError if that is impossible."""
     n_steps = len(data.steps)
     chosen = sorted({at * n_steps // most for at in range(most)}) if n_steps > most else None
     plan = RunPlan(config, shape, n_processes, n_steps, [], [], [], [], [], 1.0, 1, 1)
@@ -180,7 +180,7 @@ def _range(numbers: Sequence[int]) -> str:
 
 
 def _held_rows(plan: RunPlan) -> list[tuple[str, str]]:
-    """Describe what a rank holds of weights, gradients and Adam's moments, 4 bytes a number."""
+    """Describe the weights, gradients and Adam moments that a rank holds, 4 bytes each."""
     sharding, precision = plan.config.sharding, plan.config.precision
     total = n_weights(plan.shape)
     part = -(-total // plan.n_processes)
@@ -215,7 +215,7 @@ def _memory_rows(plan: RunPlan, memory_gib: float) -> list[tuple[str, str]]:
 
 
 def _time_rows(plan: RunPlan, data: TrainingData, tflops: float) -> list[tuple[str, str]]:
-    """Describe the time, if GPUs reach ``UTILIZATION`` and wait for the rank with most tokens."""
+    """Describe the time, assuming ``UTILIZATION`` and that all wait for the slowest rank."""
     config = plan.config
     work = run_flops(plan.shape, data, config.gradient_checkpointing)
     hours = work / (plan.n_processes * tflops * 1e12 * UTILIZATION * plan.balance) / 3600
@@ -239,9 +239,9 @@ def run_flops(shape: Shape, data: TrainingData, gradient_checkpointing: bool) ->
     """Return the floating-point operations of the whole run.
 
     A row takes 6 (W tokens + hidden vocabulary targets) + 6 layers heads width tokens^2, where W is
-    the weights in the matrices of all layers: attention for the half that is not masked, the head
-    for the targets only, the embedding not at all. Checkpointing runs the layers' forward pass, a
-    third of their work, twice.
+    the number of weights in the matrices of all layers. Attention counts the half that is not
+    masked, the head counts only the targets, and the embedding does not count. Checkpointing runs
+    the layers' forward pass, a third of their work, twice.
     """
     per_token = shape.num_hidden_layers * shape.layer_matrices
     per_square = shape.num_hidden_layers * shape.query_width
@@ -252,7 +252,7 @@ def run_flops(shape: Shape, data: TrainingData, gradient_checkpointing: bool) ->
 
 
 def traffic(workload: Workload) -> float:
-    """Return the bytes a process sends, and as many it receives, per micro-batch.
+    """Return the bytes that a process sends per micro-batch; it receives as many.
 
     fsdp and zero3 gather the weights twice and reduce the gradients once; reducing without
     dividing, as ddp and zero2 do, takes twice as much. torch reduces in float32, DeepSpeed in the

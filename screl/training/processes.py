@@ -1,4 +1,4 @@
-"""The processes of one training run: as torchrun starts them, or a single one without it."""
+"""Connect the processes of a training run: those that torchrun starts, or a single one."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import torch
 
 # The first process alone reads, saves and verifies up to 70 billion weights while the others wait.
-# A machine that hangs is noticed no sooner.
+# A machine that hangs is not noticed any sooner.
 TIMEOUT = timedelta(hours=1)
 
 
@@ -76,7 +76,7 @@ def sum_over_processes(value: float) -> float:
 
 
 def end_processes() -> None:
-    """Wait for all processes, then disconnect: one that left early would end the others."""
+    """Wait for all processes, then disconnect, since one that left early would end the others."""
     import torch.distributed as dist
 
     if dist.is_initialized():

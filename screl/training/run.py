@@ -1,4 +1,4 @@
-"""One training run, from problems to a verified checkpoint, and its dry run."""
+"""Carry out a training run, from problems to a verified checkpoint, or its dry run."""
 
 from typing import Any
 
@@ -35,8 +35,7 @@ from screl.training.processes import (
 
 
 def dry_run(config: TrainConfig, problems: list[Problem], identity: dict[str, Any]) -> None:
-    """Print the options, the first row, and what the run would need; raise UserError if it would
-    not fit."""
+    """Print the options, the first row, and the plan; raise UserError if the run would not fit."""
     print(show_config(config))
     n_processes = planned_world_size(config)
     tokenizer, data = load_training_data(config, problems, identity, n_processes)
@@ -55,8 +54,8 @@ def train(
 ) -> None:
     """Tokenize, fine-tune, save and verify; all processes must call this.
 
-    ``identity`` is from ``run_identity``. Raises UserError if the data, the model or the disk does
-    not allow the run, the training fails, or the saved model is not the trained one.
+    ``identity`` is from ``run_identity``. Raises UserError if the data, the model or the disk space
+    does not allow the run, if the training fails, or if the saved model is not the trained one.
     """
     tokenizer, data = load_training_data(config, problems, identity, world_size())
     shape, n_steps = load_shape(config.model_name_or_path), len(data.steps)
@@ -97,7 +96,7 @@ def train(
 
 
 def _warn_if_too_large(config: TrainConfig, shape: Shape, data: TrainingData) -> None:
-    """Warn where --dry_run would refuse: the prediction may be wrong, and the run will show it."""
+    """Warn where --dry_run would refuse, because the prediction may be wrong."""
     try:
         check_fits(config, shape, data, world_size(), config.gpu_memory_gib or gpu()[0])
     except UserError as error:

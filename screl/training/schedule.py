@@ -1,4 +1,4 @@
-"""The learning rate of every step: warm-up, then decay, as in transformers' schedules."""
+"""Compute the learning rate of every step: warm-up, then decay, as in transformers' schedules."""
 
 import math
 
@@ -7,7 +7,7 @@ from screl.training.processes import counted
 
 
 def warmup_steps(config: TrainConfig, n_steps: int) -> int:
-    """Return the steps before the peak; a run of one step has none, or it would learn nothing."""
+    """Return the number of steps before the peak; 0 for a run of one step, which must learn."""
     return min(math.ceil(config.warmup_ratio * n_steps), n_steps - 1)
 
 

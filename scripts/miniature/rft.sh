@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Sample from every SFT model of the ladder and train on its RFT data with the largest k; for one of them also with
-# every k and with three controls: no deduplication, and random correct samples, with as many rows or tokens per
-# problem as the distinct paths have.
+# Sample from every SFT model of the ladder and train on its RFT data with the largest k. For one of them, also train
+# with every k and with three controls: no deduplication, and random correct samples with as many rows or tokens per
+# problem as the distinct paths.
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 

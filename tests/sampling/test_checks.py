@@ -48,7 +48,7 @@ def test_copied_seeds_raise_an_alarm(n_samples: int) -> None:
     n_groups = 40 * (n_samples // GROUP_SIZE)
     assert line.startswith(
         f"{n_groups} of {n_groups} groups of 8 samples (40 problems) hold the same text 8 times: "
-        "random seeds are used more than once"
+        "either random seeds are reused"
     )
 
 

@@ -21,7 +21,7 @@ ICL = {"prompt": "icl", "n_shots": 2}
         ({"greedy": True}, "leave out --n_samples"),
         ({"n_samples": 0}, "--n_samples must be at least 1"),
         ({"gpu_memory_utilization": 2}, "--gpu_memory_utilization must be in"),
-        ({"temperature": 0}, "for the likeliest token: --greedy"),
+        ({"temperature": 0}, "for the likeliest token"),
         ({"top_p": 0}, "--top_p must be in"),
         ({"max_new_tokens": 500}, r"test\.jsonl:1: the prompt has \d+ tokens; .* has room for 12"),
         ({"until_correct": 2}, "--until_correct and --max_samples go together"),

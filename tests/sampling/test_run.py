@@ -334,8 +334,8 @@ def test_out_of_memory_takes_fewer_at_once(
     monkeypatch.setattr(HFEngine, "step", step)
     run_here(monkeypatch, options(tiny_model, data, tmp_path / "s", batch_size=9))
     assert lines_of(tmp_path / "s") == lines_of(full)
-    assert "going on with 4 samples at once\n" in (err := capsys.readouterr().err)
-    assert "going on with 2 samples at once\n" in err
+    assert "continuing with 4 samples at once\n" in (err := capsys.readouterr().err)
+    assert "continuing with 2 samples at once\n" in err
 
 
 def test_a_prompt_that_always_fails_is_named_and_all_others_are_made(
@@ -369,7 +369,7 @@ def test_copied_seeds_raise_an_alarm(
     with monkeypatch.context() as patch:
         patch.setattr(transformers_module, "sample_seed", lambda *_: 7)
         run_here(patch, argv)
-    assert "random seeds are used more than once" in capsys.readouterr().err
+    assert "random seeds are reused" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "s")
     run_here(monkeypatch, argv)
     assert "random seeds" not in capsys.readouterr().err
