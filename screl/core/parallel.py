@@ -16,6 +16,7 @@ from screl.core.io import UserError
 Item = TypeVar("Item")
 Output = TypeVar("Output")
 
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 # The shared arguments of every call in a worker process, set when the process starts.
 _shared: tuple[Any, ...] = ()
 
