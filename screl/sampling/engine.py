@@ -17,7 +17,7 @@ PATIENCE = 1.0  # seconds of work per exchange; completions that have ended are 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How tokens are sampled. ``top_k`` 0 and ``top_p`` 1.0 mean no limit.
+    """The parameters of sampling a token. ``top_k`` 0 and ``top_p`` 1.0 mean no limit.
 
     ``stop`` is a text that ends a completion, as EOS does, and is not part of it.
     """

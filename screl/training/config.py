@@ -37,8 +37,8 @@ class TrainConfig:
     )
     loss_group_size: int = option("examples per group with --loss_norm paper", 4)
     precision: Literal["bf16", "fp32"] = option(
-        "precision of the arithmetic (fp32 is TF32 on a GPU); weights and optimizer state are kept "
-        "in float32",
+        "precision of the arithmetic (fp32 is TF32 on a GPU); master weights and optimizer state "
+        "are float32",
         "bf16",
     )
     sharding: Literal["none", "ddp", "fsdp", "zero2", "zero3", "zero3_offload"] = option(

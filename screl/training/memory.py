@@ -178,8 +178,8 @@ def _torch_moments(run: Workload) -> Iterator[Memory]:
         other=gathered + run.layer_work,
     )  # fmt: skip
     # Gradients are put together in float32 to be reduced, the root's last of all. If they are not
-    # divided, the reduced ones are kept until then (torch's all_reduce_state), beside those they
-    # are added to.
+    # divided, the reduced ones are kept until then (torch's all_reduce_state), in addition to those
+    # they are added to.
     again = 4 * (shape.root if divided else total) / parts if accumulates else 0
     again += 5 * shape.root if run.on_cpu and divided else 0  # gloo's copy, and a quarter more
     whole = width * shape.root - (0 if accumulates else 4 * shape.root / parts)
