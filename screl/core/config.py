@@ -127,8 +127,28 @@ def _make_parser(
             settings["metavar"] = "[true|false]"
         if get_origin(kind) in (tuple, typing.Union, types.UnionType):  # X | None, tuple[X, ...]
             kind = next(part for part in get_args(kind) if part is not types.NoneType)
-        parser.add_argument(name, type=kind, **settings)
+        parser.add_argument(name, type=_reader(kind), **settings)
     return parser
+
+
+def _reader(kind: Any) -> Any:
+    """Return what reads a value of ``kind``: for numbers and flags Python's own rules.
+
+    The library reads them by those of YAML 1.1, where ``3:2`` is 182 and ``yes`` is true.
+    """
+    if kind not in (int, float, bool):
+        return kind
+
+    def read(value: object) -> Any:
+        try:
+            if kind is bool:
+                return {"true": True, "false": False}[str(value).lower()]
+            return kind(value)
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(f"Expected {kind.__name__}. Got value: {value}") from None
+
+    read.__name__ = kind.__name__  # for argparse's own message
+    return read
 
 
 def _help(field: dataclasses.Field[Any]) -> str:
@@ -152,11 +172,23 @@ def _spell_out_flags(words: Sequence[str], kinds: dict[str, Any]) -> list[str]:
     ]
 
 
+class _YamlLoader(yaml.BaseLoader):
+    """Reads scalars as text, as they are on the command line, except for an unquoted null."""
+
+
+_YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:null", re.compile(r"(~|null|Null|NULL|)$"), ["~", "n", "N", ""]
+)
+_YamlLoader.add_constructor("tag:yaml.org,2002:null", lambda loader, node: None)
+
+
 def _read_yaml(path: Path, parser: ArgumentParser, kinds: dict[str, Any]) -> dict[str, Any]:
     try:
-        content = yaml.load(path.read_bytes(), yaml.BaseLoader) or {}  # scalars as text, as in argv
+        content = yaml.load(path.read_bytes(), _YamlLoader)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {_tidy(error)}") from None
+    if content is None:
+        return {}
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected 'key: value' lines")
     for key, value in content.items():
@@ -164,9 +196,12 @@ def _read_yaml(path: Path, parser: ArgumentParser, kinds: dict[str, Any]) -> dic
             near = difflib.get_close_matches(str(key), kinds, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(kinds)}"
             raise UserError(f"{path}: unknown key {key!r}; {hint}")
-        if types.NoneType in get_args(kinds[key]) and value in ("", "~", "null"):
-            content[key] = None
-        elif get_origin(kinds[key]) is tuple and isinstance(value, str):
+        is_many = get_origin(kinds[key]) is tuple
+        if value is None and types.NoneType not in get_args(kinds[key]):
+            raise UserError(f"{path}: {key}: expected a value, got null")
+        if isinstance(value, dict) or (isinstance(value, list) and not is_many):
+            raise UserError(f"{path}: {key}: expected {'a list' if is_many else 'one value'}")
+        if is_many and isinstance(value, str):
             content[key] = [value]
     try:
         return vars(parser.parse_object(content))
@@ -176,13 +211,14 @@ def _read_yaml(path: Path, parser: ArgumentParser, kinds: dict[str, Any]) -> dic
 
 def _tidy(message: object) -> str:
     """Return a library's message on one line: ``count: expected int, got 2.5``."""
-    plain = re.sub(r"(?<=Expected )a |<class '(\w+)'>|typing\.", r"\1", str(message))
-    plain = " ".join(plain.split())
-    parts = re.search(r'Parser key "(\w+)"( element \d+)?: Expected (.+?)\. Got value: (.*)', plain)
-    if parts is None:
-        return plain
-    kind = re.sub(r"^Literal\[(.*)\]$", r"one of \1", parts[3])
-    return f"{parts[1]}{parts[2] or ''}: expected {kind}, got {parts[4]}"
+    plain = " ".join(str(message).replace("typing.", "").split())
+    if parts := re.search(r"argument --(\w+): invalid (\w+) value: '(.*)'", plain):
+        return f"{parts[1]}: expected {parts[2]}, got {parts[3]}"
+    form = r'Parser key "(\w+)"( element \d+)?: Expected (?:a )?(.+?)\. Got value: (.*)'
+    if parts := re.search(form, plain):
+        kind = re.sub(r"^Literal\[(.*)\]$", r"one of \1", parts[3])
+        return f"{parts[1]}{parts[2] or ''}: expected {kind}, got {parts[4]}"
+    return plain
 
 
 def _another_process_reports() -> bool:

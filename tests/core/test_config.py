@@ -130,9 +130,14 @@ def test_yaml_and_command_line_agree_on_values(
         assert type(getattr(config, field)) is type(value)
 
 
-@pytest.mark.parametrize("null", ["null", "~", ""])
+@pytest.mark.parametrize("null", ["null", "Null", "NULL", "~", ""])
 def test_null_in_yaml_is_none_for_an_optional_field(tmp_path: Path, null: str) -> None:
     assert parse_yaml(tmp_path, f"path: p\nnote: {null}\n").note is None
+    assert parse_yaml(tmp_path, f'path: p\nnote: "{null}"\n').note == null
+
+
+def test_a_yaml_file_of_null_is_empty(tmp_path: Path) -> None:
+    assert parse_yaml(tmp_path, "null\n", "--path", "p") == Options(path=P)
 
 
 def test_a_flag_is_set_by_its_name_or_a_value(tmp_path: Path) -> None:
@@ -171,16 +176,20 @@ def test_positional_arguments(tmp_path: Path) -> None:
         ("1: 2\n", "unknown key '1'; known keys: path"),
         ("config: other.yaml\n", "unknown key 'config'; known keys: path"),
         ("count: 2.5\n", "count: expected int, got 2.5"),
-        ("count: true\n", "count: expected int, got True"),
-        ("count: null\n", "count: expected int, got None"),
-        ("count: [1, 2]\n", "count: expected int, got"),
+        ("count: true\n", "count: expected int, got true"),
+        ("count: null\n", "count: expected a value, got null"),
+        ("count: [1, 2]\n", "count: expected one value"),
         ("limit: 1.5\n", "limit: expected int, got 1.5"),
         ("rate: fast\n", "rate: expected float, got fast"),
-        ("rate: true\n", "rate: expected float, got True"),
+        ("rate: true\n", "rate: expected float, got true"),
         ("mode: c\n", "mode: expected one of 'a', 'b', got c"),
         ("checks: [a, c]\n", "checks element 2: expected one of 'a', 'b', got c"),
         ("flag: 1\n", "flag: expected bool, got 1"),
-        ("name: {a: 1}\n", "name: expected str, got"),
+        ("name: {a: 1}\n", "name: expected one value"),
+        ("checks: {a: 1}\n", "checks: expected a list"),
+        ("count: 3:2\n", "count: expected int, got 3:2"),
+        ("flag: yes\n", "flag: expected bool, got yes"),
+        ("[]\n", "expected 'key: value' lines"),
         ("- 1\n", "expected 'key: value' lines"),
         ("a: b: c\n", "not valid YAML"),
         ("name: \xff\n", "not valid YAML"),
@@ -213,6 +222,9 @@ def test_a_yaml_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> 
         (["extra"], "extra"),
         (["--count", "x"], "count: expected int, got x"),
         (["--count=2.5"], "count: expected int, got 2.5"),
+        (["--count", "3:2"], "count: expected int, got 3:2"),
+        (["--count", "0x10"], "count: expected int, got 0x10"),
+        (["--flag=yes"], "flag: expected bool, got yes"),
         (["--limit", "x"], "limit: expected int, got x"),
         (["--rate", "fast"], "rate: expected float, got fast"),
         (["--mode", "c"], "mode: expected one of 'a', 'b', got c"),
