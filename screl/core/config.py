@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 ConfigType = TypeVar("ConfigType")
 
+NULLS: tuple[Any, ...] = (None, "", "~", "null", "Null", "NULL")  # in YAML
+
 
 def option(help: str, default: Any = dataclasses.MISSING, positional: bool = False) -> Any:
     """Return a dataclass field with its help text; without a default the option is required."""
@@ -172,22 +174,12 @@ def _spell_out_flags(words: Sequence[str], kinds: dict[str, Any]) -> list[str]:
     ]
 
 
-class _YamlLoader(yaml.BaseLoader):
-    """Reads scalars as text, as they are on the command line, except for an unquoted null."""
-
-
-_YamlLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:null", re.compile(r"(~|null|Null|NULL|)$"), ["~", "n", "N", ""]
-)
-_YamlLoader.add_constructor("tag:yaml.org,2002:null", lambda loader, node: None)
-
-
 def _read_yaml(path: Path, parser: ArgumentParser, kinds: dict[str, Any]) -> dict[str, Any]:
     try:
-        content = yaml.load(path.read_bytes(), _YamlLoader)
+        content = yaml.load(path.read_bytes(), yaml.BaseLoader)  # scalars as text, as in argv
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {_tidy(error)}") from None
-    if content is None:
+    if content in NULLS:
         return {}
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected 'key: value' lines")
@@ -197,11 +189,13 @@ def _read_yaml(path: Path, parser: ArgumentParser, kinds: dict[str, Any]) -> dic
             hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(kinds)}"
             raise UserError(f"{path}: unknown key {key!r}; {hint}")
         is_many = get_origin(kinds[key]) is tuple
-        if value is None and types.NoneType not in get_args(kinds[key]):
-            raise UserError(f"{path}: {key}: expected a value, got null")
         if isinstance(value, dict) or (isinstance(value, list) and not is_many):
             raise UserError(f"{path}: {key}: expected {'a list' if is_many else 'one value'}")
-        if is_many and isinstance(value, str):
+        if value in NULLS:
+            if types.NoneType not in get_args(kinds[key]):
+                raise UserError(f"{path}: {key}: expected a value, got null")
+            content[key] = None
+        elif is_many and isinstance(value, str):
             content[key] = [value]
     try:
         return vars(parser.parse_object(content))
