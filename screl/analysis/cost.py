@@ -193,8 +193,10 @@ def _model_cost(model: Stage, by_path: Stages, scores: dict[Path, RunScore | Non
         if stage.name != "pretrain" and path not in done
     )
     base = model  # the model that training began with
-    while base.base is not None and real_path(base.base) in by_path:
-        base = by_path[real_path(base.base)]
+    seen: set[Path] = set()  # a folder that was used again may name itself as its base
+    while base.base is not None and (path := real_path(base.base)) in by_path.keys() - seen:
+        seen.add(path)
+        base = by_path[path]
     share = total.flops / base.cost.flops if total and base.cost and base.cost.flops else None
     per_point = None
     if total and gain and gain.is_significant:

@@ -107,6 +107,8 @@ def test_reused_folders_do_not_make_a_cycle(root: Path) -> None:
         make_store(root / f"{name}s", root / (2 * other), 1e6, 5)
         make_data(root / f"{name}.jsonl", {root / f"{name}s": 5})
     assert names(trace_stages(root / "a")) == ["sft c", "sft b", "sft a"]
+    for name in ("same", "a"):  # the base of such a model is any of them, and the search ends
+        assert run_cost(root / name).models[-1].stage.path == root / name
     assert names(trace_stages(root / "aa")) == [
         "pretrain base", "rft_inference cs", "collect c.jsonl", "rft_train cc",
         "rft_inference bs", "collect b.jsonl", "rft_train bb",
