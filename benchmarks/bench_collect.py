@@ -23,7 +23,7 @@ from measure import ROOT, report, words
 
 sys.path.insert(0, str(ROOT))
 
-from screl.core.alpaca import build_prompt
+from screl.core.problems import build_prompt
 
 N_PROBLEMS = 7473  # GSM8K's training problems
 SHARE_RIGHT = 0.48

@@ -149,7 +149,7 @@ class Published:
     def __init__(self, config: SampleConfig, problems: Sequence[Problem], precision: str) -> None:
         import torch
 
-        from screl.core.alpaca import build_prompt
+        from screl.core.problems import build_prompt
         from screl.models.loading import load_model
         from screl.models.tokenizer import load_tokenizer, pad_id
 

@@ -44,8 +44,7 @@ from measure import ROOT
 
 sys.path.insert(0, str(ROOT))
 
-from screl.core.alpaca import build_prompt
-from screl.core.problems import Problem, load_problems
+from screl.core.problems import Problem, build_prompt, load_problems
 from screl.core.run_info import BF16_TFLOPS, peak_gpu_memory_mib, peak_memory_mib
 from screl.core.shape import read_shape
 from screl.training.config import TrainConfig

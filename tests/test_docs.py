@@ -22,10 +22,9 @@ from data.get_model import GetModelConfig
 from data.prepare import PrepareConfig
 from data.subset import SubsetConfig
 from screl.analysis.config import CostConfig, MiniatureConfig, PaperConfig
-from screl.core.alpaca import ALPACA_NO_INPUT
 from screl.core.config import parse_config
 from screl.core.io import UserError
-from screl.core.problems import QUESTION_KEYS, SOLUTION_KEYS, load_problems
+from screl.core.problems import ALPACA_NO_INPUT, QUESTION_KEYS, SOLUTION_KEYS, load_problems
 from screl.grading.answers import gold_answers
 from screl.rejection.config import CollectConfig
 from screl.samples.jsonl import ID_KEYS, TEXT_KEYS

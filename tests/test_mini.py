@@ -16,8 +16,7 @@ from data.mini.pretraining_text import (
     random_equation,
     train_tokenizer,
 )
-from screl.core.alpaca import build_prompt
-from screl.core.problems import Problem, load_problems
+from screl.core.problems import Problem, build_prompt, load_problems
 from screl.grading.answers import Fidelity, extract_answer
 from screl.grading.equations import check_equation, equation_path, find_equations
 from tests.conftest import MINI_MODEL, ROOT

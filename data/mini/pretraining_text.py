@@ -12,7 +12,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
 from data.mini.generate import Instance, draw_instances, shipped_sets
-from screl.core.alpaca import ALPACA_NO_INPUT
+from screl.core.problems import ALPACA_NO_INPUT
 
 
 def terse_problem(instance: Instance, path: int) -> str:

@@ -1,7 +1,8 @@
 """Load problems and training data: JSONL rows of "query", "response", and maybe "problem_id".
 
 The keys of GSM8K (``question``, ``answer``) and MATH (``problem``, ``solution``) on the Hugging
-Face hub also work.
+Face hub also work. ``build_prompt`` makes the prompt of both papers from a question, the Alpaca
+template without input; ``screl.models.prompts`` has the few-shot prompt for base models.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,11 @@ ProblemId = int | str
 
 QUESTION_KEYS = ("query", "question", "problem")
 SOLUTION_KEYS = ("response", "answer", "solution")
+ALPACA_NO_INPUT = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{question}\n\n### Response:"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +75,19 @@ def _find_key(row: dict[str, Any], keys: Sequence[str], path: Path, number: int)
         f"{path}:{number}: no text under {keys[0]!r} (found keys: {', '.join(row)}); "
         'every line must be {"query": ..., "response": ...}'
     )
+
+
+def build_prompt(question: str, template: str = ALPACA_NO_INPUT) -> str:
+    """Return the model's prompt: ``template`` with its last ``{question}`` filled in.
+
+    >>> build_prompt("1+1?")[-36:]
+    '### Instruction:\\n1+1?\\n\\n### Response:'
+    """
+    # not str.format: questions contain braces
+    before, _, after = template.rpartition("{question}")
+    return before + question + after
+
+
+def without_spaces(text: str) -> str:
+    """Return ``text`` without white space, to compare prompts, since decoding changes it."""
+    return "".join(text.split())

@@ -10,9 +10,8 @@ from typing import Any
 
 from transformers import GenerationConfig
 
-from screl.core.alpaca import build_prompt
 from screl.core.io import UserError
-from screl.core.problems import Problem
+from screl.core.problems import Problem, build_prompt
 from screl.models.folder import check_weights
 from screl.models.loading import Model, empty_model
 from screl.models.tokenizer import (

@@ -11,9 +11,8 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from screl.core.alpaca import without_spaces
 from screl.core.io import UserError
-from screl.core.problems import Problem, load_problems
+from screl.core.problems import Problem, load_problems, without_spaces
 
 SHOTS = Path(__file__).parents[2] / "data/icl/gsm8k.jsonl"
 STOP = "Question:"  # the model has begun to make up another problem

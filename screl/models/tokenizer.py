@@ -12,9 +12,8 @@ import numpy as np
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, LlamaTokenizer
 from transformers.utils import cached_file
 
-from screl.core.alpaca import build_prompt
 from screl.core.io import UserError, read_json_object
-from screl.core.problems import Problem
+from screl.core.problems import Problem, build_prompt
 from screl.models.folder import check_model_folder, load_explained
 
 Tokenizer = Any  # transformers' PreTrainedTokenizerBase, which is untyped

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from screl.core.alpaca import without_spaces
 from screl.core.io import UserError, open_for_reading, read_jsonl
-from screl.core.problems import Problem, ProblemId
+from screl.core.problems import Problem, ProblemId, without_spaces
 from screl.samples.line_index import SampleIndex, SampleLines, find_all_lines, make_index
 from screl.samples.store import Sample
 

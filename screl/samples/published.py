@@ -16,10 +16,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from screl.core.alpaca import build_prompt, without_spaces
 from screl.core.io import UserError, open_for_reading
 from screl.core.parallel import parallel_map
-from screl.core.problems import Problem
+from screl.core.problems import Problem, build_prompt, without_spaces
 from screl.samples.line_index import (
     Lines,
     SampleIndex,

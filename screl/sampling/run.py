@@ -5,10 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from screl.core.alpaca import ALPACA_NO_INPUT, build_prompt
 from screl.core.cost import PROCESSORS, Devices
 from screl.core.io import UserError, file_sha256
-from screl.core.problems import Problem
+from screl.core.problems import ALPACA_NO_INPUT, Problem, build_prompt
 from screl.core.run_info import package_versions
 from screl.grading.answers import gold_answers
 from screl.models.folder import check_weights, fingerprint

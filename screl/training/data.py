@@ -25,7 +25,7 @@ from screl.training.processes import counted, say
 
 SCREL = Path(__file__).parents[1]
 # The code that turns rows into tokens: changing it invalidates the cache.
-ROW_CODE = [SCREL / "core/alpaca.py", SCREL / "models/tokenizer.py", Path(__file__)]
+ROW_CODE = [SCREL / "core/problems.py", SCREL / "models/tokenizer.py", Path(__file__)]
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from screl.core.alpaca import build_prompt
 from screl.core.io import UserError
 from screl.core.parallel import n_processors
+from screl.core.problems import build_prompt
 from screl.models.folder import move_into_place
 from screl.models.loading import Model, load_model, make_coherent
 from screl.models.tokenizer import Example, Tokenizer, eos_ids, load_tokenizer, pad_id, prompt_ids

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from screl.core.io import UserError
-from screl.core.problems import load_problems
+from screl.core.problems import build_prompt, load_problems
 from tests.conftest import write_lines
 
 
@@ -44,3 +44,10 @@ def test_a_bad_row_is_named(tmp_path: Path, second: str, message: str) -> None:
     path = write_lines(tmp_path / "p.jsonl", ['{"query": "a", "response": "b"}', second])
     with pytest.raises(UserError, match=message):
         load_problems(path)
+
+
+def test_the_prompt_is_the_published_one_and_takes_braces() -> None:
+    assert build_prompt("{x} 50% {}") == (
+        "Below is an instruction that describes a task. Write a response that appropriately "
+        "completes the request.\n\n### Instruction:\n{x} 50% {}\n\n### Response:"
+    )

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from screl.core.alpaca import build_prompt
 from screl.core.io import UserError
-from screl.core.problems import Problem, load_problems
+from screl.core.problems import Problem, build_prompt, load_problems
 from screl.grading.answers import extract_answer
 from screl.grading.equations import check_equation, find_equations
 from screl.models.prompts import SHOTS, STOP, choose_shots, icl_template

@@ -8,9 +8,8 @@ import sentencepiece
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
-from screl.core.alpaca import build_prompt
 from screl.core.io import UserError
-from screl.core.problems import Problem
+from screl.core.problems import Problem, build_prompt
 from screl.models.tokenizer import (
     eos_ids,
     load_tokenizer,

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from screl.core.alpaca import build_prompt
 from screl.core.io import UserError
-from screl.core.problems import Problem
+from screl.core.problems import Problem, build_prompt
 from screl.samples.published import MAX_EXTRA_LINES, Split, parse_row
 from screl.samples.reader import Run, open_runs, read_completions
 

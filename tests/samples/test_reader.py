@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from screl.core.alpaca import build_prompt
 from screl.core.io import UserError, write_json
-from screl.core.problems import Problem
+from screl.core.problems import Problem, build_prompt
 from screl.samples import line_index, reader
 from screl.samples.reader import (
     map_problems,

@@ -20,11 +20,10 @@ from tqdm import tqdm
 import eval as eval_script
 import sample
 from screl.core import parallel
-from screl.core.alpaca import ALPACA_NO_INPUT, build_prompt
 from screl.core.config import run_main
 from screl.core.cost import Devices, sampling_flops
 from screl.core.io import UserError, locked
-from screl.core.problems import load_problems
+from screl.core.problems import ALPACA_NO_INPUT, build_prompt, load_problems
 from screl.models.loading import load_shape
 from screl.models.prompts import SHOTS, icl_template
 from screl.models.tokenizer import load_tokenizer

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from screl.core.alpaca import build_prompt
-from screl.core.problems import load_problems
+from screl.core.problems import build_prompt, load_problems
 from screl.models.tokenizer import load_tokenizer, prompt_ids
 from screl.samples.store import Sample, read_samples
 from screl.sampling import vllm as vllm_module

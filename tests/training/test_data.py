@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from screl.core.alpaca import build_prompt
 from screl.core.io import UserError
-from screl.core.problems import Problem, load_problems
+from screl.core.problems import Problem, build_prompt, load_problems
 from screl.models.tokenizer import describe_example, load_tokenizer, tokenize_example
 from screl.training import data as data_module
 from screl.training.data import cache_key, tokenize_examples, training_order

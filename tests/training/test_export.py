@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
-from screl.core.alpaca import build_prompt
 from screl.core.io import UserError
+from screl.core.problems import build_prompt
 from screl.models.loading import load_model
 from screl.models.tokenizer import load_tokenizer, prompt_ids
 from screl.training import export
