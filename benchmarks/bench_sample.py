@@ -316,7 +316,7 @@ def in_new_store(
         config = replace(config, output_dir=Path(folder))
         POOLS[config.output_dir] = pool
         open_store(config.output_dir, {"n_samples": config.n_samples, "greedy": False}, problems)
-        return sampling.sample(config, config.engine, problems, prompts)
+        return sampling.run_sampling(config, config.engine, problems, prompts)
 
 
 def timed(way: Callable[[], int]) -> Callable[[], float]:
