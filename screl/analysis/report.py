@@ -221,10 +221,11 @@ def _show_intervals(names: Sequence[str], intervals: Sequence[tuple[float, float
 
 def predictions_list(predictions: Sequence[Prediction]) -> str:
     """Return one line per prediction."""
-    return "\n".join(
-        f"* {p.what}: {p.value:,.1f} {p.unit} [{p.low:,.1f}, {p.high:,.1f}]".replace(" %", "%")
-        for p in predictions
-    )
+    lines = []
+    for p in predictions:
+        unit = p.unit if p.unit == "%" else f" {p.unit}"
+        lines.append(f"* {p.what}: {p.value:,.1f}{unit} [{p.low:,.1f}, {p.high:,.1f}]")
+    return "\n".join(lines)
 
 
 def show_estimate(estimate: Estimate) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from screl.core.io import UserError
+from screl.core.io import UserError, locked
 from screl.core.parallel import n_processors, parallel_map
+from tests.conftest import ROOT
 
 WORKERS = pytest.mark.parametrize("n_workers", [1, 2])
 
@@ -111,3 +113,42 @@ def test_the_rest_is_not_started_if_the_caller_stops(tmp_path: Path) -> None:
 def test_a_killed_worker_is_reported() -> None:
     with pytest.raises(UserError, match=r"a worker process was killed, .*memory; use fewer"):
         list(parallel_map(die, range(4), n_workers=2))
+
+
+HOLD = """
+import sys
+from pathlib import Path
+
+from screl.core.io import locked
+from screl.core.parallel import parallel_map
+from tests.core.test_parallel import wait_in
+
+folder = Path(sys.argv[1])
+with locked(folder, "in use"):
+    list(parallel_map(wait_in, range(2), (folder,), 2))
+"""
+
+
+def wait_in(item: int, folder: Path) -> None:
+    (folder / f"started-{item}").touch()
+    time.sleep(60)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not end children")
+def test_workers_end_with_a_killed_parent_and_free_its_lock(tmp_path: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], cwd=ROOT)
+    give_up = time.monotonic() + 20
+    while len(list(tmp_path.glob("started-*"))) < 2 and time.monotonic() < give_up:
+        time.sleep(0.01)
+    with pytest.raises(UserError, match="in use"), locked(tmp_path, "in use"):
+        pass
+    parent.kill()
+    parent.wait()
+    give_up = time.monotonic() + 10
+    while True:  # the system needs a moment to end them
+        try:
+            with locked(tmp_path, "in use"):
+                return
+        except UserError:
+            assert time.monotonic() < give_up, "a worker outlived its parent and kept the lock"
+            time.sleep(0.05)
