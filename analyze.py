@@ -17,13 +17,13 @@ from pathlib import Path
 
 from screl.analysis.claims import CLAIMS
 from screl.analysis.config import CostConfig, MiniatureConfig, PaperConfig
-from screl.analysis.cost import RunCost, run_cost
+from screl.analysis.cost import ModelCost, model_costs, trace
 from screl.analysis.cost_report import cost_report, costs_to_json
 from screl.analysis.miniature import miniature_study
 from screl.analysis.report import study_report
 from screl.analysis.study import Study, paper_study
 from screl.core.config import parse_config, run_main
-from screl.core.cost import PROCESSORS, Cost, Stopwatch, cost_to_json
+from screl.core.cost import PROCESSORS, Stopwatch
 from screl.core.io import refuse_to_overwrite, sibling, write_atomic, write_json
 from screl.core.run_info import describe_runs, write_run_info
 from screl.samples.reader import refuse_repeats
@@ -34,20 +34,20 @@ def cost(argv: list[str]) -> None:
     config = parse_config(CostConfig, argv, __doc__, prog="analyze.py cost")
     stopwatch = Stopwatch()
     refuse_repeats(config.runs)
-    costs = [run_cost(run) for run in config.runs]
+    costs = [model_costs(trace(run)) for run in config.runs]
     if config.output_path:
         run_json = sibling(config.output_path, ".run.json")
         refuse_to_overwrite([config.output_path, run_json], files_read(costs))
     print(cost_report(costs))
     if config.output_path:
         write_json(config.output_path, costs_to_json(costs))
-        spent = Cost(0.0, 0, stopwatch.time_of(PROCESSORS))
-        write_run_info(run_json, config, stopwatch.started, {"cost": cost_to_json(spent)})
+        results = {"cost": stopwatch.time_of(PROCESSORS)}
+        write_run_info(run_json, config, stopwatch.started, results)
 
 
-def files_read(costs: list[RunCost]) -> list[Path]:
+def files_read(costs: list[list[ModelCost]]) -> list[Path]:
     """Return the outputs of all stages and the run.json files that were read."""
-    stages = [stage.path for cost in costs for stage in cost.stages]
+    stages = [path for models in costs for path in models[-1].stage.all_stages()]
     return [
         path
         for stage in stages

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from screl.core.config import parse_config, run_main, show_config
-from screl.core.cost import PROCESSORS, Cost, Stopwatch, cost_to_json
+from screl.core.cost import PROCESSORS, Stopwatch
 from screl.core.io import UserError, sibling, write_atomic
 from screl.core.problems import Problem, load_problems
 from screl.core.run_info import write_run_info
@@ -74,7 +74,7 @@ def collect(
     solution_paths = [equation_path(problem.solution, config.fidelity) for problem in problems]
     reports = report_runs(names, [run.n_samples for run in runs], results, solution_paths)
     info = reports_to_json(reports, names, results)
-    info["cost"] = cost_to_json(Cost(0.0, 0, stopwatch.time_of(PROCESSORS)))
+    info["cost"] = stopwatch.time_of(PROCESSORS)
     write_run_info(sibling(output, ".run.json"), config, stopwatch.started, info)
     kept = "paths" if rules.keep == "distinct" else "samples"
     print(

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from screl.core.config import parse_config, run_main, show_config
-from screl.core.cost import PROCESSORS, Cost, Stopwatch, cost_to_json
+from screl.core.cost import PROCESSORS, Stopwatch
 from screl.core.io import sibling, write_atomic, write_json
 from screl.core.run_info import write_run_info
 from screl.scoring import metrics_json, report
@@ -49,7 +49,7 @@ def main() -> None:
     entries, shares = compare_graders(inputs) if config.graders else score_all(config, inputs)
     if config.output_path:
         write_json(config.output_path, entries)
-        results = shares | {"cost": cost_to_json(Cost(0.0, 0, stopwatch.time_of(PROCESSORS)))}
+        results = shares | {"cost": stopwatch.time_of(PROCESSORS)}
         run_json = sibling(config.output_path, ".run.json")
         write_run_info(run_json, config, stopwatch.started, results)
 

@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from screl.core.config import parse_config, run_main, show_config
-from screl.core.cost import Stopwatch, cost_to_json
+from screl.core.cost import Stopwatch
 from screl.core.io import UserError, locked
 from screl.core.problems import load_problems
 from screl.core.run_info import write_run_info
@@ -76,7 +76,7 @@ def write_run_json(
         "n_samples_made_now": session.n_samples,
         "tokens_per_second": session.tokens_per_second,
         "alarms": session.alarms,
-        "cost": cost_to_json(cost),
+        "cost": cost,
     }
     write_run_info(path, config, stopwatch.started, results)
 

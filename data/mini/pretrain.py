@@ -15,7 +15,7 @@ import pickle
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -31,10 +31,8 @@ from screl.core.cost import (  # noqa: E402
     PROCESSORS,
     Cost,
     Devices,
-    DeviceTime,
     Stopwatch,
     add_session,
-    cost_to_json,
     training_flops,
 )
 from screl.core.io import UserError, locked, read_json_object  # noqa: E402
@@ -95,7 +93,7 @@ def make_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> Ll
 
 def pretrain(
     model: LlamaForCausalLM, data: Iterator[torch.Tensor], config: PretrainConfig, watch: Stopwatch
-) -> DeviceTime:
+) -> Cost:
     """Train ``model`` in place (AdamW, warm-up, cosine decay), from the last checkpoint if any.
 
     Returns the device time of all sessions so far.
@@ -151,28 +149,28 @@ def save_checkpoint(
     model: LlamaForCausalLM,
     optimizer: torch.optim.Optimizer,
     step: int,
-    spent: DeviceTime,
+    spent: Cost,
 ) -> None:
     """Save all that the rest of the run depends on, except the text, which is drawn again."""
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
-    torch.save(state | {"spent": spent._asdict()}, folder / "checkpoint.writing")
+    torch.save(state | {"spent": asdict(spent)}, folder / "checkpoint.writing")
     os.replace(folder / "checkpoint.writing", folder / "checkpoint.pt")
 
 
 def load_checkpoint(
     folder: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, devices: Devices
-) -> tuple[int, DeviceTime]:
+) -> tuple[int, Cost]:
     """Load the last checkpoint, if any, and return its number of steps and their device time."""
     path = folder / "checkpoint.pt"
     if not path.exists():
-        return 0, DeviceTime(devices.kind, 0.0)
+        return 0, Cost(devices.kind, 0.0)
     try:
         state = torch.load(path, map_location=model.device)
     except (EOFError, OSError, RuntimeError, pickle.UnpicklingError):
         raise UserError(f"{path}: is damaged; delete it and run this again to start over") from None
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"]), DeviceTime(**state["spent"])
+    return int(state["step"]), Cost(**state["spent"])
 
 
 def main() -> None:
@@ -191,11 +189,11 @@ def main() -> None:
         tokenizer.save_pretrained(config.output_dir)
         model.save_pretrained(config.output_dir)
         n_tokens = config.steps * BATCH_SIZE * SEQUENCE_LENGTH
-        cost = Cost(training_flops(read_shape(model.config), n_tokens), n_tokens, spent)
+        flops = training_flops(read_shape(model.config), n_tokens)
         results = {
             "n_parameters": model.num_parameters(),
             "loss": {"value": loss, "standard_error": error},
-            "cost": cost_to_json(cost),
+            "cost": replace(spent, flops=flops, tokens=n_tokens),
         }
         write_run_info(config.output_dir / "run.json", config, started, results)
         (config.output_dir / "checkpoint.pt").unlink(missing_ok=True)

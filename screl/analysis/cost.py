@@ -7,6 +7,7 @@ model that was sampled.
 
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,95 +18,83 @@ from screl.samples.reader import find_data_path, open_runs, other_data_warning
 from screl.samples.store import is_store, read_manifest
 from screl.scoring.comparison import is_comparable
 from screl.scoring.score import RunScore, ScoreRules, score_runs
-from screl.scoring.statistics import Interval, compare
+from screl.scoring.statistics import Difference, Metric, compare
 
 METRIC = "maj1@1"
+MODELS = ("pretrain", "sft", "rft_train")  # the stages that make one
 
 
 class Stage(NamedTuple):
-    """One stage on the way to a model; ``cost`` is None if it was not recorded.
+    """One stage on the way to a model, after its ``inputs``; ``cost`` is None if not recorded.
 
-    For a sample store, only the ``share`` of samples that were used is charged. A trained model has
-    ``base``, the model it started from, and ``sampled``, the models that made the samples in its
-    data.
+    A trained model's inputs are the model that it started from and its filtered data, the data's
+    are sample stores, and a store's is the sampled model. Only the ``share`` of a store's samples
+    that were used is charged.
     """
 
     name: Literal["pretrain", "sft", "rft_inference", "collect", "rft_train"]
     path: Path
     cost: Cost | None
+    inputs: "tuple[Stage, ...]" = ()
     share: float = 1.0
-    base: Path | None = None
-    sampled: tuple[Path, ...] = ()
+
+    @property
+    def base(self) -> "Stage | None":
+        """The model that a training started from, or that was sampled."""
+        return next((stage for stage in self.inputs if stage.name in MODELS), None)
+
+    def all_stages(self) -> "dict[Path, Stage]":
+        """Return this stage after all those behind it, each once, by real path."""
+        found: dict[Path, Stage] = {}
+        for stage in self.inputs:
+            found |= stage.all_stages()
+        return found | {real_path(self.path): self}
 
 
-Stages = dict[Path, Stage]  # by real path, so that each occurs once
-
-
-class Total(NamedTuple):
-    """Cost of several stages: FLOPs, and hours by kind of device; see DeviceTime."""
+@dataclass(frozen=True)
+class Total:
+    """Cost of several stages: FLOPs, and hours by kind of device; ``all_sessions`` as in Cost."""
 
     flops: float
     hours: dict[str, float]
     all_sessions: bool
 
 
-class Gain(NamedTuple):
-    """The gain in maj1@1 over the model ``before``, or over 0 (None), with its 95% interval."""
-
-    before: Path | None
-    value: float
-    standard_error: float | None
-    interval: Interval
-
-    @property
-    def is_significant(self) -> bool:
-        """Whether the interval lies above 0."""
-        return self.interval[0] > 0
-
-
 class ModelCost(NamedTuple):
     """A model's score, gain, and cost beyond the previous model; None where unknown.
 
-    ``per_point`` is also None if the gain is not significant.
+    The gain is over the model ``before``, or over 0 (None). ``per_point`` is also None if the gain
+    is not significant: its 95% interval includes 0.
     """
 
     stage: Stage
     score: RunScore | None
-    gain: Gain | None = None
+    before: Path | None = None
+    gain: Metric | Difference | None = None
     total: Total | None = None
     share_of_pretraining: float | None = None  # of the base model's FLOPs
     per_point: Total | None = None
 
 
-class RunCost(NamedTuple):
-    """All stages behind the model at ``run``, and the models among them."""
+def model_costs(run: Stage) -> list[ModelCost]:
+    """Return the cost of every model behind ``run``, and of ``run`` itself, the last one.
 
-    run: Path
-    stages: list[Stage]
-    models: list[ModelCost]
-
-
-def run_cost(run: Path) -> RunCost:
-    """Return the cost of the model that train.py made at ``run``.
-
-    Accuracies come from the greedy samples in the folder ``greedy`` of each model. Raises UserError
-    if train.py did not make this model.
+    Accuracies come from the greedy samples in the folder ``greedy`` of each model.
     """
-    stages = trace_stages(run)
-    models = [stage for stage in stages if stage.name in ("pretrain", "sft", "rft_train")]
-    scores = {real_path(model.path): _greedy_score(model.path) for model in models}
-    by_path = {real_path(stage.path): stage for stage in stages}
-    return RunCost(run, stages, [_model_cost(model, by_path, scores) for model in models])
+    models = {path: stage for path, stage in run.all_stages().items() if stage.name in MODELS}
+    scores = {path: _greedy_score(model.path) for path, model in models.items()}
+    return [_model_cost(model, scores) for model in models.values()]
 
 
-def trace_stages(run: Path) -> list[Stage]:
-    """Return all stages behind the model at ``run``, each one after those that it depends on.
+def trace(run: Path) -> Stage:
+    """Return the stage that made the model at ``run``.
 
     Raises UserError if train.py did not make this model.
     """
-    if not training_config(run):
+    stage = _trace(run, ())
+    if stage is None or stage.name == "pretrain":
         raise UserError(f"{run}: no run.json of train.py; give the folder of a finished training")
-    return list(_stages_of_model(run).values())
+    return stage
 
 
 def training_config(model: Path) -> dict[str, Any]:
@@ -115,40 +104,42 @@ def training_config(model: Path) -> dict[str, Any]:
     return config if isinstance(config, dict) and needed <= config.keys() else {}
 
 
-def total_cost(stages: Iterable[Stage]) -> Total | None:
-    """Return the sum of the costs; None if the cost of any stage was not recorded."""
+def cost_beyond(model: Stage, previous: Stage | None) -> Total | None:
+    """Return the total of the stages behind ``model`` that are not behind ``previous``.
+
+    Pre-training is left out. None if the cost of any stage was not recorded.
+    """
+    done = previous.all_stages() if previous else {}
+    stages = [stage for path, stage in model.all_stages().items() if path not in done]
+    return total_cost(stage.cost for stage in stages if stage.name != "pretrain")
+
+
+def total_cost(costs: Iterable[Cost | None]) -> Total | None:
+    """Return the sum of the costs; None if one of them was not recorded."""
     flops, hours, all_sessions = 0.0, dict[str, float](), True
-    for stage in stages:
-        if stage.cost is None:
+    for cost in costs:
+        if cost is None:
             return None
-        spent = stage.cost.time
-        flops += stage.cost.flops
-        hours[spent.device] = hours.get(spent.device, 0.0) + spent.device_seconds / 3600
-        all_sessions &= spent.all_sessions
+        flops += cost.flops
+        hours[cost.device] = hours.get(cost.device, 0.0) + cost.device_seconds / 3600
+        all_sessions &= cost.all_sessions
     return Total(flops, hours, all_sessions)
 
 
-def _stages_of_model(model: Path, inside: tuple[Path, ...] = ()) -> Stages:
-    """Trace ``model`` on behalf of those in ``inside``; a reused path may make a cycle."""
+def _trace(model: Path, inside: tuple[Path, ...]) -> Stage | None:
+    """Trace ``model`` on behalf of those in ``inside``; None if a reused path makes a cycle."""
     if model in inside:
-        return {}
+        return None
     cost, config = read_cost(model / "run.json"), training_config(model)
     if not config:
-        return {real_path(model): Stage("pretrain", model, cost)}
-    inside, base = (*inside, model), Path(config["model_name_or_path"])
-    stages, sampled = _stages_of_model(base, inside), []
-    data = Path(config["data_path"])
+        return Stage("pretrain", model, cost)
+    inside, data = (*inside, model), Path(config["data_path"])
+    inputs = [_trace(Path(config["model_name_or_path"]), inside)]
     used = _samples_used(data)
-    for store, n_used in used.items():
-        if is_store(store):
-            sampled.append(Path(str(read_manifest(store).get("model_name_or_path"))))
-            stages |= _stages_of_model(sampled[-1], inside)
-        stages[real_path(store)] = _sampling_stage(store, n_used)
     if used:
-        cost_of_filter = read_cost(sibling(data, ".run.json"))
-        stages[real_path(data)] = Stage("collect", data, cost_of_filter)
-    name: Literal["rft_train", "sft"] = "rft_train" if used else "sft"
-    return stages | {real_path(model): Stage(name, model, cost, 1.0, base, tuple(sampled))}
+        stores = tuple(_sampling_stage(store, n, inside) for store, n in used.items())
+        inputs.append(Stage("collect", data, read_cost(sibling(data, ".run.json")), stores))
+    return Stage("rft_train" if used else "sft", model, cost, tuple(filter(None, inputs)))
 
 
 def _samples_used(data: Path) -> dict[Path, int]:
@@ -161,16 +152,20 @@ def _samples_used(data: Path) -> dict[Path, int]:
         return {}
 
 
-def _sampling_stage(store: Path, n_used: int) -> Stage:
+def _sampling_stage(store: Path, n_used: int, inside: tuple[Path, ...]) -> Stage:
     """Return the sampling stage, charged only for the samples that the filter read."""
-    cost = read_cost(store / "run.json") if is_store(store) else None
+    if not is_store(store):
+        return Stage("rft_inference", store, None)
+    sampled = _trace(Path(str(read_manifest(store).get("model_name_or_path"))), inside)
+    stage = Stage("rft_inference", store, None, (sampled,) if sampled else ())
+    cost = read_cost(store / "run.json")
     n_samples = _read_info(store / "run.json")["results"]["n_samples"] if cost else 0
     if cost is None or n_used > n_samples:  # run.json does not cover samples added later
-        return Stage("rft_inference", store, None)
+        return stage
     share = n_used / n_samples if n_samples else 1.0
-    spent = cost.time._replace(device_seconds=share * cost.time.device_seconds)
-    used = Cost(share * cost.flops, round(share * cost.tokens), spent)
-    return Stage("rft_inference", store, used, share)
+    flops, seconds = share * cost.flops, share * cost.device_seconds
+    used = replace(cost, flops=flops, device_seconds=seconds, tokens=round(share * cost.tokens))
+    return stage._replace(cost=used, share=share)
 
 
 def _read_info(run_json: Path) -> dict[str, Any]:
@@ -178,31 +173,6 @@ def _read_info(run_json: Path) -> dict[str, Any]:
         return read_json_object(run_json)
     except UserError:
         return {}
-
-
-def _model_cost(model: Stage, by_path: Stages, scores: dict[Path, RunScore | None]) -> ModelCost:
-    score = scores[real_path(model.path)]
-    if model.base is None:
-        return ModelCost(model, score)
-    before = _previous_model(model, by_path)
-    gain = _gain(model, before, scores)
-    done = _stages_of_model(before.path) if before else {}
-    total = total_cost(
-        stage
-        for path, stage in _stages_of_model(model.path).items()
-        if stage.name != "pretrain" and path not in done
-    )
-    base = model  # the model that training began with
-    seen: set[Path] = set()  # a folder that was used again may name itself as its base
-    while base.base is not None and (path := real_path(base.base)) in by_path.keys() - seen:
-        seen.add(path)
-        base = by_path[path]
-    share = total.flops / base.cost.flops if total and base.cost and base.cost.flops else None
-    per_point = None
-    if total and gain and gain.is_significant:
-        hours = {device: hours / gain.value for device, hours in total.hours.items()}
-        per_point = Total(total.flops / gain.value, hours, total.all_sessions)
-    return ModelCost(model, score, gain, total, share, per_point)
 
 
 def _greedy_score(model: Path) -> RunScore | None:
@@ -222,31 +192,42 @@ def _greedy_score(model: Path) -> RunScore | None:
     return score if METRIC in score.scores else None
 
 
-def _previous_model(model: Stage, by_path: Stages) -> Stage | None:
+def _model_cost(model: Stage, scores: dict[Path, RunScore | None]) -> ModelCost:
+    score, previous, first = scores[real_path(model.path)], _previous_model(model), model
+    while first.base:
+        first = first.base
+    if first is model:
+        return ModelCost(model, score)
+    total = cost_beyond(model, previous)
+    share = total.flops / first.cost.flops if total and first.cost and first.cost.flops else None
+    before, gain = _gain(score, previous, scores)
+    per_point = None
+    if total and gain and gain.interval[0] > 0:
+        hours = {device: hours / gain.value for device, hours in total.hours.items()}
+        per_point = Total(total.flops / gain.value, hours, total.all_sessions)
+    return ModelCost(model, score, before, gain, total, share, per_point)
+
+
+def _gain(
+    score: RunScore | None, previous: Stage | None, scores: dict[Path, RunScore | None]
+) -> tuple[Path | None, Metric | Difference | None]:
+    """Return the gain over the previous model, or over 0 if that is a base without a score."""
+    if score and previous:
+        earlier = scores[real_path(previous.path)]
+        if earlier and is_comparable(earlier, score):
+            return previous.path, compare(earlier.scores[METRIC], score.scores[METRIC])
+        if not earlier and previous.name == "pretrain":
+            return None, score.metrics[METRIC]
+    return None, None
+
+
+def _previous_model(model: Stage) -> Stage | None:
     """Return the base model of SFT; for RFT, the first sampled model that is or shares its base."""
-    base = real_path(model.base) if model.base else None
-    if model.name == "sft":
-        return by_path.get(base) if base else None
-    for sampled in (by_path[real_path(path)] for path in model.sampled):
-        bases = {real_path(path) for path in (sampled.path, sampled.base) if path}
-        if base in bases and sampled != model:
+    base = model.base
+    if model.name == "sft" or not base:
+        return base
+    for sampled in (store.base for store in model.inputs[-1].inputs):
+        bases = [real_path(one.path) for one in (sampled, sampled and sampled.base) if one]
+        if real_path(base.path) in bases:
             return sampled
     return None
-
-
-def _gain(model: Stage, before: Stage | None, scores: dict[Path, RunScore | None]) -> Gain | None:
-    """Return the gain, paired by problem; None without comparable scores.
-
-    The gain of SFT is over 0 if its base model has no score.
-    """
-    score = scores[real_path(model.path)]
-    if score is None or before is None:
-        return None
-    first = scores[real_path(before.path)]
-    if first is None and (model.name, before.name) == ("sft", "pretrain"):
-        metric = score.metrics[METRIC]
-        return Gain(None, metric.value, metric.standard_error, metric.interval)
-    if first is None or not is_comparable(first, score):
-        return None
-    difference = compare(first.scores[METRIC], score.scores[METRIC])
-    return Gain(before.path, difference.value, difference.standard_error, difference.interval)

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from screl.analysis.cost import total_cost, trace_stages, training_config
+from screl.analysis.cost import cost_beyond, trace, training_config
 from screl.analysis.estimates import Estimate, Resampler, exact_estimate
 from screl.analysis.study import Key, Study
 from screl.core.cost import read_cost
-from screl.core.io import UserError, read_json_object, real_path
+from screl.core.io import UserError, read_json_object
 from screl.core.problems import Problem, load_problems
 from screl.grading.verdict import make_judge
 from screl.rejection.funnel import PAPER_KS
@@ -104,9 +104,7 @@ def _add_flops(study: Study, runs: Path) -> None:
         folder, sft = (runs / model / name / "seed0" for name in (setting, "sft"))
         if not training_config(folder):  # in-context learning
             continue
-        done = {real_path(stage.path) for stage in trace_stages(sft)} if setting != "sft" else set()
-        stages = [stage for stage in trace_stages(folder) if stage.name != "pretrain"]
-        if total := total_cost(stage for stage in stages if real_path(stage.path) not in done):
+        if total := cost_beyond(trace(folder), None if setting == "sft" else trace(sft)):
             study.flops[model, setting] = total.flops
 
 

@@ -120,7 +120,7 @@ def describe_runs(run_jsons: Iterable[Path]) -> str:
     costs = [cost for path in paths if (cost := read_cost(path))]
     seconds: dict[str, float] = {}
     for cost in costs:
-        seconds[cost.time.device] = seconds.get(cost.time.device, 0) + cost.time.device_seconds
+        seconds[cost.device] = seconds.get(cost.device, 0) + cost.device_seconds
     hours = ", ".join(f"{spent / 3600:.1f} {device} hours" for device, spent in seconds.items())
     gpus = sorted({info["gpu"] for info in infos if info.get("gpu")})
     facts = [

@@ -1,11 +1,11 @@
 """Count the samples of a run: their tokens, right answers, paths, and cost."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from screl.core.cost import Cost, DeviceTime, add_session, count_samples, read_cost
+from screl.core.cost import Cost, add_session, count_samples, read_cost
 from screl.core.io import UserError, read_json_object
 from screl.core.problems import Problem, ProblemId
 from screl.core.shape import Shape
@@ -116,7 +116,7 @@ def sampling_cost(
     summary: RunSummary,
     shape: Shape,
     prompt_lengths: Iterable[int],
-    time: DeviceTime,
+    time: Cost,
     run_json: Path,
     n_made_now: int,
 ) -> Cost:
@@ -128,10 +128,10 @@ def sampling_cost(
     flops, tokens = count_samples(shape, prompt_lengths, summary.lengths)
     if n_before := summary.results["n_samples"] - n_made_now:
         time = add_session(_earlier_time(run_json, n_before), time)
-    return Cost(flops, tokens, time)
+    return replace(time, flops=flops, tokens=tokens)
 
 
-def _earlier_time(run_json: Path, n_samples: int) -> DeviceTime | None:
+def _earlier_time(run_json: Path, n_samples: int) -> Cost | None:
     """Return the time of the sessions that made the first ``n_samples``.
 
     None if it is not known, because a session was killed before it wrote run.json.
@@ -141,4 +141,4 @@ def _earlier_time(run_json: Path, n_samples: int) -> DeviceTime | None:
     except (UserError, KeyError, TypeError):
         return None
     cost = read_cost(run_json)
-    return cost.time if cost and recorded == n_samples else None
+    return cost if cost and recorded == n_samples else None

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException  # not a subclass of Exception
 from tqdm import tqdm
 
-from screl.core.cost import PROCESSORS, Devices, DeviceTime, Stopwatch, add_session
+from screl.core.cost import PROCESSORS, Cost, Devices, Stopwatch, add_session
 from screl.core.io import UserError, write_atomic
 from screl.core.problems import ProblemId
 from screl.training.checkpoint import (
@@ -54,9 +55,9 @@ class TrainingLog:
         self.seconds_before: float = state.get("seconds", 0.0)
         self.started = time.time()
         self.watch, self.device = watch, Devices("gpu", 1) if on_gpu else PROCESSORS
-        self.time_before: DeviceTime | None = DeviceTime(self.device.kind, 0.0)
+        self.time_before: Cost | None = Cost(self.device.kind, 0.0)
         if state["step"]:  # checkpoints of older versions have no time
-            self.time_before = DeviceTime(**state["time"]) if "time" in state else None
+            self.time_before = Cost(**state["time"]) if "time" in state else None
         if is_main_process():
             write_atomic(self.path, map(_as_line, self.entries))
             self.bar = tqdm(total=n_steps, initial=len(self.entries), desc="train", unit="step")
@@ -64,19 +65,19 @@ class TrainingLog:
     def state(self) -> dict[str, Any]:
         """Return the state for a checkpoint; all processes must call this."""
         time = self.device_time()
-        return {"log": self.entries, "seconds": self.seconds(), "time": time._asdict()}
+        return {"log": self.entries, "seconds": self.seconds(), "time": asdict(time)}
 
     def seconds(self) -> float:
         """Return the seconds of training in all sessions of this run."""
         return self.seconds_before + time.time() - self.started
 
-    def device_time(self) -> DeviceTime:
+    def device_time(self) -> Cost:
         """Return the time of all processes in all sessions; all processes must call this.
 
         An earlier session counts up to the checkpoint from which the next one continued.
         """
         mine = self.watch.time_of(self.device)
-        now = mine._replace(device_seconds=sum_over_processes(mine.device_seconds))
+        now = replace(mine, device_seconds=sum_over_processes(mine.device_seconds))
         return add_session(self.time_before, now)
 
     def add(self, entry: dict[str, Any]) -> None:

@@ -1,9 +1,10 @@
 """Carry out a training run, from problems to a verified checkpoint, or its dry run."""
 
+from dataclasses import replace
 from typing import Any
 
 from screl.core.config import show_config
-from screl.core.cost import Cost, Stopwatch, cost_to_json, training_flops
+from screl.core.cost import Stopwatch, training_flops
 from screl.core.io import UserError, write_json
 from screl.core.problems import Problem
 from screl.core.run_info import PeakWatch, gpu, write_run_info
@@ -88,9 +89,9 @@ def train(
             engine, tokenizer, config.output_dir, config.save_precision, config.precision
         )
     n_tokens = counts["n_tokens"]
-    cost = Cost(training_flops(shape, n_tokens), n_tokens, log.device_time())
+    cost = replace(log.device_time(), flops=training_flops(shape, n_tokens), tokens=n_tokens)
     if is_main_process():
-        _finish(config, stopwatch, log, results | {"cost": cost_to_json(cost)})
+        _finish(config, stopwatch, log, results | {"cost": cost})
         remove_old_checkpoints(config.output_dir, keep=0)  # 12 bytes per weight
     end_processes()
 

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from screl.core.cost import Cost, DeviceTime, cost_to_json
+from screl.analysis.cost import ModelCost, model_costs, trace
+from screl.core.cost import Cost
 from screl.samples.store import Sample, SampleWriter, open_store
 from tests.conftest import write_lines
 
@@ -13,7 +15,11 @@ N_PROBLEMS = 40  # in the test set of ``answer``
 
 
 def cost(flops: float) -> Cost:
-    return Cost(flops, 1000, DeviceTime("gpu", 60.0))
+    return Cost("gpu", 60.0, flops=flops, tokens=1000)
+
+
+def run_cost(run: Path) -> list[ModelCost]:
+    return model_costs(trace(run))
 
 
 def write(path: Path, value: Any) -> None:
@@ -25,7 +31,7 @@ def write_info(
     path: Path, config: dict[str, Any], flops: float | None = None, **results: Any
 ) -> None:
     if flops is not None:
-        results["cost"] = cost_to_json(cost(flops))
+        results["cost"] = asdict(cost(flops))
     write(path, {"config": config, "results": results})
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from screl.analysis.cost import RunCost, Stage, Total, run_cost, trace_stages
-from screl.core.cost import Cost, DeviceTime
+from screl.analysis.cost import ModelCost, Stage, Total, trace
+from screl.core.cost import Cost
 from screl.core.io import UserError
 from screl.samples.store import MANIFEST
 from tests.analysis.fake_runs import N_PROBLEMS as N
@@ -17,6 +17,7 @@ from tests.analysis.fake_runs import (
     make_data,
     make_model,
     make_store,
+    run_cost,
     write_info,
 )
 from tests.conftest import write_lines
@@ -35,39 +36,42 @@ def scored(root: Path) -> Path:
     return root
 
 
+def trace_stages(model: Path) -> list[Stage]:
+    return list(trace(model).all_stages().values())
+
+
 def names(stages: list[Stage]) -> list[str]:
     return [f"{stage.name} {stage.path.name}" for stage in stages]
 
 
-def gains(costs: RunCost) -> list[tuple[str, float] | None]:
+def gains(costs: list[ModelCost]) -> list[tuple[str, float] | None]:
     return [
-        model.gain and (model.gain.before.name if model.gain.before else "0", model.gain.value)
-        for model in costs.models
+        model.gain and (model.before.name if model.before else "0", model.gain.value)
+        for model in costs
     ]
 
 
 def test_a_model_is_traced_back_to_its_base(root: Path) -> None:
-    assert trace_stages(root / "sft") == [
-        Stage("pretrain", root / "base", cost(1e6)),
-        Stage("sft", root / "sft", cost(2e6), base=root / "base"),
-    ]
+    base = Stage("pretrain", root / "base", cost(1e6))
+    sft = Stage("sft", root / "sft", cost(2e6), (base,))
+    assert trace_stages(root / "sft") == [base, sft]
     stages = trace_stages(root / "rft")
     assert names(stages) == [
         "pretrain base", "sft sft", "rft_inference samples", "collect rft.jsonl", "rft_train rft",
     ]  # fmt: skip
     assert stages[3].cost == cost(0.0)
-    assert stages[4] == Stage(
-        "rft_train", root / "rft", cost(8e6), base=root / "base", sampled=(root / "sft",)
-    )
+    assert stages[4] == Stage("rft_train", root / "rft", cost(8e6), (base, stages[3]))
+    assert (stages[3].inputs, stages[2].inputs) == ((stages[2],), (sft,))
 
 
 def test_only_samples_that_were_used_are_charged(root: Path) -> None:
     stage = trace_stages(root / "rft")[2]
-    assert (stage.share, stage.cost) == (0.25, Cost(1e6, 250, DeviceTime("gpu", 15.0)))
+    assert (stage.share, stage.cost) == (0.25, Cost("gpu", 15.0, flops=1e6, tokens=250))
     make_data(root / "rft.jsonl", {root / "samples": 120})
     assert trace_stages(root / "rft")[2].cost == cost(4e6)
     make_data(root / "rft.jsonl", {root / "samples": 121})  # a killed session made one more
-    assert trace_stages(root / "rft")[2] == Stage("rft_inference", root / "samples", None, 1.0)
+    stage = trace_stages(root / "rft")[2]
+    assert (stage.share, stage.cost) == (1.0, None)
     make_store(root / "samples", root / "sft", 0.0, 0)
     make_data(root / "rft.jsonl", {root / "samples": 0})
     assert trace_stages(root / "rft")[2].cost == cost(0.0)
@@ -84,7 +88,7 @@ def test_samples_of_several_models_bring_their_stages_once(root: Path) -> None:
         "rft_train rft",
     ]  # fmt: skip
     assert stages[3].cost is None  # this base model records nothing
-    assert stages[-1].sampled == (root / "sft", root / "sft_2")
+    assert [store.base for store in stages[-2].inputs] == [stages[1], stages[4]]
 
 
 def test_samples_of_another_program_end_the_trace(root: Path) -> None:
@@ -108,7 +112,7 @@ def test_reused_folders_do_not_make_a_cycle(root: Path) -> None:
         make_data(root / f"{name}.jsonl", {root / f"{name}s": 5})
     assert names(trace_stages(root / "a")) == ["sft c", "sft b", "sft a"]
     for name in ("same", "a"):  # the base of such a model is any of them, and the search ends
-        assert run_cost(root / name).models[-1].stage.path == root / name
+        assert run_cost(root / name)[-1].stage.path == root / name
     assert names(trace_stages(root / "aa")) == [
         "pretrain base", "rft_inference cs", "collect c.jsonl", "rft_train cc",
         "rft_inference bs", "collect b.jsonl", "rft_train bb",
@@ -124,21 +128,21 @@ def test_what_was_not_trained_is_refused(root: Path, name: str) -> None:
 
 def test_models_are_charged_beyond_the_previous_one(scored: Path) -> None:
     costs = run_cost(scored / "rft")
-    assert [model.stage.name for model in costs.models] == ["pretrain", "sft", "rft_train"]
-    base, sft, rft = costs.models
+    assert [model.stage.name for model in costs] == ["pretrain", "sft", "rft_train"]
+    base, sft, rft = costs
     assert (base.total, base.gain, base.share_of_pretraining) == (None, None, None)
     minute = {"gpu": pytest.approx(60 / 3600)}
-    assert (sft.total, sft.share_of_pretraining) == ((2e6, minute, True), 2)
+    assert (sft.total, sft.share_of_pretraining) == (Total(2e6, minute, True), 2)
     # a quarter of the samples, the filter, and the training
-    assert rft.total == (1e6 + 8e6, {"gpu": pytest.approx(135 / 3600)}, True)
+    assert rft.total == Total(1e6 + 8e6, {"gpu": pytest.approx(135 / 3600)}, True)
     assert rft.share_of_pretraining == 9
-    assert [model.total for model in run_cost(scored / "sft").models] == [None, sft.total]
+    assert [model.total for model in run_cost(scored / "sft")] == [None, sft.total]
 
 
 def test_gains_are_paired_and_have_a_cost_per_point(scored: Path) -> None:
     costs = run_cost(scored / "rft")
     assert gains(costs) == [None, ("base", 45.0), ("sft", 40.0)]
-    rft = costs.models[2]
+    rft = costs[2]
     # 16 of 40 differences are 1: standard deviation sqrt(.4 * .6 * 40 / 39)
     assert rft.gain.standard_error == pytest.approx(100 * (0.24 / 39) ** 0.5)
     assert rft.per_point.flops == 9e6 / 40
@@ -151,19 +155,19 @@ def test_gpu_and_cpu_hours_stay_separate(scored: Path) -> None:
     info = json.loads(run_json.read_text())
     info["results"]["cost"] |= {"device": "cpu", "device_seconds": 36, "all_sessions": False}
     run_json.write_text(json.dumps(info))
-    rft = run_cost(scored / "rft").models[2]
-    assert rft.total == (9e6, {"gpu": pytest.approx(75 / 3600), "cpu": 0.01}, False)
+    rft = run_cost(scored / "rft")[2]
+    assert rft.total == Total(9e6, {"gpu": pytest.approx(75 / 3600), "cpu": 0.01}, False)
     assert rft.per_point.all_sessions is False
 
 
 def test_an_unrecorded_stage_makes_the_total_unknown(scored: Path) -> None:
     make_store(scored / "samples", scored / "sft", None, 120)
-    _, sft, rft = run_cost(scored / "rft").models
+    _, sft, rft = run_cost(scored / "rft")
     assert sft.total is not None
     assert (rft.total, rft.share_of_pretraining, rft.per_point) == (None, None, None)
     assert rft.gain is not None
     write_info(scored / "base/run.json", {"steps": 0}, 0.0)  # pre-training that cost nothing
-    assert run_cost(scored / "sft").models[1].share_of_pretraining is None
+    assert run_cost(scored / "sft")[1].share_of_pretraining is None
 
 
 def test_only_sft_of_a_base_model_gains_over_0(scored: Path) -> None:
@@ -181,14 +185,14 @@ def test_an_insignificant_gain_has_no_cost_per_point(scored: Path) -> None:
     answer(scored / "rft", range(1, N))
     costs = run_cost(scored / "rft")
     assert gains(costs) == [None, ("base", 95.0), ("sft", -2.5)]
-    assert [model.per_point is None for model in costs.models] == [True, False, True]
+    assert [model.per_point is None for model in costs] == [True, False, True]
 
 
 def test_scores_on_other_problems_are_not_compared(scored: Path) -> None:
     answer(scored / "sft", range(20), "other.jsonl")
     costs = run_cost(scored / "rft")
     assert gains(costs) == [None, None, None]
-    assert all(model.score for model in costs.models)
+    assert all(model.score for model in costs)
 
 
 def test_incomplete_samples_are_not_scored(
@@ -196,7 +200,7 @@ def test_incomplete_samples_are_not_scored(
 ) -> None:
     lines = (scored / "sft/greedy/samples-0.jsonl").read_text().splitlines()
     write_lines(scored / "sft/greedy/samples-0.jsonl", lines[1:])
-    scores = [model.score for model in run_cost(scored / "rft").models]
+    scores = [model.score for model in run_cost(scored / "rft")]
     assert [score is not None for score in scores] == [True, False, True]
     assert "sft/greedy: 1 of 40 samples are missing" in capsys.readouterr().err
 
@@ -207,7 +211,7 @@ def test_samples_not_greedy_or_of_other_data_are_not_scored(
 ) -> None:
     manifest = scored / "sft/greedy" / MANIFEST
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | changes))
-    scores = [model.score for model in run_cost(scored / "rft").models]
+    scores = [model.score for model in run_cost(scored / "rft")]
     assert [score is not None for score in scores] == [True, False, True]
 
 
@@ -216,21 +220,21 @@ def test_rft_is_compared_with_the_sampled_model_of_its_base(scored: Path) -> Non
     make_store(scored / "samples_2", scored / "other", 5e6, 10)
     answer(scored / "other", range(30))
     make_data(scored / "rft.jsonl", {scored / "samples_2": 10, scored / "samples": 120})
-    rft = run_cost(scored / "rft").models[-1]
-    assert rft.gain.before == scored / "sft"
+    rft = run_cost(scored / "rft")[-1]
+    assert rft.before == scored / "sft"
     # its own samples, the other model's training and samples, and the training
     assert rft.total.flops == 4e6 + 3e6 + 5e6 + 8e6
     make_data(scored / "rft.jsonl", {scored / "samples_2": 10})
-    rft = run_cost(scored / "rft").models[-1]
+    rft = run_cost(scored / "rft")[-1]
     assert (rft.gain, rft.per_point, rft.total.flops) == (None, None, 3e6 + 5e6 + 8e6)
     make_store(scored / "samples_2", scored / "rft", 4e6, 10)  # sampled from itself
-    rft = run_cost(scored / "rft").models[-1]
+    rft = run_cost(scored / "rft")[-1]
     assert (rft.gain, rft.total.flops) == (None, 12e6)
 
 
 def test_training_that_continues_from_the_sampled_model(scored: Path) -> None:
     make_model(scored / "rft", scored / "sft", scored / "rft.jsonl", 8e6)
-    rft = run_cost(scored / "rft").models[-1]
-    assert rft.gain.before == scored / "sft"
+    rft = run_cost(scored / "rft")[-1]
+    assert rft.before == scored / "sft"
     assert rft.total == Total(9e6, {"gpu": pytest.approx(135 / 3600)}, True)
     assert rft.share_of_pretraining == 9

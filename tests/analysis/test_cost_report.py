@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import analyze
-from screl.analysis.cost import run_cost
+from screl.analysis.cost import trace
 from screl.analysis.cost_report import model_table, published_table, stage_table
 from screl.core.io import UserError
-from tests.analysis.fake_runs import answer, make_chain, make_store
+from tests.analysis.fake_runs import answer, make_chain, make_store, run_cost
 from tests.conftest import run_script
 
 
@@ -31,7 +31,7 @@ def cells(table: str) -> list[list[str]]:
 
 def test_stages_with_their_cost(run: Path) -> None:
     root = run.parent
-    assert cells(stage_table(run_cost(run).stages)) == [
+    assert cells(stage_table(trace(run).all_stages().values())) == [
         ["stage", "path", "FLOPs", "tokens", "device hours"],
         ["pretrain", f"{root}/base", "1.0e6", "1,000", "0.017 GPU"],
         ["sft", f"{root}/sft", "2.0e6", "1,000", "0.017 GPU"],
@@ -42,7 +42,7 @@ def test_stages_with_their_cost(run: Path) -> None:
 
 
 def test_models_with_the_cost_per_point(run: Path) -> None:
-    rows = [row[2:] for row in cells(model_table(run_cost(run).models))]
+    rows = [row[2:] for row in cells(model_table(run_cost(run)))]
     assert rows[1:] == [
         ["-"] * 8,
         # standard errors of a share, n - 1
@@ -56,10 +56,10 @@ def test_what_is_unknown_or_not_significant_says_so(run: Path) -> None:
     (run.parent / "base/run.json").unlink()
     answer(run, range(20))
     costs = run_cost(run)
-    stages = cells(stage_table(costs.stages))
+    stages = cells(stage_table(trace(run).all_stages().values()))
     assert stages[1][2:] == ["unknown", "-", "-"]
     assert stages[3][2:] == ["not recorded", "-", "-"]
-    sft, rft = cells(model_table(costs.models))[2:]
+    sft, rft = cells(model_table(costs))[2:]
     assert sft[6] == "-"  # share of an unknown pre-training
     assert rft[3:] == ["+0.0 ± 0.0", "sft", "-", "-", "-", "not significant", "-"]
 

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,14 +12,11 @@ from screl.core.cost import (
     PROCESSORS,
     Cost,
     Devices,
-    DeviceTime,
     Stopwatch,
     add_session,
-    cost_to_json,
     count_samples,
     n_counted,
     read_cost,
-    sampling_flops,
     training_flops,
 )
 from screl.core.shape import Shape
@@ -45,8 +42,8 @@ def test_every_sample_counts_its_prompt_and_each_generated_token() -> None:
     for n_completion in (4, 1, 0):
         token_by_token += 3 * (2 * SMALL_N + attention * 3)
         token_by_token += sum(1.66 * SMALL_N + attention * i for i in range(3, 3 + n_completion))
-    assert sampling_flops(SMALL, 3, [4, 1, 0]) == pytest.approx(token_by_token, rel=1e-12)
-    other = sampling_flops(SMALL, 5, [2])
+    assert count_samples(SMALL, [3], [[4, 1, 0]])[0] == pytest.approx(token_by_token, rel=1e-12)
+    other, _ = count_samples(SMALL, [5], [[2]])
     assert count_samples(SMALL, [3, 5, 8], [[4, 1, 0], [2], []]) == (
         pytest.approx(token_by_token + other),
         3 * 3 + 5 + 5 + 2,
@@ -66,7 +63,7 @@ def test_inference_row_of_table_4_is_not_what_its_formula_gives() -> None:
     The printed number is 0.83 of that (13B 0.79, 33B and 65B 0.83, 70B 1.01). Running every prompt
     once for all its samples gives 1.05e18; the printed factor i gives 98 times the printed number.
     """
-    flops = 7473 * sampling_flops(LLAMA_7B, N_QUESTION, [N_SOLUTION] * 100)
+    flops, _ = count_samples(LLAMA_7B, [N_QUESTION] * 7473, [[N_SOLUTION] * 100] * 7473)
     assert flops == pytest.approx(1.687e18, rel=0.001)
     assert 1.4e18 / flops == pytest.approx(0.83, abs=0.005)
 
@@ -90,20 +87,20 @@ def test_cpu_time_of_ended_children_counts() -> None:
 
 
 def test_sessions_add_up_and_a_missing_one_is_marked() -> None:
-    now = DeviceTime("gpu", 2.0)
-    assert add_session(DeviceTime("gpu", 3.0), now) == DeviceTime("gpu", 5.0, True)
-    assert add_session(DeviceTime("gpu", 3.0, False), now) == DeviceTime("gpu", 5.0, False)
-    assert not add_session(DeviceTime("gpu", 3.0), now._replace(all_sessions=False)).all_sessions
-    assert add_session(None, now) == DeviceTime("gpu", 2.0, False)
-    assert add_session(DeviceTime("cpu", 3.0), now) == DeviceTime("gpu", 2.0, False)
+    now = Cost("gpu", 2.0)
+    assert add_session(Cost("gpu", 3.0), now) == Cost("gpu", 5.0, True)
+    assert add_session(Cost("gpu", 3.0, False), now) == Cost("gpu", 5.0, False)
+    assert not add_session(Cost("gpu", 3.0), replace(now, all_sessions=False)).all_sessions
+    assert add_session(None, now) == Cost("gpu", 2.0, False)
+    assert add_session(Cost("cpu", 3.0), now) == Cost("gpu", 2.0, False)
 
 
 @pytest.mark.parametrize("all_sessions", [True, False])
 def test_read_cost_reads_what_was_written(tmp_path: Path, all_sessions: bool) -> None:
-    cost = Cost(1.5e18, 7, DeviceTime("gpu", 1.2344, all_sessions))
+    cost = Cost("gpu", 1.234, all_sessions, flops=1.5e18, tokens=7)
     path = tmp_path / "run.json"
-    path.write_text(json.dumps({"results": {"cost": cost_to_json(cost)}}))
-    assert read_cost(path) == Cost(1.5e18, 7, DeviceTime("gpu", 1.234, all_sessions))
+    path.write_text(json.dumps({"results": {"cost": asdict(cost)}}))
+    assert read_cost(path) == cost
 
 
 @pytest.mark.parametrize(
@@ -118,4 +115,4 @@ def test_older_or_damaged_run_json(tmp_path: Path, text: str) -> None:
     assert read_cost(tmp_path / "missing.json") is None
     cost = {"flops": 1, "tokens": 2, "device": "cpu", "device_seconds": 3}  # without all_sessions
     path.write_text(json.dumps({"results": {"cost": cost}}))
-    assert read_cost(path) == Cost(1.0, 2, DeviceTime("cpu", 3.0, True))
+    assert read_cost(path) == Cost("cpu", 3.0, True, flops=1.0, tokens=2)

@@ -21,7 +21,7 @@ import eval as eval_script
 import sample
 from screl.core import parallel
 from screl.core.config import run_main
-from screl.core.cost import Devices, sampling_flops
+from screl.core.cost import Devices, count_samples
 from screl.core.io import UserError, locked
 from screl.core.problems import ALPACA_NO_INPUT, build_prompt, load_problems
 from screl.models.loading import load_shape
@@ -66,7 +66,7 @@ def test_the_cost_is_that_of_prompts_and_completions(
     made = [(prompts[one.problem_id], one.n_tokens) for one in read_samples(full)]
     cost = results_of(full)["cost"]
     assert cost["tokens"] == sum(map(sum, made))
-    flops = sum(sampling_flops(shape, prompt, [length]) for prompt, length in made)
+    flops, _ = count_samples(shape, [prompt for prompt, _ in made], [[n] for _, n in made])
     assert cost["flops"] == pytest.approx(flops, rel=1e-12)
     assert (cost["device"], cost["all_sessions"]) == ("cpu", True)
     assert cost["device_seconds"] > 0

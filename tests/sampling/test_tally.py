@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from screl.core.cost import Cost, DeviceTime, cost_to_json, count_samples
+from screl.core.cost import Cost, count_samples
 from screl.core.io import write_json
 from screl.core.problems import Problem, load_problems
 from screl.models.loading import load_shape
@@ -120,15 +121,19 @@ SUMMARY = RunSummary({"n_samples": 3}, "", [[4, 2, 7], []])
 
 def cost_of(model: Path, store: Path, n_made: int) -> Cost:
     """Return the cost of a store of which this session made ``n_made`` samples in 10 seconds."""
-    time = DeviceTime("gpu", 10.0)
+    time = Cost("gpu", 10.0)
     run_json = store / "run.json"
     return sampling_cost(SUMMARY, load_shape(str(model)), [5, 9], time, run_json, n_made)
 
 
-def write_earlier(store: Path, n_samples: int, time: DeviceTime | None) -> None:
+def time_of(cost: Cost) -> Cost:
+    return replace(cost, flops=0.0, tokens=0)
+
+
+def write_earlier(store: Path, n_samples: int, time: Cost | None) -> None:
     results: dict[str, Any] = {"n_samples": n_samples}
     if time:
-        results["cost"] = cost_to_json(Cost(1.0, 1, time))
+        results["cost"] = asdict(replace(time, flops=1.0, tokens=1))
     (store / "run.json").write_text(json.dumps({"results": results}))
 
 
@@ -139,28 +144,28 @@ def test_all_samples_count_with_their_prompts(tiny_model: Path, tmp_path: Path) 
 
 
 def test_a_first_session_counts_alone(tiny_model: Path, tmp_path: Path) -> None:
-    write_earlier(tmp_path, 3, DeviceTime("gpu", 1000.0))  # of samples that were deleted since
-    assert cost_of(tiny_model, tmp_path, n_made=3).time == DeviceTime("gpu", 10.0)
+    write_earlier(tmp_path, 3, Cost("gpu", 1000.0))  # of samples that were deleted since
+    assert time_of(cost_of(tiny_model, tmp_path, n_made=3)) == Cost("gpu", 10.0, True)
 
 
 @pytest.mark.parametrize("was_complete", [True, False])
 def test_sessions_add_up(tiny_model: Path, tmp_path: Path, was_complete: bool) -> None:
-    write_earlier(tmp_path, 2, DeviceTime("gpu", 1000.0, was_complete))
-    time = cost_of(tiny_model, tmp_path, n_made=1).time
-    assert time == DeviceTime("gpu", 1010.0, was_complete)
+    write_earlier(tmp_path, 2, Cost("gpu", 1000.0, was_complete))
+    time = time_of(cost_of(tiny_model, tmp_path, n_made=1))
+    assert time == Cost("gpu", 1010.0, was_complete)
 
 
 @pytest.mark.parametrize(
     "earlier",
     [None,  # killed
-     (1, DeviceTime("gpu", 1000.0)),  # one ended well, a later one was killed
+     (1, Cost("gpu", 1000.0)),  # one ended well, a later one was killed
      (2, None),  # of a version that recorded no cost
-     (2, DeviceTime("cpu", 1000.0))],
+     (2, Cost("cpu", 1000.0))],
 )  # fmt: skip
 def test_sessions_of_unknown_cost_are_marked(
-    tiny_model: Path, tmp_path: Path, earlier: tuple[int, DeviceTime | None] | None
+    tiny_model: Path, tmp_path: Path, earlier: tuple[int, Cost | None] | None
 ) -> None:
     if earlier:
         write_earlier(tmp_path, *earlier)
-    time = cost_of(tiny_model, tmp_path, n_made=1).time
-    assert time == DeviceTime("gpu", 10.0, all_sessions=False)
+    time = time_of(cost_of(tiny_model, tmp_path, n_made=1))
+    assert time == Cost("gpu", 10.0, False)

@@ -3,13 +3,14 @@
 import math
 import shutil
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
 
-from screl.core.cost import DeviceTime, Stopwatch
+from screl.core.cost import Cost, Stopwatch
 from screl.core.io import UserError
 from screl.core.problems import load_problems
 from screl.models.tokenizer import load_tokenizer, tokenize_example
@@ -73,7 +74,7 @@ def test_a_resumed_run_adds_to_the_time_in_its_checkpoint(tmp_path: Path, on_gpu
 @pytest.mark.parametrize(
     "state",
     [{"step": 2, "log": [], "seconds": 7.0},  # of a version that kept no time
-     {"step": 2, "time": DeviceTime("gpu", 1000.0)._asdict()}],
+     {"step": 2, "time": asdict(Cost("gpu", 1000.0))}],
 )  # fmt: skip
 def test_unknown_time_of_earlier_sessions_is_marked(tmp_path: Path, state: dict[str, Any]) -> None:
     time = log_of(tmp_path, state).device_time()
