@@ -27,7 +27,9 @@ ALPACA_NO_INPUT = (
 class Problem:
     """A question with its reference solution and its line in the data file.
 
-    ``extra`` holds the row's other keys (such as ``level``), by which scores can be broken down.
+    ``answer`` is the row's short final answer, by which completions are graded; if it is None, the
+    answer is read from the solution. ``extra`` holds the row's other keys (such as ``level``), by
+    which scores can be broken down.
     """
 
     problem_id: ProblemId
@@ -35,6 +37,7 @@ class Problem:
     solution: str
     line: int
     extra: dict[str, Any] = field(default_factory=dict, hash=False)
+    answer: str | None = None
 
 
 def load_problems(path: Path) -> list[Problem]:
