@@ -16,7 +16,7 @@ rft.run.json (the funnel).
 import sys
 from pathlib import Path
 
-from screl.core.config import parse_config, run_main, show_config
+from screl.core.config import parse_config, run_main, say, show_config
 from screl.core.cost import PROCESSORS, Stopwatch
 from screl.core.io import UserError, sibling, write_atomic
 from screl.core.problems import Problem, load_problems
@@ -37,7 +37,7 @@ def main() -> None:
     check_options(config)
     if config.dry_run:
         print(show_config(config))
-    problems = load_problems(config.data_path)
+    problems = load_problems(config.data_path, config.keys, say=say)
     for fidelity in {config.fidelity, "paper", "strict"} if config.compare else {config.fidelity}:
         gold_answers(problems, config.data_path, fidelity)
     position = None if config.explain is None else find_problem(config, config.explain, problems)
