@@ -74,13 +74,15 @@ def collect(
     solution_paths = [equation_path(problem.solution, config.fidelity) for problem in problems]
     reports = report_runs(names, [run.n_samples for run in runs], results, solution_paths)
     info = reports_to_json(reports, names, results)
+    n_solutions = sum(bool(problem.solution) for problem in problems)
+    info["n_rows"] -= len(problems) - n_solutions  # with only an answer, there is none
     info["cost"] = stopwatch.time_of(PROCESSORS)
     write_run_info(sibling(output, ".run.json"), config, stopwatch.started, info)
     kept = "paths" if rules.keep == "distinct" else "samples"
     print(
         f"{report_tables(reports, len(problems))}\n\n"
-        f"{output}: {info['n_rows']} rows = {len(problems)} solutions + "
-        f"{info['n_rows'] - len(problems)} {kept}; "
+        f"{output}: {info['n_rows']} rows = {n_solutions} solutions + "
+        f"{info['n_rows'] - n_solutions} {kept}; "
         f"{info['n_problems_without_path']} problems got none"
     )
 

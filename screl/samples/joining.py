@@ -218,7 +218,7 @@ def _stated_question(row: dict[str, Any]) -> str | None:
     doc = row.get("doc")
     for source in (row, doc if isinstance(doc, dict) else {}):
         for key in QUESTION_KEYS:
-            if question := without_spaces("".join(flatten(source.get(key)))):
+            if key in source and (question := without_spaces("".join(flatten(source[key])))):
                 return question
     return None
 
@@ -245,7 +245,9 @@ def all_texts(value: Any, depth: int = 0) -> Iterator[str]:
 
 def _gold(row: dict[str, Any]) -> float | None:
     """Return the row's gold answer if it is a plain number."""
-    return next((n for key in GOLD_KEYS if (n := _number(row.get(key))) is not None), None)
+    return next(
+        (n for key in GOLD_KEYS if key in row and (n := _number(row[key])) is not None), None
+    )
 
 
 def _gold_of(problem: Problem) -> float | None:
