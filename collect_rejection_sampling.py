@@ -16,7 +16,7 @@ rft.run.json (the funnel).
 import sys
 from pathlib import Path
 
-from screl.core.config import parse_config, run_main, show_config
+from screl.core.config import parse_config, run_main, say, show_config
 from screl.core.cost import PROCESSORS, Stopwatch
 from screl.core.io import UserError, sibling, write_atomic
 from screl.core.problems import Problem, load_problems
@@ -37,7 +37,7 @@ def main() -> None:
     check_options(config)
     if config.dry_run:
         print(show_config(config))
-    problems = load_problems(config.data_path)
+    problems = load_problems(config.data_path, config.keys, say=say)
     for fidelity in {config.fidelity, "paper", "strict"} if config.compare else {config.fidelity}:
         gold_answers(problems, config.data_path, fidelity)
     position = None if config.explain is None else find_problem(config, config.explain, problems)
@@ -74,13 +74,15 @@ def collect(
     solution_paths = [equation_path(problem.solution, config.fidelity) for problem in problems]
     reports = report_runs(names, [run.n_samples for run in runs], results, solution_paths)
     info = reports_to_json(reports, names, results)
+    n_solutions = sum(bool(problem.solution) for problem in problems)
+    info["n_rows"] -= len(problems) - n_solutions  # with only an answer, there is none
     info["cost"] = stopwatch.time_of(PROCESSORS)
     write_run_info(sibling(output, ".run.json"), config, stopwatch.started, info)
     kept = "paths" if rules.keep == "distinct" else "samples"
     print(
         f"{report_tables(reports, len(problems))}\n\n"
-        f"{output}: {info['n_rows']} rows = {len(problems)} solutions + "
-        f"{info['n_rows'] - len(problems)} {kept}; "
+        f"{output}: {info['n_rows']} rows = {n_solutions} solutions + "
+        f"{info['n_rows'] - n_solutions} {kept}; "
         f"{info['n_problems_without_path']} problems got none"
     )
 

@@ -14,7 +14,7 @@ problems appended to the data, it makes only the samples that the store lacks.
 import sys
 from typing import TYPE_CHECKING
 
-from screl.core.config import parse_config, run_main, show_config
+from screl.core.config import parse_config, run_main, say, show_config
 from screl.core.cost import Stopwatch
 from screl.core.io import UserError, locked
 from screl.core.problems import load_problems
@@ -31,7 +31,7 @@ def main() -> None:
     config = parse_config(SampleConfig, doc=__doc__)
     stopwatch = Stopwatch()
     check_sample_options(config)
-    problems = load_problems(config.data_path)
+    problems = load_problems(config.data_path, config.keys, say=say)
     # slow imports: after the cheap checks, and not for --help
     from screl.sampling.preview import describe_sampling_plan, remake_sample
     from screl.sampling.run import Prompts, choose_engine, make_manifest, run_sampling

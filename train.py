@@ -18,7 +18,7 @@ from screl.core.io import locked
 from screl.core.problems import load_problems
 from screl.training.checkpoint import is_finished, run_identity
 from screl.training.config import DoctorConfig, TrainConfig, check_train_options
-from screl.training.processes import is_main_process
+from screl.training.processes import is_main_process, say
 
 IN_USE = (
     "another train.py is writing there; wait until it ends, or end all its processes (workers can "
@@ -48,7 +48,7 @@ def train_or_plan(config: TrainConfig) -> None:
     """Train, unless this is a dry run or the run has already finished."""
     stopwatch = Stopwatch()
     check_train_options(config)
-    problems = load_problems(config.data_path)
+    problems = load_problems(config.data_path, config.keys, needs_solution=True, say=say)
     identity = run_identity(config)
     if config.dry_run:
         from screl.training.run import dry_run

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from screl.core.config import run_main
-from screl.core.io import UserError, format_table, read_jsonl
+from screl.core.io import UserError, format_table
+from screl.core.rows import read_rows
 from screl.grading.graders import GRADERS, GraderVerdict
 from screl.scoring.grader_panel import grade_completions
 
@@ -43,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", type=Path, required=True, help="example_model_solutions.jsonl")
     source = parser.parse_args().source
-    rows = list(read_jsonl(source))
+    rows = list(read_rows(source))
     if len(rows) != N_PROBLEMS:
         raise UserError(f"{source}: {len(rows)} lines, expected {N_PROBLEMS}; download it again")
     by_model = {model: [grade(source, n, row, model) for n, row in rows] for model in MODELS}

@@ -18,8 +18,9 @@ from check_openai_solutions import MODELS, with_hashes
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from screl.core.config import run_main
-from screl.core.io import format_table, read_jsonl
+from screl.core.io import format_table
 from screl.core.problems import load_problems
+from screl.core.rows import read_rows
 from screl.grading.equations import check_equation, find_equations
 from screl.grading.process_checks import ProcessCheck, failed_checks
 
@@ -36,7 +37,7 @@ def main() -> None:
     problems = load_problems(arguments.data_path)
     completions = [
         (row["question"], with_hashes(row[model]["solution"]), row[model]["is_correct"])
-        for _, row in read_jsonl(arguments.source)
+        for _, row in read_rows(arguments.source)
         for model in MODELS
     ]
     holds = [(question, text, right) for question, text, right in completions if is_valid(text)]

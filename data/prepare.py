@@ -20,7 +20,8 @@ from typing import Any, Literal
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from screl.core.config import option, parse_config, run_main
-from screl.core.io import UserError, file_sha256, read_jsonl, write_atomic
+from screl.core.io import UserError, file_sha256, write_atomic
+from screl.core.rows import read_rows
 
 HUB_ID = "openai/gsm8k"
 # split: number of rows, SHA-256 of the bytes that checked_text returns
@@ -44,9 +45,7 @@ class PrepareConfig:
 def read_source(folder: Path) -> dict[str, str]:
     """Return the text of each split in ``folder``; raise UserError, with file and line, if bad."""
     paths = {split: folder / f"{split}.jsonl" for split in EXPECTED}
-    return {
-        split: checked_text(split, read_jsonl(path), str(path)) for split, path in paths.items()
-    }
+    return {split: checked_text(split, read_rows(path), str(path)) for split, path in paths.items()}
 
 
 def download() -> dict[str, str]:

@@ -14,7 +14,8 @@ from random import Random
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from screl.core.config import option, parse_config, run_main
-from screl.core.io import UserError, read_jsonl, refuse_to_overwrite, write_atomic
+from screl.core.io import UserError, refuse_to_overwrite, write_atomic
+from screl.core.rows import lines_of, read_rows
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,12 @@ def main() -> None:
     """Draw the rows and write them; raise UserError if there are too few."""
     config = parse_config(SubsetConfig, doc=__doc__)
     refuse_to_overwrite([config.output_path], [config.data_path])
-    numbers = [number for number, _ in read_jsonl(config.data_path)]
+    source = lines_of(config.data_path)
+    numbers = [number for number, _ in read_rows(source)]
     n = len(numbers)
     if not 1 <= config.n_rows <= n:
         raise UserError(f"{config.data_path}: has {n} rows; --n_rows must be from 1 to {n}")
-    lines = config.data_path.read_text(encoding="utf-8").split("\n")
+    lines = source.read_text(encoding="utf-8").split("\n")
     drawn = draw_rows(n, config.n_rows, config.seed)
     write_atomic(config.output_path, (lines[numbers[row] - 1] + "\n" for row in drawn))
     print(f"{config.output_path}: {config.n_rows} of {n} rows")

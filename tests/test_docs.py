@@ -24,11 +24,19 @@ from data.subset import SubsetConfig
 from screl.analysis.config import CostConfig, MiniatureConfig, PaperConfig
 from screl.core.config import parse_config
 from screl.core.io import UserError
-from screl.core.problems import ALPACA_NO_INPUT, QUESTION_KEYS, SOLUTION_KEYS, load_problems
+from screl.core.layouts import (
+    ANSWER_KEYS,
+    CHAT_KEYS,
+    CONTEXT_KEYS,
+    QUESTION_KEYS,
+    SOLUTION_KEYS,
+)
+from screl.core.problems import ALPACA_NO_INPUT, load_problems
 from screl.grading.answers import gold_answers
 from screl.rejection.config import CollectConfig
-from screl.samples.jsonl import ID_KEYS, TEXT_KEYS
-from screl.samples.jsonl import QUESTION_KEYS as SAMPLE_QUESTION_KEYS
+from screl.samples.joining import ID_KEYS
+from screl.samples.joining import QUESTION_KEYS as SAMPLE_QUESTION_KEYS
+from screl.samples.jsonl import TEXT_KEYS
 from screl.sampling.config import SampleConfig
 from screl.scoring.config import EvalConfig
 from screl.training.config import DoctorConfig, TrainConfig
@@ -263,11 +271,10 @@ def test_the_map_shows_every_folder() -> None:
 
 def test_the_prompt_and_the_keys_are_those_of_the_code() -> None:
     readme, scorer = (ROOT / page for page in ("README.md", "docs/scorer.md"))
-    blocks, prose = blocks_and_prose(readme)
+    blocks, _ = blocks_and_prose(readme)
     assert ("", ALPACA_NO_INPUT + "\n") in blocks
-    for keys in (QUESTION_KEYS, SOLUTION_KEYS):
-        *first, last = (f"`{key}`" for key in keys)
-        assert f"{', '.join(first)}, or {last}" in " ".join(prose.split())
+    keys = CODE.findall(blocks_and_prose(ROOT / "docs/training.md")[1].partition("## Data")[2])
+    assert {*QUESTION_KEYS, *SOLUTION_KEYS, *ANSWER_KEYS, *CHAT_KEYS, *CONTEXT_KEYS} <= set(keys)
     listed = CODE.findall(blocks_and_prose(scorer)[1].partition("## Input")[2])
     assert {*TEXT_KEYS, *ID_KEYS, *SAMPLE_QUESTION_KEYS} <= set(listed)
 

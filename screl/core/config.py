@@ -84,6 +84,11 @@ def run_main(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
+def say(line: str) -> None:
+    """Print a line to stderr."""
+    print(line, file=sys.stderr)
+
+
 def exit_with_usage(message: str) -> NoReturn:
     """Print one line about a bad command line to stderr and exit with status 2."""
     sys.stderr.write(f"error: {message}\n")

@@ -33,21 +33,6 @@ def open_for_reading(path: Path) -> Any:
         raise UserError(f"{path}: no such file; check the path") from None
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield ``(line number from 1, object)`` for every line of a JSONL file that is not blank.
-
-    Raises UserError for a missing or empty file and for a line that is not a JSON object.
-    """
-    n_rows = 0
-    with open_for_reading(path) as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                n_rows += 1
-                yield number, parse_object(line, f"{path}:{number}")
-    if n_rows == 0:
-        raise UserError(f"{path}: the file is empty; expected one JSON object per line")
-
-
 def parse_object(line: bytes, where: str) -> dict[str, Any]:
     """Return the JSON object on one line; raise UserError naming ``where``, its file:line."""
     try:

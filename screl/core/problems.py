@@ -1,21 +1,24 @@
-"""Load problems and training data: JSONL rows of "query", "response", and maybe "problem_id".
+"""Load problems and training data: rows with a question, a worked solution or a final answer.
 
-The keys of GSM8K (``question``, ``answer``) and MATH (``problem``, ``solution``) on the Hugging
-Face hub also work. ``build_prompt`` makes the prompt of both papers from a question, the Alpaca
-template without input; ``screl.models.prompts`` has the few-shot prompt for base models.
+``core/rows.py`` reads the files and ``core/layouts.py`` the rows. ``build_prompt`` makes the
+prompt of both papers from a question, the Alpaca template without input;
+``screl.models.prompts`` has the few-shot prompt for base models.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from screl.core.io import UserError, read_jsonl
+from screl.core.io import UserError
+from screl.core.layouts import SOLUTION_KEYS, Reading, RowKeys, Text, is_worked, read_row
+from screl.core.rows import read_rows
 
 ProblemId = int | str
 
-QUESTION_KEYS = ("query", "question", "problem")
-SOLUTION_KEYS = ("response", "answer", "solution")
+ANY_KEYS = RowKeys()
+MAX_NAMED = 10  # unused keys
 ALPACA_NO_INPUT = (
     "Below is an instruction that describes a task. "
     "Write a response that appropriately completes the request.\n\n"
@@ -25,7 +28,7 @@ ALPACA_NO_INPUT = (
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A question with its reference solution and its line in the data file.
+    """A question with its reference solution, "" if it has none, and its line in the data file.
 
     ``answer`` is the row's short final answer, by which completions are graded; if it is None, the
     answer is read from the solution. ``extra`` holds the row's other keys (such as ``level``), by
@@ -40,44 +43,133 @@ class Problem:
     answer: str | None = None
 
 
-def load_problems(path: Path) -> list[Problem]:
-    """Return the rows of a JSONL file in order; the id is ``problem_id`` or the 0-based row.
+def load_problems(
+    path: Path,
+    keys: RowKeys = ANY_KEYS,
+    needs_solution: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> list[Problem]:
+    """Return the rows of a data file in order; the id is ``problem_id`` or the 0-based row.
 
-    Raises UserError, with file and line, for a missing key, an empty question or a repeated id.
+    ``say`` gets one line about what was read as what. Raises UserError, with file and line, for a
+    row with no certain reading, a repeated id or, with ``needs_solution``, only a short answer.
     """
     problems: list[Problem] = []
     line_of_id: dict[ProblemId, int] = {}
-    for number, row in read_jsonl(path):
-        question_key = _find_key(row, QUESTION_KEYS, path, number)
-        solution_key = _find_key(row, SOLUTION_KEYS, path, number)
-        question, solution = row[question_key], row[solution_key]
-        if not question.strip():
-            raise UserError(
-                f"{path}:{number}: the {question_key} is empty; fix or delete this line"
-            )
+    numbered = list(read_rows(path))
+    readings = _settle(path, numbered, keys)
+    for (number, row), reading in zip(numbered, readings, strict=True):
+        where = f"{path}:{number}"
+        _check_solution(row, reading, needs_solution, where)
         problem_id = row.get("problem_id", len(problems))
         if not isinstance(problem_id, int | str):
-            raise UserError(f"{path}:{number}: problem_id must be a number or a string")
+            raise UserError(f"{where}: problem_id must be a number or a string")
         if problem_id in line_of_id:
             raise UserError(
-                f"{path}:{number}: problem_id {problem_id!r} is already on line "
+                f"{where}: problem_id {problem_id!r} is already on line "
                 f"{line_of_id[problem_id]}; ids must be unique"
             )
         line_of_id[problem_id] = number
-        used = (question_key, solution_key, "problem_id")
+        used = {*reading.used, "problem_id"}
         extra = {key: value for key, value in row.items() if key not in used}
-        problems.append(Problem(problem_id, question, solution, number, extra))
+        solution = reading.solution.text if reading.solution else ""
+        answer = reading.answer.text if reading.answer else None
+        problems.append(Problem(problem_id, reading.question.text, solution, number, extra, answer))
+    if say:
+        say(_describe(path, readings, problems))
     return problems
 
 
-def _find_key(row: dict[str, Any], keys: Sequence[str], path: Path, number: int) -> str:
-    for key in keys:
-        if isinstance(row.get(key), str):
-            return key
+def _settle(
+    path: Path, numbered: Sequence[tuple[int, dict[str, Any]]], keys: RowKeys
+) -> list[Reading]:
+    """Read all rows; decide, once for the file, what an ``answer`` without a solution is.
+
+    GSM8K's holds the worked solution, others' only a number. Raises UserError if a file has both.
+    """
+    readings = [read_row(row, keys, f"{path}:{number}") for number, row in numbered]
+    alone = [
+        (is_worked(reading.answer.text), number, reading.answer.key)
+        for (number, _), reading in zip(numbered, readings, strict=True)
+        if reading.answer and not reading.solution and not keys.answer
+    ]
+    if len({worked for worked, _, _ in alone}) > 1:
+        (_, short, key), (_, long, _) = min(alone), max(alone)
+        raise UserError(
+            f"{path}: {key!r} is a worked solution on line {long} and a short answer on line "
+            f"{short}; say which with --response_key {key} or --answer_key {key}"
+        )
+    if not alone or not alone[0][0]:
+        return readings
+    return [
+        reading if reading.solution else replace(reading, solution=reading.answer, answer=None)
+        for reading in readings
+    ]
+
+
+def _check_solution(
+    row: dict[str, Any], reading: Reading, needs_solution: bool, where: str
+) -> None:
+    """Raise UserError if the row has neither a solution nor, where that is enough, an answer."""
+    if reading.solution or (reading.answer and not needs_solution):
+        return
+    names = {key.lower(): key for key in row}
+    empty = [names[key] for key in SOLUTION_KEYS if isinstance(row.get(names.get(key, "")), str)]
+    if empty and not reading.answer:
+        raise UserError(f"{where}: the {empty[0]} is empty; fix or delete this line")
+    others = [key for key in text_keys(row) if key not in reading.used]
+    choose = f"give the solution's key with --response_key ({', '.join(others)})"
+    if reading.answer:
+        key, text = reading.answer
+        raise UserError(
+            f"{where}: {key!r} holds only a final answer ({text[:40]!r}), no worked solution; "
+            + (f"{choose}, or " if others else "")
+            + f"train on bare answers with --response_key {key}"
+        )
     raise UserError(
-        f"{path}:{number}: no text under {keys[0]!r} (found keys: {', '.join(row)}); "
-        'every line must be {"query": ..., "response": ...}'
+        f"{where}: no text under {SOLUTION_KEYS[0]!r} or any other key of a solution or an answer "
+        f"(found keys: {', '.join(row)}); "
+        + (choose if others else 'every line must be {"query": ..., "response": ...}')
     )
+
+
+def text_keys(row: dict[str, Any]) -> list[str]:
+    """Return the keys of a row that hold text or a list of texts."""
+    return [
+        key
+        for key, value in row.items()
+        if value
+        and (
+            isinstance(value, str)
+            or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+        )
+    ]
+
+
+def _describe(path: Path, readings: Sequence[Reading], problems: Sequence[Problem]) -> str:
+    """Return the line about what was read as what, and which texts were not used."""
+
+    def keys(found: Iterable[Text | None]) -> str:
+        counts = Counter(text.key if text else None for text in found)
+        named = [repr(key) for key in counts if key is not None]
+        if len(counts) > 1:
+            named = [f"{key!r} ({n})" for key, n in counts.items() if key is not None]
+        return " and ".join(named)
+
+    solution = keys(reading.solution for reading in readings)
+    answer = keys(reading.answer for reading in readings)
+    unused = dict.fromkeys(key for problem in problems for key in text_keys(problem.extra))
+    n_system = sum(reading.has_system for reading in readings)
+    parts = [f"question from {keys(reading.question for reading in readings)}"]
+    parts += [f"solution from {solution}"] if solution else ["no solution"]
+    parts += [f"answer from {answer}"] if answer else []
+    notes = [", ".join(parts)]
+    if n_system:
+        notes.append(f"{n_system} system message{'s' * (n_system > 1)} left out")
+    if unused:
+        names = [*unused][:MAX_NAMED] + ["..."] * (len(unused) > MAX_NAMED)
+        notes.append(f"other texts, not used: {', '.join(names)}")
+    return f"{path}: {len(problems)} row{'s' * (len(problems) != 1)}; {'; '.join(notes)}"
 
 
 def build_prompt(question: str, template: str = ALPACA_NO_INPUT) -> str:

@@ -38,7 +38,7 @@ def choose_shots(
     few rows also raise UserError.
     """
     asked = {without_spaces(problem.question): problem for problem in problems}
-    rows = load_problems(path)
+    rows = load_problems(path, needs_solution=True)
     if seed is not None:
         # shuffle all rows, so that another problem changes the choice only if its row was chosen
         rows = random.Random(seed).sample(rows, len(rows))

@@ -4,6 +4,7 @@ Most LLaMA checkpoints were written and trained with transformers 4. Version 5 s
 of their tokenizer files differently; the functions below restore the old behavior.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,9 +144,29 @@ def vocabulary_size(tokenizer: Tokenizer) -> int:
     return max(tokenizer.get_vocab().values()) + 1
 
 
+def text_ids(tokenizer: Tokenizer, text: str, add_special_tokens: bool = True) -> list[int]:
+    """Return the token ids of a text; ``</s>`` or ``<|im_end|>`` in it is text like any other."""
+    ids: list[int] = tokenizer(
+        text, add_special_tokens=add_special_tokens, split_special_tokens=True
+    ).input_ids
+    return ids
+
+
+def special_tokens_in(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> list[str]:
+    """Return the special tokens in ``text`` that became tokens of control in ``ids``.
+
+    This is empty unless the tokenizer ignores ``split_special_tokens``. The first and the last id
+    may be the BOS and the EOS that belong there.
+    """
+    added = tokenizer.added_tokens_decoder.items()
+    special = {str(token): number for number, token in added if token.special}
+    inside = set(ids[1:-1])
+    return [token for token, number in special.items() if token in text and number in inside]
+
+
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
     """Return the token ids of a prompt, with the BOS if the tokenizer adds one, and without EOS."""
-    ids: list[int] = tokenizer(prompt).input_ids
+    ids = text_ids(tokenizer, prompt)
     return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
 
 
@@ -188,7 +209,7 @@ def tokenize_example(tokenizer: Tokenizer, problem: Problem) -> Example:
     start = prompt_ids(tokenizer, prompt)
     ids = prompt_ids(tokenizer, prompt + problem.solution)
     if ids[: len(start)] != start:
-        ids = start + tokenizer(problem.solution, add_special_tokens=False).input_ids
+        ids = start + text_ids(tokenizer, problem.solution, add_special_tokens=False)
     return Example(np.array([*ids, tokenizer.eos_token_id], dtype=np.int32), len(start))
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from screl.core.config import option
 from screl.core.io import UserError, refuse_to_overwrite, sibling
+from screl.core.layouts import ANSWER_KEY, QUERY_KEY, RESPONSE_KEY, RowKeys
 from screl.grading.answers import Fidelity
 from screl.grading.process_checks import ProcessCheck
 from screl.rejection.filter import FilterRules
@@ -19,7 +20,7 @@ KEEP: dict[str, Keep] = {"none": "distinct", "rows": "random_rows", "tokens": "r
 class CollectConfig:
     """Options of collect_rejection_sampling.py."""
 
-    data_path: Path = option('problems that were sampled: JSONL of {"query", "response"}')
+    data_path: Path = option("the problems that were sampled; JSONL, JSON or parquet")
     samples: tuple[Path, ...] = option("sample stores, published folders or files, or JSONL files")
     output_path: Path | None = option("RFT data to write; not with --compare or --explain", None)
     fidelity: Fidelity = option(
@@ -40,9 +41,17 @@ class CollectConfig:
     explain: str | None = option(
         "print what happens to every sample of this problem_id; write nothing", None
     )
+    query_key: tuple[str, ...] = option(QUERY_KEY, ())
+    response_key: str | None = option(RESPONSE_KEY, None)
+    answer_key: str | None = option(ANSWER_KEY, None)
     allow_partial: bool = option("accept a run with missing samples", False)
     n_workers: int | None = option("number of processes; default: one per processor", None)
     dry_run: bool = option("print the resolved config and what would be read, then stop", False)
+
+    @property
+    def keys(self) -> RowKeys:
+        """The keys of the data that the user chose."""
+        return RowKeys(self.query_key, self.response_key, self.answer_key)
 
 
 def check_options(config: CollectConfig) -> None:

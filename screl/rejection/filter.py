@@ -143,7 +143,9 @@ def training_rows(problems: Sequence[Problem], results: Sequence[FilterResult]) 
     """Yield JSON lines: every problem's solution, then its kept completions."""
     for problem, result in zip(problems, results, strict=True):
         query = json.dumps(problem.question)
-        for response in (problem.solution, *(candidate.text for candidate in result.kept)):
+        texts = [candidate.text for candidate in result.kept]
+        # a problem of which only the answer is known has no row of its own
+        for response in [problem.solution, *texts] if problem.solution else texts:
             yield f'{{"query": {query}, "response": {json.dumps(response)}}}\n'
 
 
@@ -154,6 +156,7 @@ def source_rows(
     sources = [json.dumps(name) for name in names]
     for problem, result in zip(problems, results, strict=True):
         head = f'{{"problem_id": {json.dumps(problem.problem_id)}, "source": '
-        yield f'{head}"{SOLUTION}", "sample_id": null}}\n'
+        if problem.solution:
+            yield f'{head}"{SOLUTION}", "sample_id": null}}\n'
         for kept in result.kept:
             yield f'{head}{sources[kept.source]}, "sample_id": {kept.sample.sample_id}}}\n'

@@ -1,49 +1,54 @@
-"""Read samples from a JSONL file whose rows have completions under one of the usual keys.
+"""Read samples from a file of rows that have completions under one of the usual keys.
 
-A row holds one completion, or a list of several for one problem. It is joined to its problem by its
-id or, without an id, by its question or, if the file has as many rows as there are problems, by its
-position.
+A row holds one completion, or a list of several for one problem. ``joining.py`` finds its problem;
+``core/rows.py`` reads JSONL, JSON lists, gzip and parquet.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 
-from screl.core.io import UserError, open_for_reading, read_jsonl
-from screl.core.problems import Problem, ProblemId, without_spaces
+from screl.core.io import UserError
+from screl.core.layouts import CHAT_KEYS, ROLES, chat_of
+from screl.core.problems import Problem
+from screl.core.rows import first_row, lines_of, read_rows
+from screl.samples.joining import MAX_DEPTH, Joiner
 from screl.samples.line_index import SampleIndex, SampleLines, find_all_lines, make_index
 from screl.samples.store import Sample
 
 # The first key found is used. lm-evaluation-harness's --log_samples writes ``resps``, the
-# evaluations of Qwen2.5-Math and ToRA write ``code``, and many others ``gen`` or ``outputs``.
+# evaluations of Qwen2.5-Math and ToRA write ``code``, OpenAI's batches ``response``, and many
+# others ``gen`` or ``outputs``.
 TEXT_KEYS = (
     *("completion", "completions", "resps", "generation", "generations", "model_output"),
     *("model_outputs", "output", "outputs", "generated_text", "gen", "code", "prediction"),
-    *("response", "responses", "solution", "text"),
+    *("response", "responses", "solution", "text", "choices", *CHAT_KEYS),
 )
-ID_KEYS = ("problem_id", "doc_id", "question_id", "idx", "index", "id")
-QUESTION_KEYS = ("question", "query", "problem", "prompt", "instruction")
-MAX_DEPTH = 3  # of nested lists; rows may come from anywhere
+# In an object that stands for a completion, the first of these that it has leads to the text.
+INNER_KEYS = ("content", "text", "message", "generated_text", "body", "choices", "value")
+
+
+class Output(NamedTuple):
+    """A completion and why it ended, if that is known."""
+
+    text: str
+    finish_reason: str | None
 
 
 def is_jsonl(path: Path) -> bool:
     """Return whether ``path`` is a file of JSON objects other than the published ``{"gen": …}``.
 
-    Raises UserError if its first line is not JSON.
+    Raises UserError if it is a file that cannot be read.
     """
     if not path.is_file() or path.name.startswith("raw_generation_"):
         return False
-    with open_for_reading(path) as file:
-        first = next((line for line in file if line.strip()), b"null")
-        try:
-            row = orjson.loads(first)
-        except orjson.JSONDecodeError as error:
-            raise UserError(f"{path}:1: not valid JSON ({error}); fix this line") from None
-    return isinstance(row, dict) and row.keys() != {"gen"}
+    row = first_row(path)
+    return row is not None and row.keys() != {"gen"}
 
 
 def index_jsonl(path: Path, problems: Sequence[Problem]) -> SampleIndex:
@@ -51,32 +56,75 @@ def index_jsonl(path: Path, problems: Sequence[Problem]) -> SampleIndex:
 
     Raises UserError, with file and line, for a row without a completion or with an unknown problem.
     """
-    lines = find_all_lines(path)
-    finder = RowFinder(path, problems, len(lines.starts))
-    n_seen = [0] * len(problems)
-    found: list[tuple[int, int, int, int]] = []
-    first_filter, is_model_output = None, False
+    joiner, repeats = Joiner(path, problems), Repeats()
+    plain = lines_of(path)
+    found: list[tuple[list[str], int, int]] = []
     for (number, row), start, length in zip(
-        read_jsonl(path), *map(np.ndarray.tolist, lines), strict=True
+        read_rows(path), *map(np.ndarray.tolist, find_all_lines(plain)), strict=True
     ):
-        # lm-evaluation-harness writes every completion once for each of its answer filters
-        answer_filter = row.get("filter") if "resps" in row else None
-        first_filter = first_filter or answer_filter
-        if answer_filter != first_filter:
-            continue
-        position = finder.find(row, number)
-        texts = _texts_of(row, f"{path}:{number}")
-        is_model_output |= texts != [problems[position].solution]
-        for _ in texts:
-            found.append((position, n_seen[position], start, length))
-            n_seen[position] += 1
-    if not is_model_output:
+        where = f"{path}:{number}"
+        key = _text_key(row, where)
+        if not repeats.is_other_filter(row):
+            chat = chat_of(row[key], where) if key in CHAT_KEYS else None
+            texts = [output.text for output in _outputs_of(row, key, where)]
+            joiner.add(row, number, chat.user if chat else None, key)
+            found.append((texts, start, length))
+            repeats.add(row)
+    positions = joiner.positions()
+    if all(
+        texts == [problems[i].solution] for i, (texts, *_) in zip(positions, found, strict=True)
+    ):
         raise UserError(
             f"{path}: every completion is its problem's solution, so this looks like the problems "
             "themselves; give a file of model output, under 'completion'"
         )
-    samples = SampleLines(*np.array(found, np.int64).reshape(-1, 4).T)
-    return make_index([path], [samples], problems, max(n_seen))
+    n_seen = [0] * len(problems)
+    samples: list[tuple[int, int, int, int]] = []
+    is_repeated = repeats.find(path)
+    for row_no, (position, (texts, start, length)) in enumerate(zip(positions, found, strict=True)):
+        for _ in texts if row_no not in is_repeated else ():
+            samples.append((position, n_seen[position], start, length))
+            n_seen[position] += 1
+    of_file = SampleLines(*np.array(samples, np.int64).reshape(-1, 4).T)
+    return make_index([plain], [of_file], problems, max(n_seen))
+
+
+class Repeats:
+    """lm-evaluation-harness writes every completion once for each of its answer filters.
+
+    Its logs of 2024 do not name the filter, so that each completion just stands there again.
+    """
+
+    def __init__(self) -> None:
+        self._first_filter: str | None = None
+        self._rows_of: dict[str, list[tuple[int, bytes]]] = {}
+        self._n_rows = 0
+
+    def is_other_filter(self, row: dict[str, Any]) -> bool:
+        """Return whether the row names another filter than the file's first row."""
+        name = row.get("filter") if "resps" in row else None
+        self._first_filter = self._first_filter or name
+        return bool(name != self._first_filter)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Note the completions of a row."""
+        if "resps" in row and "doc_id" in row and self._first_filter is None:
+            of_doc = self._rows_of.setdefault(str(row["doc_id"]), [])
+            of_doc.append((self._n_rows, orjson.dumps(row["resps"])))
+        self._n_rows += 1
+
+    def find(self, path: Path) -> set[int]:
+        """Return the rows, by number from 0, to leave out; say so if there are any."""
+        groups = [*self._rows_of.values()]
+        times = {len(group) for group in groups}
+        if len(times) != 1 or times == {1} or any(len({t for _, t in g}) > 1 for g in groups):
+            return set()
+        print(
+            f"{path}: every completion stands there {times.pop()} times (once for each answer "
+            "filter of lm-evaluation-harness); each is read once",
+            file=sys.stderr,
+        )
+        return {number for group in groups for number, _ in group[1:]}
 
 
 def parse_jsonl(
@@ -90,113 +138,51 @@ def parse_jsonl(
         row = orjson.loads(lines[sample_ids[0]] or b"")
         n_tokens, reason = row.get("n_tokens"), row.get("finish_reason")
         n_tokens = n_tokens if type(n_tokens) is int and 0 <= n_tokens < 2**31 else None
-        finish_reason = reason if isinstance(reason, str) else None
-        texts = _texts_of(row, str(index.files[0]))
-        for sample_id, text in zip(sample_ids, texts, strict=False):  # --k may cut a row
-            yield Sample(problem.problem_id, sample_id, text, n_tokens, finish_reason)
+        of_row_reason = reason if isinstance(reason, str) else None
+        where = str(index.files[0])
+        outputs = _outputs_of(row, _text_key(row, where), where)
+        for sample_id, output in zip(sample_ids, outputs, strict=False):  # --k may cut a row
+            finish_reason = output.finish_reason or of_row_reason
+            yield Sample(problem.problem_id, sample_id, output.text, n_tokens, finish_reason)
 
 
-class RowFinder:
-    """A search for the problem of each row of a file."""
-
-    def __init__(self, path: Path, problems: Sequence[Problem], n_rows: int) -> None:
-        self._path = path
-        self._n_problems, self._n_rows = len(problems), n_rows
-        self._by_id: dict[ProblemId, int] = {p.problem_id: i for i, p in enumerate(problems)}
-        self._questions = [without_spaces(problem.question) for problem in problems]
-        # the first of several problems with one question; prompts are added as they are found
-        self._by_question = {q: i for i, q in reversed(list(enumerate(self._questions)))}
-        self._n_found = 0
-
-    def find(self, row: dict[str, Any], number: int) -> int:
-        """Return the position of the row's problem; raise UserError if no problem matches."""
-        self._n_found += 1
-        where = f"{self._path}:{number}"
-        question = _question_of(row)
-        id_key = next((key for key in ID_KEYS if row.get(key) is not None), None)
-        if id_key is not None:
-            return self._find_id(id_key, row[id_key], question, where)
-        if question is not None:
-            return self._find_question(question, where)
-        if self._n_rows == self._n_problems:
-            return self._n_found - 1
-        raise UserError(
-            f"{where}: no id ({', '.join(ID_KEYS)}) and no question ({', '.join(QUESTION_KEYS)}) "
-            f"to join by, and {self._n_rows} rows for {self._n_problems} problems; add one of "
-            "these keys"
-        )
-
-    def _find_id(self, key: str, row_id: object, question: str | None, where: str) -> int:
-        position = self._by_id.get(row_id) if isinstance(row_id, int | str) else None
-        if isinstance(row_id, bool):  # Python treats it as 0 or 1
-            position = None
-        if position is None:
-            raise UserError(
-                f"{where}: no problem has the {key} {row_id!r}; give the problems it was "
-                "sampled for as --data_path"
-            )
-        if question is not None and self._questions[position] not in question:
-            raise UserError(
-                f"{where}: its question is not that of problem {row_id!r}; give the problems it "
-                "was sampled for as --data_path"
-            )
-        return position
-
-    def _find_question(self, question: str, where: str) -> int:
-        if question not in self._by_question:
-            contained = [i for i, known in enumerate(self._questions) if known in question]
-            if not contained:
-                raise UserError(
-                    f"{where}: no problem has its question; give the problems it was sampled for "
-                    "as --data_path"
-                )
-
-            def ends_at(i: int) -> tuple[int, int]:
-                known = self._questions[i]
-                return question.rindex(known) + len(known), len(known)
-
-            # few-shot examples come before the question that is asked
-            self._by_question[question] = max(contained, key=ends_at)
-        return self._by_question[question]
-
-
-def _texts_of(row: dict[str, Any], where: str) -> list[str]:
-    """Return the completions of one row; raise UserError, with ``where``, if it has none."""
+def _text_key(row: dict[str, Any], where: str) -> str:
+    """Return the key of the row's completions; raise UserError if it has none."""
     key = next((key for key in TEXT_KEYS if key in row), None)
     if key is None:
         raise UserError(
             f"{where}: no completion under any of {', '.join(TEXT_KEYS)} "
             f"(found keys: {', '.join(row)}); rename the key to 'completion'"
         )
-    texts = list(_flatten(row[key]))
+    return key
+
+
+def _outputs_of(row: dict[str, Any], key: str, where: str) -> list[Output]:
+    """Return the completions of one row; raise UserError, with ``where``, if it has none."""
+    outputs = list(_outputs(row[key]))
     # no fallback to the next key: after a failed generation, it may be the reference solution
-    if not texts or _has_null(row[key]):
+    if not outputs or _has_null(row[key]):
         raise UserError(
             f"{where}: {key} holds no text or a null; for a failed generation write an empty "
             "text, which counts as a completion without an answer"
         )
-    return texts
+    return outputs
 
 
-def _question_of(row: dict[str, Any]) -> str | None:
-    """Return the row's question (or that in lm-evaluation-harness's ``doc``), no white space."""
-    doc = row.get("doc")
-    for source in (row, doc if isinstance(doc, dict) else {}):
-        for key in QUESTION_KEYS:
-            if question := without_spaces("".join(_flatten(source.get(key)))):
-                return question
-    return None
-
-
-def _flatten(value: Any, depth: int = 0) -> Iterator[str]:
-    """Yield the texts in nested lists and in chat messages."""
+def _outputs(value: Any, reason: str | None = None, depth: int = 0) -> Iterator[Output]:
+    """Yield the completions in nested lists, chat messages and the answers of servers."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        yield from _flatten(value.get("content"), MAX_DEPTH)
-    elif isinstance(value, list) and depth < MAX_DEPTH:
+        yield Output(value, reason)
+    elif isinstance(value, list) and depth < 2 * MAX_DEPTH:
         for item in value:
-            yield from _flatten(item, depth + 1)
+            yield from _outputs(item, reason, depth + 2)
+    elif isinstance(value, dict) and depth <= 2 * MAX_DEPTH:
+        role = str(value.get("role") or value.get("from") or "assistant").lower()
+        if ROLES.get(role, role) == "assistant":
+            named = value.get("finish_reason")
+            key = next((key for key in INNER_KEYS if value.get(key) is not None), None)
+            inner = None if key is None else value[key]
+            yield from _outputs(inner, named if isinstance(named, str) else reason, depth + 1)
 
 
 def _has_null(value: Any) -> bool:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from screl.core.config import option
 from screl.core.io import UserError
+from screl.core.layouts import ANSWER_KEY, QUERY_KEY, RESPONSE_KEY, RowKeys
 
 AT_LEAST_1 = (
     "n_samples", "batch_size", "chunk_size", "max_new_tokens", "n_workers", "tensor_parallel_size",
@@ -18,7 +19,7 @@ class SampleConfig:
     """Options of sample.py."""
 
     model_name_or_path: str = option("checkpoint: a local folder or a hub id")
-    data_path: Path = option('problems: JSONL of {"query", "response"}')
+    data_path: Path = option("problems with their solutions or answers; JSONL, JSON or parquet")
     output_dir: Path = option("the sample store: manifest.json, samples-0.jsonl, run.json")
     n_samples: int = option("samples per problem (the paper's k); not with --until_correct", 1)
     greedy: bool = option("always take the likeliest token; one completion per problem", False)
@@ -66,10 +67,18 @@ class SampleConfig:
     address: str = option(
         "address of the Ray cluster; auto: the one that this machine belongs to", "auto"
     )
+    query_key: tuple[str, ...] = option(QUERY_KEY, ())
+    response_key: str | None = option(RESPONSE_KEY, None)
+    answer_key: str | None = option(ANSWER_KEY, None)
     only: str | None = option(
         "PROBLEM_ID:SAMPLE_ID: make this sample again and compare it with the stored one", None
     )
     dry_run: bool = option("print config, first prompt, and plan, then stop", False)
+
+    @property
+    def keys(self) -> RowKeys:
+        """The keys of the data that the user chose."""
+        return RowKeys(self.query_key, self.response_key, self.answer_key)
 
 
 def check_sample_options(config: SampleConfig) -> None:

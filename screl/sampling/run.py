@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from screl.core.config import say
 from screl.core.cost import PROCESSORS, Devices
 from screl.core.io import UserError, file_sha256
 from screl.core.problems import ALPACA_NO_INPUT, Problem, build_prompt
@@ -13,7 +14,7 @@ from screl.grading.answers import gold_answers
 from screl.models.folder import check_weights, fingerprint
 from screl.models.loading import longest_sequence
 from screl.models.prompts import SHOTS, STOP, choose_shots, icl_template
-from screl.models.tokenizer import load_tokenizer, prompt_ids
+from screl.models.tokenizer import load_tokenizer, prompt_ids, special_tokens_in
 from screl.samples.line_index import MISSING, SampleIndex
 from screl.samples.reader import open_runs
 from screl.samples.store import SampleWriter, is_store, questions_sha256, read_manifest
@@ -74,6 +75,18 @@ class Prompts:
             )  # fmt: skip
             self.template = icl_template(shots)
         self.ids = {p.problem_id: prompt_ids(tokenizer, self.text(p)) for p in problems}
+        special = {
+            token
+            for problem in problems
+            for token in special_tokens_in(
+                tokenizer, problem.question, self.ids[problem.problem_id]
+            )
+        }
+        if special:
+            say(
+                f"warning: questions hold the text of special tokens ({', '.join(sorted(special))})"
+                ", which this tokenizer cannot take as plain text; take it out"
+            )
         self.longest = max(map(len, self.ids.values())) + config.max_new_tokens
         room = longest_sequence(config.model_name_or_path)
         for problem in problems:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from screl.core.config import exit_with_usage, option
+from screl.core.layouts import ANSWER_KEY, QUERY_KEY, RESPONSE_KEY, RowKeys
 from screl.grading.answers import Fidelity
 from screl.scoring.score import Grader
 
@@ -18,7 +19,7 @@ class EvalConfig:
         positional=True,
     )
     data_path: Path | None = option(
-        'problems: JSONL of {"query", "response"}; default: the file that each store names', None
+        "problems: JSONL, JSON or parquet; default: the file that each store names", None
     )
     fidelity: Fidelity = option(
         "strict: exact numbers; paper: the published code's rules", "strict"
@@ -40,8 +41,16 @@ class EvalConfig:
         None,
     )
     errors_path: Path | None = option("JSONL file for wrong completions and their kinds", None)
+    query_key: tuple[str, ...] = option(QUERY_KEY, ())
+    response_key: str | None = option(RESPONSE_KEY, None)
+    answer_key: str | None = option(ANSWER_KEY, None)
     allow_partial: bool = option("score an unfinished run by the samples that it has", False)
     dry_run: bool = option("print the resolved config and what would be scored, then stop", False)
+
+    @property
+    def keys(self) -> RowKeys:
+        """The keys of the data that the user chose."""
+        return RowKeys(self.query_key, self.response_key, self.answer_key)
 
 
 def check_eval_options(config: EvalConfig) -> None:

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from screl.core.config import say
 from screl.core.io import UserError, format_table, refuse_to_overwrite, sibling
 from screl.core.problems import Problem, load_problems
 from screl.samples.reader import Run, find_data_path, open_and_report, open_runs, refuse_repeats
@@ -41,7 +42,10 @@ def open_inputs(config: EvalConfig) -> list[ScoringInput]:
     if config.output_path:
         outputs.append(sibling(config.output_path, ".run.json"))
     refuse_to_overwrite([path for path in outputs if path], [*data_paths, *paths])
-    problems = {data_path: load_problems(data_path) for data_path in set(data_paths)}
+    problems = {
+        data_path: load_problems(data_path, config.keys, say=say)
+        for data_path in dict.fromkeys(data_paths)
+    }
     for key in config.breakdown:
         for data_path in problems:
             check_breakdown_key(problems[data_path], key, data_path)

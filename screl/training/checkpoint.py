@@ -8,10 +8,10 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from screl.core.config import plain_config
 from screl.core.io import UserError, file_sha256, read_json_object, write_json
 from screl.core.run_info import refuse_another_run
 from screl.models.folder import check_model_folder, check_weights, fingerprint
@@ -19,6 +19,8 @@ from screl.training.config import TrainConfig
 
 STATE = "state.json"
 FULL_DISK = 2**24  # bytes: if a write fails with less than 16 MiB free, the disk is full
+# Options that change the data only if they are given; earlier versions did not have them.
+DATA_KEYS = {"query_key", "response_key", "answer_key"}
 # Options that do not change the result of a run, so they may differ when it is resumed.
 RESUMABLE_KEYS = {
     "model_name_or_path", "data_path", "output_dir", "micro_batch_tokens", "save_steps",
@@ -34,7 +36,11 @@ def run_identity(config: TrainConfig) -> dict[str, Any]:
     UserError if the model or the data is missing.
     """
     (check_model_folder if config.dry_run else check_weights)(config.model_name_or_path)
-    recipe = {key: value for key, value in asdict(config).items() if key not in RESUMABLE_KEYS}
+    recipe = {
+        key: value
+        for key, value in plain_config(config).items()
+        if key not in RESUMABLE_KEYS and (value or key not in DATA_KEYS)
+    }
     return recipe | {
         "model_sha256": fingerprint(config.model_name_or_path),
         "data_sha256": file_sha256(config.data_path),

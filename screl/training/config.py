@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from screl.core.config import option
 from screl.core.io import UserError
+from screl.core.layouts import ANSWER_KEY, QUERY_KEY, RESPONSE_KEY, RowKeys
 from screl.training.processes import world_size
 
 # DeepSpeed's settings for zero2, zero3 and zero3_offload; none of them changes what a run learns.
@@ -18,7 +19,7 @@ class TrainConfig:
     """Options of train.py."""
 
     model_name_or_path: str = option("base model: a local folder or a hub id")
-    data_path: Path = option('training rows: JSONL of {"query", "response"}')
+    data_path: Path = option("training rows: a question and its solution; JSONL, JSON or parquet")
     output_dir: Path = option("where the checkpoint, run.json and train_log.jsonl go")
     num_train_epochs: float = option("passes over the data", 3.0)
     learning_rate: float = option("peak learning rate", 2e-5)
@@ -58,7 +59,15 @@ class TrainConfig:
         "bf16 peak of the GPU to plan for; default: this machine's, or 312 (A100)", None
     )
     seed: int = option("random seed for the order of the data", 42)
+    query_key: tuple[str, ...] = option(QUERY_KEY, ())
+    response_key: str | None = option(RESPONSE_KEY, None)
+    answer_key: str | None = option(ANSWER_KEY, None)
     dry_run: bool = option("print options, first row, memory and time, then stop", False)
+
+    @property
+    def keys(self) -> RowKeys:
+        """The keys of the data that the user chose."""
+        return RowKeys(self.query_key, self.response_key, self.answer_key)
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,23 @@ import transformers
 
 from screl.core.io import UserError
 from screl.core.problems import Problem, ProblemId
-from screl.models.tokenizer import Example, Tokenizer, load_tokenizer, tokenize_example
+from screl.models.tokenizer import (
+    Example,
+    Tokenizer,
+    load_tokenizer,
+    special_tokens_in,
+    tokenize_example,
+)
 from screl.training.config import TrainConfig
 from screl.training.packing import check_step
 from screl.training.processes import counted, say
 
 SCREL = Path(__file__).parents[1]
 # The code that turns rows into tokens: changing it invalidates the cache.
-ROW_CODE = [SCREL / "core/problems.py", SCREL / "models/tokenizer.py", Path(__file__)]
+ROW_CODE = [
+    *(SCREL / "core" / name for name in ("layouts.py", "problems.py", "rows.py")),
+    *(SCREL / "models/tokenizer.py", Path(__file__)),
+]
 
 
 @dataclass(frozen=True)
@@ -57,9 +66,10 @@ def load_training_data(
     Raises UserError if a row, or the number of processes, makes a step impossible.
     """
     tokenizer = load_tokenizer(config.model_name_or_path)
-    key = cache_key(identity["model_sha256"], identity["data_sha256"])
+    key = cache_key(identity["model_sha256"], identity["data_sha256"], repr(config.keys))
     examples = tokenize_examples(tokenizer, problems, key)
     _report_rows(config, problems, [len(example) for example in examples])
+    _report_special_tokens(tokenizer, problems, examples)
     kept = [row for row, example in enumerate(examples) if len(example) <= config.max_length]
     longest = max(len(examples[row]) for row in kept)
     check_step(longest, config.global_batch_size, n_processes, config.micro_batch_tokens)
@@ -148,13 +158,8 @@ def _read_examples(path: Path) -> list[Example]:
 def _report_rows(config: TrainConfig, problems: Sequence[Problem], lengths: list[int]) -> None:
     """Print the amount of data and the rows that are left out.
 
-    Raises UserError for an empty response, or if no row is left.
+    Raises UserError if no row is left.
     """
-    for problem in problems:
-        if not problem.solution.strip():
-            raise UserError(
-                f"{config.data_path}:{problem.line}: the response is empty; fix or delete this line"
-            )
     too_long = [
         str(problem.line)
         for problem, length in zip(problems, lengths, strict=True)
@@ -170,6 +175,24 @@ def _report_rows(config: TrainConfig, problems: Sequence[Problem], lengths: list
         )
     if len(too_long) == len(lengths):
         raise UserError(f"{config.data_path}: no row is left; raise --max_length")
+
+
+def _report_special_tokens(
+    tokenizer: Tokenizer, problems: Sequence[Problem], examples: Sequence[Example]
+) -> None:
+    """Warn of texts that a tokenizer takes for special tokens though it was asked not to."""
+    found = [
+        special_tokens_in(
+            tokenizer, problem.question + problem.solution, example.input_ids.tolist()
+        )
+        for problem, example in zip(problems, examples, strict=True)
+    ]
+    if n_rows := sum(map(bool, found)):
+        names = sorted({token for tokens in found for token in tokens})
+        say(
+            f"warning: {counted(n_rows, 'row')} hold the text of special tokens "
+            f"({', '.join(names)}), which this tokenizer cannot take as plain text; take it out"
+        )
 
 
 def _report_epochs(config: TrainConfig, n_rows: int, n_steps: int) -> None:

@@ -10,33 +10,10 @@ from screl.core.io import (
     UserError,
     parse_object,
     read_json,
-    read_jsonl,
     refuse_to_overwrite,
     sibling,
     write_atomic,
 )
-
-
-def test_rows_come_with_their_line_numbers(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text('{"a": 1}\n\n{"a": 2}\n')
-    assert list(read_jsonl(path)) == [(1, {"a": 1}), (3, {"a": 2})]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("\n\n", "file is empty"),
-        ('{"a": 1}\n{"a": 2', ":2: not valid JSON .*; fix or delete this line"),
-        ('{"a": 1}\n\n[1]\n', ":3: expected a JSON object, found list; fix or delete this line"),
-    ],
-)
-def test_a_bad_line_is_named(tmp_path: Path, content: str, message: str) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text(content)
-    with pytest.raises(UserError, match=message) as caught:
-        list(read_jsonl(path))
-    assert str(path) in str(caught.value)
 
 
 def test_only_an_object_is_parsed() -> None:
@@ -49,9 +26,9 @@ def test_only_an_object_is_parsed() -> None:
 
 def test_a_missing_or_damaged_file_and_a_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
-        list(read_jsonl(tmp_path / "none.jsonl"))
+        read_json(tmp_path / "none.json")
     with pytest.raises(UserError, match="is a folder"):
-        list(read_jsonl(tmp_path))
+        read_json(tmp_path)
     path = tmp_path / "a.json"
     path.write_text("{")
     with pytest.raises(UserError, match=r"a\.json: not valid JSON"):
@@ -100,7 +77,7 @@ def test_a_loop_of_links_is_replaced_or_named(tmp_path: Path) -> None:
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     with pytest.raises((OSError, UserError), match="loop"):
-        list(read_jsonl(loop))
+        read_json(loop)
     refuse_to_overwrite([loop], [loop / "other"])
     write_atomic(loop, ["x"])
     assert loop.read_text() == "x"

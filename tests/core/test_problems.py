@@ -20,11 +20,11 @@ def test_ids_are_row_numbers_or_given(tmp_path: Path) -> None:
 
 
 def test_the_keys_of_gsm8k_and_math_are_understood_and_others_kept(tmp_path: Path) -> None:
-    gsm8k = {"question": "a", "answer": "b"}
+    gsm8k = {"question": "a", "answer": "1+1=<<1+1=2>>2\n#### 2"}
     math = {"problem": "c", "solution": "d", "level": "Level 5", "type": "Algebra"}
     lines = [json.dumps(gsm8k), json.dumps(math)]
     first, second = load_problems(write_lines(tmp_path / "p.jsonl", lines))
-    assert (first.question, first.solution, first.extra) == ("a", "b", {})
+    assert (first.question, first.solution, first.extra) == ("a", gsm8k["answer"], {})
     assert (second.question, second.solution) == ("c", "d")
     assert second.extra == {"level": "Level 5", "type": "Algebra"}
 

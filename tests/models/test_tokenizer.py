@@ -15,9 +15,11 @@ from screl.models.tokenizer import (
     load_tokenizer,
     pad_id,
     prompt_ids,
+    special_tokens_in,
     tokenize_example,
     vocabulary_size,
 )
+from tests.conftest import MINI_MODEL
 from tests.llama_layouts import (
     EMPTY,
     LLAMA,
@@ -212,3 +214,20 @@ def test_a_saved_tokenizer_begins_prompts_the_same_here_and_elsewhere(
     expected = prompt_ids(tokenizer, PROMPT)
     assert prompt_ids(load_tokenizer(str(tmp_path / "saved")), PROMPT) == expected
     assert AutoTokenizer.from_pretrained(tmp_path / "saved")(PROMPT).input_ids == expected
+
+
+SPECIAL = Problem(0, "Is </s> or <s> a word?", "No </s>, it is\n#### 5 </s>", 1)
+
+
+def test_the_text_of_special_tokens_is_text() -> None:
+    tokenizer = load_tokenizer(str(MINI_MODEL))
+    example = tokenize_example(tokenizer, SPECIAL)
+    ids = example.input_ids.tolist()
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    assert [i for i, token in enumerate(ids) if token in (bos, eos)] == [0, len(ids) - 1]
+    assert ids[: example.n_prompt] == prompt_ids(tokenizer, build_prompt(SPECIAL.question))
+    text = SPECIAL.question + SPECIAL.solution
+    assert special_tokens_in(tokenizer, text, ids) == []
+    # a tokenizer that ignores split_special_tokens
+    joined = tokenizer(build_prompt(SPECIAL.question) + SPECIAL.solution).input_ids
+    assert special_tokens_in(tokenizer, text, [*joined, eos]) == ["<s>", "</s>"]

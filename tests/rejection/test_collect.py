@@ -271,5 +271,7 @@ def test_help_and_exit_statuses(tmp_path: Path) -> None:
     arguments = ["--data_path", PROBLEMS, "--output_path", tmp_path / "x.jsonl", "--samples"]
     result = run_script(script, *arguments, tmp_path / "nowhere")
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == f"error: {tmp_path}/nowhere: no such file or folder; check the path\n"
+    read, error = result.stderr.splitlines()
+    assert read == f"{PROBLEMS}: 80 rows; question from 'query', solution from 'response'"
+    assert error == f"error: {tmp_path}/nowhere: no such file or folder; check the path"
     assert run_script(script, *arguments[:-1]).returncode == 2

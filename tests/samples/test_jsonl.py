@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from screl.core.io import UserError
 from screl.core.problems import Problem
-from screl.samples.jsonl import ID_KEYS, QUESTION_KEYS, TEXT_KEYS, index_jsonl, is_jsonl
+from screl.samples.joining import ID_KEYS, QUESTION_KEYS
+from screl.samples.jsonl import TEXT_KEYS, index_jsonl, is_jsonl
 from screl.samples.reader import open_runs, read_completions
 from screl.samples.store import Sample
 
@@ -161,7 +162,7 @@ def test_missing_samples_are_refused_unless_allowed(tmp_path: Path) -> None:
     [
         ({"id": "d", "text": "x"}, "no problem has the id 'd'; give the problems"),
         ({"id": ["a"], "text": "x"}, r"no problem has the id \['a'\]; give the problems"),
-        ({"idx": "7", "text": "x"}, "no problem has the idx '7'; give the problems"),
+        ({"idx": "8", "text": "x"}, "no problem has the idx '8'; give the problems"),
         ({"question": "Pears?", "text": "x"}, "no problem has its question; give the problems"),
         (
             {"id": "a", "question": "Pears?", "text": "x"},
@@ -226,8 +227,8 @@ def test_which_files_are_jsonl(tmp_path: Path, name: str, content: str, expected
 
 def test_a_first_line_that_is_not_json_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_bytes(b"\xef\xbb\xbf{}\n")
-    with pytest.raises(UserError, match=r"a\.jsonl:1: not valid JSON .*; fix this line"):
+    path.write_bytes(b'{"text": "x"\n')
+    with pytest.raises(UserError, match=r"a\.jsonl:1: not valid JSON .*; fix or delete this line"):
         is_jsonl(path)
 
 

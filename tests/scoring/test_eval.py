@@ -425,6 +425,6 @@ def test_help_and_exit_statuses(tmp_path: Path) -> None:
     broken.write_text("{no\n" * 80)
     result = run_script("eval.py", broken, *VOTES[1:])
     assert (result.returncode, result.stdout) == (1, "")
-    progress, error = result.stderr.splitlines()
+    _, progress, error = result.stderr.splitlines()
     assert progress.startswith(f"{broken}: 1 greedy sample")
     assert error.startswith(f"error: {broken}:1: expected [[prompt, completion]]")

@@ -1,7 +1,9 @@
 """Test that checkpoints to resume from are complete or absent, and that the last few are kept."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from screl.training.checkpoint import (
     last_checkpoint,
     read_state,
     remove_old_checkpoints,
+    run_identity,
     write_checkpoint,
 )
 from screl.training.config import TrainConfig
@@ -108,3 +111,14 @@ def test_only_a_full_disk_is_reported_as_full(
         raise UserError("my own")
     with pytest.raises(KeyboardInterrupt), explain_full_disk(tmp_path):
         raise KeyboardInterrupt
+
+
+def test_a_run_of_an_earlier_version_still_resumes(tiny_model: Path, tmp_path: Path) -> None:
+    """Options that choose keys are part of a run only if they are given."""
+    data = tmp_path / "d.jsonl"
+    data.write_text('{"query": "q", "response": "r"}\n')
+    options: dict[str, Any] = {"model_name_or_path": str(tiny_model), "data_path": data}
+    config = TrainConfig(**options, output_dir=tmp_path)
+    assert not {"query_key", "response_key", "answer_key"} & run_identity(config).keys()
+    chosen = run_identity(replace(config, query_key=("a", "b"), response_key="r"))
+    assert (chosen["query_key"], chosen["response_key"]) == (["a", "b"], "r")  # as JSON has them
