@@ -219,8 +219,9 @@ def run_sampling(
     health = Health(not config.greedy and config.temperature >= MIN_TEMPERATURE)
     spec = make_spec(config, engine, prompts)
     with SampleWriter(config.output_dir) as writer:
-        collector = SampleCollector(writer, problems, tallies, health, budget, prompts.requests)
-        collector.expect(requests)
+        collector = SampleCollector(
+            writer, problems, tallies, health, budget, prompts.requests, requests
+        )
         pool = make_pool(config, spec)
         try:
             unfulfilled = run_requests(pool, requests, collector, spec.batch_size)
