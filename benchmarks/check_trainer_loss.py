@@ -50,9 +50,8 @@ def main() -> None:
             launch(n_processes, "benchmarks/check_trainer_loss.py", "--trainer", str(theirs))
             launch(n_processes, "train.py", *our_options(data, ours, n_processes))
             found = differences(ours, theirs)
-            print(
-                f"{'1 process' if n_processes == 1 else '2 processes'}, {N_STEPS} steps of {STEP} rows, largest differences:"
-            )
+            processes = "1 process" if n_processes == 1 else f"{n_processes} processes"
+            print(f"{processes}, {N_STEPS} steps of {STEP} rows, largest differences:")
             for name, difference in found.items():
                 print(f"  {name:14} {difference:.1e}   (tolerated: {TOLERANCES[name]:.0e})")
                 is_same &= difference <= TOLERANCES[name]
