@@ -21,6 +21,7 @@ from screl.core.problems import load_problems
 from screl.core.run_info import write_run_info
 from screl.core.stopping import stop_signals
 from screl.samples.store import finish_store, open_store
+from screl.sampling.checks import show_alarm
 from screl.sampling.config import SampleConfig, check_sample_options
 
 if TYPE_CHECKING:
@@ -106,8 +107,8 @@ def report(config: SampleConfig, session: "SessionResult", n_problems: int) -> N
     )
     if more_samples:
         print(more_samples)
-    for line in session.alarms.values():
-        print(f"warning: {line}", file=sys.stderr)
+    for name, line in session.alarms.items():
+        print(show_alarm(name, line), file=sys.stderr)
     if session.unfulfilled:
         first = session.unfulfilled[0]
         ids = list(dict.fromkeys(str(one.request.problem_id) for one in session.unfulfilled))

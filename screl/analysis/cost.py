@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 from screl.core.cost import Cost, read_cost
 from screl.core.io import UserError, read_json_object, real_path, sibling
 from screl.core.problems import load_problems
+from screl.core.run_info import training_config
 from screl.samples.reader import find_data_path, open_runs, other_data_warning
 from screl.samples.store import MANIFEST, is_store, read_manifest
 from screl.scoring.comparison import is_comparable
@@ -114,13 +115,6 @@ def trace(run: Path) -> Stage:
     if stage is None or stage.name == "pretrain":
         raise UserError(f"{run}: no run.json of train.py; give the folder of a finished training")
     return stage
-
-
-def training_config(model: Path) -> dict[str, Any]:
-    """Return the config of the train.py that made ``model``; empty for any other model."""
-    config = _read_info(model / "run.json").get("config")
-    needed = {"model_name_or_path", "data_path", "num_train_epochs"}
-    return config if isinstance(config, dict) and needed <= config.keys() else {}
 
 
 def cost_beyond(model: Stage, previous: Stage | None) -> Total | None:

@@ -8,7 +8,7 @@ from screl.core.problems import Problem, ProblemId
 from screl.core.progress import progress_bar
 from screl.samples.store import Sample, SampleWriter
 from screl.sampling.adaptive import Budget, WantedSamples
-from screl.sampling.checks import Health, run_alarms
+from screl.sampling.checks import Health, run_alarms, show_alarm
 from screl.sampling.engine import Request
 from screl.sampling.tally import ProblemTally, is_right, judge_of
 
@@ -78,7 +78,7 @@ class SampleCollector:
             self._next_check += SECONDS_BETWEEN_CHECKS
             for name, line in run_alarms(self._health).items():
                 if name not in self._shown_alarms:
-                    self._bar.write(f"warning: {line}", file=sys.stderr)
+                    self._bar.write(show_alarm(name, line), file=sys.stderr)
                     self._shown_alarms.add(name)
 
     def tokens_per_second(self) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from screl.core.cost import PROCESSORS, Devices
 from screl.core.io import UserError, file_sha256
 from screl.core.problems import ALPACA_NO_INPUT, Problem, ProblemId, build_prompt
-from screl.core.run_info import package_versions
+from screl.core.run_info import package_versions, training_config
 from screl.grading.answers import gold_answers
 from screl.models.folder import check_weights, fingerprint
 from screl.models.loading import longest_sequence
@@ -220,7 +220,10 @@ def run_sampling(
     if not requests:
         summary = summarize_run(tallies.values(), config.greedy)
         return SessionResult(0, 0, None, {}, [], PROCESSORS, summary)
-    health = Health(not config.greedy and config.temperature >= MIN_TEMPERATURE)
+    expects_variety = not config.greedy and config.temperature >= MIN_TEMPERATURE
+    # exemplars show a base model how to end
+    is_tuned = config.prompt == "icl" or bool(training_config(Path(config.model_name_or_path)))
+    health = Health(expects_variety, is_tuned)
     spec = make_spec(config, engine, prompts)
     with SampleWriter(config.output_dir) as writer:
         collector = SampleCollector(

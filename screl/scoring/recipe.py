@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from screl.core.io import UserError, file_sha256, read_json_object, sibling
+from screl.core.io import UserError, file_sha256, sibling
+from screl.core.run_info import recorded_config, training_config
 from screl.samples.store import is_store, read_manifest
 
 # Settings that are not part of a recipe: paths, which are followed instead, random seeds, and what
@@ -88,8 +89,8 @@ def sampling_recipe(store: Path, inside: tuple[Path, ...]) -> Recipe:
 
 def training_recipe(model: Path, inside: tuple[Path, ...]) -> Recipe:
     """Return how train.py made a model; {} for any other model."""
-    config = _config(model / "run.json")
-    if "num_train_epochs" not in config or model in inside:
+    config = training_config(model)
+    if not config or model in inside:
         return {}
     inside, base = (*inside, model), Path(config["model_name_or_path"])
     made = training_recipe(base, inside) or {"name": os.path.normpath(base)}
@@ -99,7 +100,7 @@ def training_recipe(model: Path, inside: tuple[Path, ...]) -> Recipe:
 
 def data_recipe(data: Path, inside: tuple[Path, ...]) -> Recipe:
     """Return how training data was made: from which samples by which filter, or its content."""
-    config = _config(sibling(data, ".run.json"))
+    config = recorded_config(sibling(data, ".run.json"))
     if "samples" not in config:
         content = {"sha256": file_sha256(data)} if data.is_file() else {}
         return {"kind": "not filtered", **content}
@@ -116,14 +117,6 @@ def _settings(config: dict[str, Any], left_out: frozenset[str]) -> Recipe:
 
 def _of(stage: str, recipe: Recipe) -> Recipe:
     return {f"{stage}: {key}": value for key, value in recipe.items()}
-
-
-def _config(run_json: Path) -> dict[str, Any]:
-    """Return the config in a run.json; {} without one."""
-    if not run_json.is_file():
-        return {}
-    config = read_json_object(run_json).get("config")
-    return config if isinstance(config, dict) else {}
 
 
 def _shown(value: Any) -> str:
