@@ -51,7 +51,8 @@ def engine(spec: EngineSpec) -> Iterator[VLLMEngine]:
     with pytest.MonkeyPatch.context() as patch:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        patch.setenv("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")  # for functions sent to its process
+        # for a function sent to its process; read whenever the two exchange anything
+        os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
         patch.setattr(vllm_module, "engine_settings", lambda spec: engine_settings(spec) | LITTLE)
         engine = make_engine(spec)
     assert isinstance(engine, VLLMEngine)
