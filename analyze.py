@@ -9,7 +9,8 @@ fits with intervals, and predictions; figures go to a folder next to the report.
 
 cost: print the cost of each stage that made a model, in FLOPs and device hours, and the cost per
 point of accuracy, with the paper's Table 4 (arXiv 2308.01825) for comparison. RUN is the folder of
-a model that train.py made; its accuracy comes from the greedy samples in RUN/greedy.
+a model that train.py made; its accuracy comes from the greedy samples in RUN/greedy, beside RUN,
+or in --samples.
 """
 
 import sys
@@ -34,7 +35,7 @@ def cost(argv: list[str]) -> None:
     config = parse_config(CostConfig, argv, __doc__, prog="analyze.py cost")
     stopwatch = Stopwatch()
     refuse_repeats(config.runs)
-    costs = [model_costs(trace(run)) for run in config.runs]
+    costs = [model_costs(trace(run), config.samples) for run in config.runs]
     if config.output_path:
         run_json = sibling(config.output_path, ".run.json")
         refuse_to_overwrite([config.output_path, run_json], files_read(costs))

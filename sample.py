@@ -7,8 +7,8 @@
     python sample.py --model_name_or_path BASE_MODEL --data_path data/test_use.jsonl \\
         --output_dir SAMPLES3 --greedy --prompt icl
 
-The same command continues a killed run where it stopped. With a larger --n_samples, or with
-problems appended to the data, it makes only the samples that the store lacks.
+The same command continues an interrupted or killed run where it stopped. With a larger --n_samples,
+or with problems appended to the data, it makes only the samples that the store lacks.
 """
 
 import sys
@@ -19,7 +19,9 @@ from screl.core.cost import Stopwatch
 from screl.core.io import UserError, locked
 from screl.core.problems import load_problems
 from screl.core.run_info import write_run_info
+from screl.core.stopping import stop_signals
 from screl.samples.store import finish_store, open_store
+from screl.sampling.checks import show_alarm
 from screl.sampling.config import SampleConfig, check_sample_options
 
 if TYPE_CHECKING:
@@ -48,12 +50,13 @@ def main() -> None:
     with locked(config.output_dir, "another process is sampling into it; wait until it ends"):
         manifest = make_manifest(config, engine, problems, prompts)
         open_store(config.output_dir, manifest, problems)
-        session = run_sampling(config, engine, problems, prompts)
-        if config.until_correct and not session.unfulfilled:
+        with stop_signals():
+            session = run_sampling(config, engine, problems, prompts)
+        if config.until_correct and not session.unfulfilled and not session.is_interrupted:
             finish_store(config.output_dir)
         if session.n_samples or not (config.output_dir / "run.json").exists():
             write_run_json(config, prompts, session, stopwatch)
-        report(config, session)
+        report(config, session, len(problems))
 
 
 def write_run_json(
@@ -81,9 +84,21 @@ def write_run_json(
     write_run_info(path, config, stopwatch.started, results)
 
 
-def report(config: SampleConfig, session: "SessionResult") -> None:
-    """Print a summary of run.json; raise UserError if some samples could not be made."""
+def report(config: SampleConfig, session: "SessionResult", n_problems: int) -> None:
+    """Print a summary of run.json.
+
+    Raises UserError if some samples could not be made, and KeyboardInterrupt after an interrupt,
+    both saying what is stored.
+    """
     results, more_samples, _ = session.summary
+    if session.is_interrupted:
+        at_most = "at most " if config.until_correct else ""
+        n_wanted = n_problems * (config.max_samples or config.n_samples)
+        raise KeyboardInterrupt(
+            f"{config.output_dir}: interrupted; {session.n_samples} samples made, "
+            f"{results['n_samples']} of {at_most}{n_wanted} are stored; run the same command again "
+            "to make the others"
+        )
     print(
         f"{config.output_dir}: {session.n_samples} samples made, {results['n_samples']} are "
         f"stored, {results['n_tokens']} tokens, {results['share_cut_off']:.1%} cut off at "
@@ -92,8 +107,8 @@ def report(config: SampleConfig, session: "SessionResult") -> None:
     )
     if more_samples:
         print(more_samples)
-    for line in session.alarms.values():
-        print(f"warning: {line}", file=sys.stderr)
+    for name, line in session.alarms.items():
+        print(show_alarm(name, line), file=sys.stderr)
     if session.unfulfilled:
         first = session.unfulfilled[0]
         ids = list(dict.fromkeys(str(one.request.problem_id) for one in session.unfulfilled))

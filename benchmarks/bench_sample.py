@@ -8,6 +8,7 @@ Parts (--parts, default all):
              padded to the longest prompt, each as long as its longest completion; but the model
              stays loaded and uses the faster of bf16 and fp32
   workers    two workers with one core each (or one GPU) against one, and two separate runs of one
+  seeds      vLLM with a seed per sample against none, with and without top-k 50
   memory     peak memory of the scheduler at several k, with engines that take no time
 
 Prompts are those of the miniature's training problems. The ways take turns, since machines are
@@ -70,6 +71,7 @@ def main() -> None:
         "path": compare_with_bare_vllm,
         "published": compare_with_published,
         "workers": compare_workers,
+        "seeds": compare_seeds,
         "memory": measure_memory,
     }
     parser.add_argument("--parts", nargs="+", choices=measure, default=list(measure))
@@ -212,6 +214,47 @@ def compare_workers(arguments: argparse.Namespace) -> None:
         f"1 worker of one {device}": partial(rate, groups[:1]),
     }
     compare(arguments.turns, ways)
+
+
+def compare_seeds(arguments: argparse.Namespace) -> None:
+    """Compare bare vLLM with a seed for each sample and without seeds."""
+    if not HAS_VLLM:
+        print("vLLM is not installed: nothing to compare")
+        return
+    from screl.sampling.vllm import VLLMEngine
+
+    config = make_config(arguments, "vllm")
+    problems, prompts = load_prompts(arguments, config)
+    engine = make_engine(sampling.make_spec(config, "vllm", prompts))
+    assert isinstance(engine, VLLMEngine)
+    requests = [
+        Request(p.problem_id, prompts.ids[p.problem_id], range(config.n_samples)) for p in problems
+    ]
+
+    make_params = engine.sampling_params
+
+    def draw(top_k: int, has_seeds: bool) -> int:
+        def changed_params(request: Request) -> Any:
+            params = make_params(request)
+            params.top_k, params.seed = top_k, params.seed if has_seeds else None
+            return params
+
+        engine.sampling_params = changed_params  # type: ignore[method-assign]
+        for request in requests:
+            engine.add(request)
+        n_tokens = 0
+        while engine.n_unfinished:
+            n_tokens += sum(sample.n_tokens or 0 for sample in engine.step())
+        return n_tokens
+
+    for top_k in (0, 50):
+        print(f"top-k {top_k or 'off'}:")
+        compare(
+            arguments.turns,
+            {"a seed per sample": timed(partial(draw, top_k, True)),
+             "no seeds": timed(partial(draw, top_k, False))},
+        )  # fmt: skip
+    engine.close()
 
 
 def measure_memory(arguments: argparse.Namespace) -> None:

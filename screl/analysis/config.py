@@ -13,6 +13,11 @@ class CostConfig:
     """Options of analyze.py cost."""
 
     runs: tuple[Path, ...] = option("folders of models made by train.py", positional=True)
+    samples: tuple[Path, ...] = option(
+        "greedy samples of the models, or folders to search for them; default: the folder greedy "
+        "in each model's, else any beside the models",
+        (),
+    )
     output_path: Path | None = option("also write the numbers as JSON, with a .run.json", None)
 
 

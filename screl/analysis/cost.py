@@ -6,7 +6,7 @@ model that was sampled.
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -14,13 +14,15 @@ from typing import Any, Literal, NamedTuple
 from screl.core.cost import Cost, read_cost
 from screl.core.io import UserError, read_json_object, real_path, sibling
 from screl.core.problems import load_problems
+from screl.core.run_info import training_config
 from screl.samples.reader import find_data_path, open_runs, other_data_warning
-from screl.samples.store import is_store, read_manifest
+from screl.samples.store import MANIFEST, is_store, read_manifest
 from screl.scoring.comparison import is_comparable
 from screl.scoring.score import RunScore, ScoreRules, score_runs
 from screl.scoring.statistics import Difference, Metric, compare
 
 METRIC = "maj1@1"
+DEPTHS = ("*", "*/*")  # of the folders beside a model in which its greedy samples are sought
 MODELS = ("pretrain", "sft", "rft_train")  # the stages that make one
 
 
@@ -76,13 +78,31 @@ class ModelCost(NamedTuple):
     per_point: Total | None = None
 
 
-def model_costs(run: Stage) -> list[ModelCost]:
+def model_costs(run: Stage, samples: Sequence[Path] = ()) -> list[ModelCost]:
     """Return the cost of every model behind ``run``, and of ``run`` itself, the last one.
 
-    Accuracies come from the greedy samples in the folder ``greedy`` of each model.
+    Accuracies come from the greedy samples in or below ``samples`` whose manifest names the model,
+    else from those in its folder ``greedy``, else from any beside the model. Prints where they are
+    if not in ``greedy`` and, unless exactly one was found, where they were sought.
     """
     models = {path: stage for path, stage in run.all_stages().items() if stage.name in MODELS}
-    scores = {path: _greedy_score(model.path) for path, model in models.items()}
+    beside = sorted({model.path.parent for model in models.values()})
+    given, near = _greedy_stores(samples, "**"), _greedy_stores(beside, *DEPTHS)
+    scores = {}
+    for path, model in models.items():
+        own = [model.path / "greedy"] if is_store(model.path / "greedy") else []
+        stores = given.get(path) or own or near.get(path, [])
+        if len(stores) == 1 and stores != own:
+            print(f"{model.path}: accuracy from {stores[0]}", file=sys.stderr)
+        elif len(stores) != 1:
+            sought = ", ".join(map(str, [*samples, model.path / "greedy", *beside]))
+            found = ", ".join(map(str, stores)) or "none"
+            print(
+                f"{model.path}: no accuracy; its greedy samples were sought in {sought}, found: "
+                f"{found}; give one with --samples",
+                file=sys.stderr,
+            )
+        scores[path] = _greedy_score(stores[0]) if len(stores) == 1 else None
     return [_model_cost(model, scores) for model in models.values()]
 
 
@@ -95,13 +115,6 @@ def trace(run: Path) -> Stage:
     if stage is None or stage.name == "pretrain":
         raise UserError(f"{run}: no run.json of train.py; give the folder of a finished training")
     return stage
-
-
-def training_config(model: Path) -> dict[str, Any]:
-    """Return the config of the train.py that made ``model``; empty for any other model."""
-    config = _read_info(model / "run.json").get("config")
-    needed = {"model_name_or_path", "data_path", "num_train_epochs"}
-    return config if isinstance(config, dict) and needed <= config.keys() else {}
 
 
 def cost_beyond(model: Stage, previous: Stage | None) -> Total | None:
@@ -175,11 +188,21 @@ def _read_info(run_json: Path) -> dict[str, Any]:
         return {}
 
 
-def _greedy_score(model: Path) -> RunScore | None:
-    """Score ``model``'s greedy samples on their data; warn and return None if that fails."""
-    store = model / "greedy"
-    if not is_store(store):
-        return None
+def _greedy_stores(folders: Iterable[Path], *depths: str) -> dict[Path, list[Path]]:
+    """Return the stores of greedy samples in ``folders`` by the real path of their model."""
+    found: dict[Path, list[Path]] = {}
+    patterns = [f"{depth}/{MANIFEST}" for depth in depths]
+    paths = {path for one in folders for pattern in patterns for path in one.glob(pattern)}
+    for path in sorted(paths):
+        manifest = _read_info(path)
+        if manifest.get("greedy") is True:
+            model = real_path(Path(str(manifest.get("model_name_or_path"))))
+            found.setdefault(model, []).append(path.parent)
+    return found
+
+
+def _greedy_score(store: Path) -> RunScore | None:
+    """Score greedy samples on their data; warn and return None if that fails."""
     try:
         data_path = find_data_path(store, None)
         problems = load_problems(data_path)

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from screl.analysis.cost import cost_beyond, trace, training_config
+from screl.analysis.cost import cost_beyond, trace
 from screl.analysis.estimates import Estimate, Resampler, exact_estimate
 from screl.analysis.study import Key, Study
 from screl.core.cost import read_cost
 from screl.core.io import UserError, read_json_object
 from screl.core.problems import Problem, load_problems
+from screl.core.run_info import training_config
 from screl.grading.verdict import make_judge
 from screl.rejection.funnel import PAPER_KS
 from screl.samples.reader import Run, map_problems, open_runs

@@ -79,8 +79,9 @@ def run_main(main: Callable[[], None]) -> None:
             raise
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {where}{error.strerror}; {hint}")
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; run the same command again to continue\n")
+    except KeyboardInterrupt as error:
+        message = str(error) or "interrupted; run the same command again to continue"
+        sys.stderr.write(f"{message}\n")
         sys.exit(130)
 
 

@@ -64,6 +64,22 @@ def write_run_info(
     write_json(path, info)
 
 
+def recorded_config(run_json: Path) -> dict[str, Any]:
+    """Return the config in a run.json; {} if there is none, or the file is another program's."""
+    try:
+        config = read_json_object(run_json).get("config")
+    except UserError:
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def training_config(model: Path) -> dict[str, Any]:
+    """Return the config of the train.py that made ``model``; {} for any other model."""
+    config = recorded_config(model / "run.json")
+    needed = {"model_name_or_path", "data_path", "num_train_epochs"}
+    return config if needed <= config.keys() else {}
+
+
 def package_versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     """Return the versions of Python and of those ``packages`` that are installed."""
     versions = {"python": platform.python_version()}

@@ -26,6 +26,7 @@ MOST_CUT_OFF = 0.10
 # A model trained on solutions hardly ever ends without an answer (0 to 1.2% in five runs of small
 # models).
 MOST_UNANSWERED = 0.20
+EXPECTED = "no_answer_of_base_model"  # the name of a sign that is none of trouble in a base model
 FALSE_ALARMS = 1e-3  # the chance that a healthy run exceeds one of these two limits
 
 
@@ -59,10 +60,12 @@ class Share:
 class Health:
     """Statistics of a session's samples so far.
 
-    ``expects_variety``: the sampling temperature is at least MIN_TEMPERATURE.
+    ``expects_variety``: the sampling temperature is at least MIN_TEMPERATURE; ``is_fine_tuned``:
+    train.py made the model, so it should have learned to end with an answer.
     """
 
     expects_variety: bool = False
+    is_fine_tuned: bool = True
     cut_off: Share = field(default_factory=Share)
     unanswered: Share = field(default_factory=Share)  # among the samples that were not cut off
     identical: Share = field(default_factory=Share)  # among groups of GROUP_SIZE samples
@@ -109,12 +112,20 @@ def run_alarms(health: Health) -> dict[str, str]:
             f"{_describe_share(cut_off)} are cut off by --max_new_tokens: {_cut_off_fix(at_least)}"
         )
     if unanswered.lower_limit() > MOST_UNANSWERED:
-        lines["no_answer"] = (
-            f"{_describe_share(unanswered)} end without a readable '#### answer': is this a base "
-            "model, or one trained with another prompt? give a fine-tuned model, or --prompt icl "
-            "for a base model, and check the prompt with --dry_run"
-        )
+        found = f"{_describe_share(unanswered)} end without a readable '#### answer'"
+        if health.is_fine_tuned:
+            lines["no_answer"] = f"{found}: check the prompt with --dry_run"
+        else:
+            lines[EXPECTED] = (
+                f"{found}, as is expected of a base model without --prompt icl; if it is "
+                "fine-tuned, it was trained with another prompt: check it with --dry_run"
+            )
     return lines
+
+
+def show_alarm(name: str, line: str) -> str:
+    """Return an alarm as it is printed: a warning, or a note if all may be as it should."""
+    return f"{'note' if name == EXPECTED else 'warning'}: {line}"
 
 
 def _describe_share(share: Share) -> str:

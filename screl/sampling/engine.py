@@ -136,6 +136,9 @@ class Engine(Protocol):
     def n_unfinished(self) -> int:
         """Return how many requested samples have not been returned yet."""
 
+    def close(self) -> None:
+        """Free the engine's memory and end its processes; it cannot be used afterwards."""
+
 
 def make_engine(spec: EngineSpec) -> Engine:
     """Load the model and return its engine, after seconds to minutes.
@@ -204,7 +207,9 @@ class EngineHost:
         return exchange(self._engine, requests, enough)
 
     def close(self) -> None:
-        """Drop the engine and free its memory."""
+        """Close the engine and free its memory."""
+        if self._engine:
+            self._engine.close()
         self._engine = None
         gc.collect()
 
@@ -238,5 +243,9 @@ def exchange(engine: Engine, requests: list[Request], enough: int) -> ExchangeRe
 def describe_failure(error: Exception) -> Failure:
     """Return an error in one line, and whether memory ran out."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    out_of_memory = isinstance(error, MemoryError) or "out of memory" in text.lower()
-    return Failure(text[:300], out_of_memory or "can't allocate memory" in text)
+    return Failure(text[:300], isinstance(error, MemoryError) or names_lack_of_memory(text))
+
+
+def names_lack_of_memory(message: str) -> bool:
+    """Return whether an error message is that of torch for too little memory, on any device."""
+    return "out of memory" in message.lower() or "can't allocate memory" in message

@@ -4,12 +4,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from tqdm import tqdm
-
 from screl.core.problems import Problem, ProblemId
+from screl.core.progress import progress_bar
 from screl.samples.store import Sample, SampleWriter
 from screl.sampling.adaptive import Budget, WantedSamples
-from screl.sampling.checks import Health, run_alarms
+from screl.sampling.checks import Health, run_alarms, show_alarm
 from screl.sampling.engine import Request
 from screl.sampling.tally import ProblemTally, is_right, judge_of
 
@@ -19,8 +18,8 @@ SECONDS_BETWEEN_CHECKS = 30.0
 class SampleCollector:
     """A callable that takes the samples of a session and returns the requests to make next.
 
-    Without a ``budget`` it returns none. Each sample is judged once, here; ``tallies`` and the
-    budget use the same verdict.
+    Without a ``budget`` it returns none. ``requests`` are those to begin with. Each sample is
+    judged once, here; ``tallies`` and the budget use the same verdict.
     """
 
     def __init__(
@@ -31,6 +30,7 @@ class SampleCollector:
         health: Health,
         budget: Budget | None,
         to_requests: Callable[[Iterable[WantedSamples]], list[Request]],
+        requests: Iterable[Request],
     ) -> None:
         self._writer, self._tallies, self._health = writer, tallies, health
         self._problems = {problem.problem_id: problem for problem in problems}
@@ -40,12 +40,7 @@ class SampleCollector:
         self._first: tuple[float, int] | None = None
         self._next_check = time.monotonic() + SECONDS_BETWEEN_CHECKS
         self._shown_alarms: set[str] = set()
-        self._bar = tqdm(total=0, desc="sample", unit="sample")
-
-    def expect(self, requests: Iterable[Request]) -> None:
-        """Add the samples of ``requests`` to the total of the progress bar."""
-        n_more = sum(len(request.sample_ids) for request in requests)
-        self._bar.total = (self._bar.total or 0) + n_more
+        self._bar = progress_bar(_count_samples(requests), desc="sample", unit="sample")
 
     def __call__(self, samples: list[Sample]) -> list[Request]:
         """Store ``samples`` on disk and return the requests that follow from them."""
@@ -56,7 +51,7 @@ class SampleCollector:
             self._count(sample)
         self._first = self._first or (time.monotonic(), self.n_tokens)
         more = self._to_requests(self._budget.next_blocks(samples)) if self._budget else []
-        self.expect(more)
+        self._bar.total += _count_samples(more)
         self._show(len(samples))
         return more
 
@@ -83,7 +78,7 @@ class SampleCollector:
             self._next_check += SECONDS_BETWEEN_CHECKS
             for name, line in run_alarms(self._health).items():
                 if name not in self._shown_alarms:
-                    self._bar.write(f"warning: {line}", file=sys.stderr)
+                    self._bar.write(show_alarm(name, line), file=sys.stderr)
                     self._shown_alarms.add(name)
 
     def tokens_per_second(self) -> float | None:
@@ -97,3 +92,7 @@ class SampleCollector:
     def close(self) -> None:
         """Remove the progress bar."""
         self._bar.close()
+
+
+def _count_samples(requests: Iterable[Request]) -> int:
+    return sum(len(request.sample_ids) for request in requests)

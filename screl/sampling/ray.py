@@ -1,6 +1,7 @@
 """Run engines on the machines of a Ray cluster, whose machines may come and go."""
 
 import math
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -12,6 +13,7 @@ from screl.core.io import UserError
 from screl.sampling.engine import EngineHost, EngineSpec, ExchangeResult, Request
 from screl.sampling.scheduler import WorkerLostError
 
+SECONDS_TO_END = 10.0  # for an actor to close its engine, before it is killed
 SECONDS_TO_WAIT = 1.0  # for a result, before checking whether machines have come or gone
 SECONDS_TO_NOTICE = 120.0  # without any worker, before a message says so
 
@@ -27,6 +29,7 @@ class RayPool:
         import ray
 
         self._spec, self._most = spec, n_workers
+        handler = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(
                 address=address,
@@ -40,6 +43,7 @@ class RayPool:
                 f"--address {address}: no Ray cluster found ({first_line(error)}); start one with "
                 "ray start --head"
             ) from None
+        signal.signal(signal.SIGTERM, handler)  # ray.init sets its own, which just exits
         self._resource = "GPU" if ray.cluster_resources().get("GPU") else "CPU"
         if self._resource == "CPU":
             print("no GPU in the cluster: sampling on its CPUs", file=sys.stderr)
@@ -133,6 +137,8 @@ class RayWorker:
         """End the actor and free its resources."""
         import ray
 
+        # vLLM's processes would outlive an actor that is killed
+        ray.wait([self._actor.close.remote()], timeout=SECONDS_TO_END)
         ray.kill(self._actor)
 
 

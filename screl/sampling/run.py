@@ -1,15 +1,15 @@
 """Prepare and run the sampling of a store's missing samples: prompts, engines and workers."""
 
 import importlib.util
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from screl.core.config import say
 from screl.core.cost import PROCESSORS, Devices
 from screl.core.io import UserError, file_sha256
-from screl.core.problems import ALPACA_NO_INPUT, Problem, build_prompt
-from screl.core.run_info import package_versions
+from screl.core.problems import ALPACA_NO_INPUT, Problem, ProblemId, build_prompt
+from screl.core.run_info import package_versions, training_config
 from screl.grading.answers import gold_answers
 from screl.models.folder import check_weights, fingerprint
 from screl.models.loading import longest_sequence
@@ -24,7 +24,7 @@ from screl.sampling.config import SampleConfig
 from screl.sampling.engine import EngineSpec, Request, SamplingParams, consecutive
 from screl.sampling.progress import SampleCollector
 from screl.sampling.scheduler import Unfulfilled, WorkerPool, run_requests
-from screl.sampling.tally import RunSummary, read_tallies, summarize_run
+from screl.sampling.tally import ProblemTally, RunSummary, read_tallies, summarize_run
 from screl.sampling.workers import (
     DeviceGroup,
     InProcessPool,
@@ -200,7 +200,7 @@ class SessionResult(NamedTuple):
 
     ``summary`` covers all samples in the store; all other fields cover this session only.
     ``tokens_per_second`` is None if the session was too short to measure it; ``alarms`` are the
-    lines of ``run_alarms`` by name.
+    lines of ``run_alarms`` by name; ``is_interrupted`` if Ctrl-C or SIGTERM ended it.
     """
 
     n_samples: int
@@ -210,16 +210,20 @@ class SessionResult(NamedTuple):
     unfulfilled: list[Unfulfilled]
     devices: Devices
     summary: RunSummary
+    is_interrupted: bool = False
 
 
 def run_sampling(
     config: SampleConfig, engine: EngineName, problems: Sequence[Problem], prompts: Prompts
 ) -> SessionResult:
-    """Make the samples that the store lacks; the caller has opened the store and holds its lock."""
+    """Make the samples that the store lacks, until KeyboardInterrupt.
+
+    The caller has opened the store and holds its lock.
+    """
     n_samples = config.max_samples or config.n_samples
-    (stored,) = open_runs(config.output_dir, problems, "train", allow_partial=True)
-    tallies = read_tallies(problems, stored)
-    wanted: Iterable[WantedSamples] = missing_samples(problems, stored.index, n_samples)
+    index, tallies = read_store(config.output_dir, problems)
+    n_before = count_samples(tallies)
+    wanted: Iterable[WantedSamples] = missing_samples(problems, index, n_samples)
     budget = None
     if config.until_correct:
         gold_answers(problems, config.data_path, "strict")  # every solution must have an answer
@@ -229,25 +233,48 @@ def run_sampling(
     if not requests:
         summary = summarize_run(tallies.values(), config.greedy)
         return SessionResult(0, 0, None, {}, [], PROCESSORS, summary)
-    health = Health(not config.greedy and config.temperature >= MIN_TEMPERATURE)
+    expects_variety = not config.greedy and config.temperature >= MIN_TEMPERATURE
+    # exemplars show a base model how to end
+    is_tuned = config.prompt == "icl" or bool(training_config(Path(config.model_name_or_path)))
+    health = Health(expects_variety, is_tuned)
     spec = make_spec(config, engine, prompts)
     with SampleWriter(config.output_dir) as writer:
-        collector = SampleCollector(writer, problems, tallies, health, budget, prompts.requests)
-        collector.expect(requests)
+        collector = SampleCollector(
+            writer, problems, tallies, health, budget, prompts.requests, requests
+        )
         pool = make_pool(config, spec)
         try:
             unfulfilled = run_requests(pool, requests, collector, spec.batch_size)
+            is_interrupted = False
+        except KeyboardInterrupt:
+            unfulfilled, is_interrupted = [], True
         finally:
             collector.close()
+    if is_interrupted:  # perhaps after storing some samples and before counting them
+        _, tallies = read_store(config.output_dir, problems)
     return SessionResult(
-        n_samples=collector.n_samples,
+        n_samples=count_samples(tallies) - n_before,
         n_tokens=collector.n_tokens,
         tokens_per_second=collector.tokens_per_second(),
         alarms=run_alarms(health),
         unfulfilled=unfulfilled,
         devices=pool.devices(),
         summary=summarize_run(tallies.values(), config.greedy),
+        is_interrupted=is_interrupted,
     )
+
+
+def read_store(
+    path: Path, problems: Sequence[Problem]
+) -> tuple[SampleIndex, dict[ProblemId, ProblemTally]]:
+    """Return where the samples of a store are, and the tally of each problem."""
+    (stored,) = open_runs(path, problems, "train", allow_partial=True)
+    return stored.index, read_tallies(problems, stored)
+
+
+def count_samples(tallies: Mapping[ProblemId, ProblemTally]) -> int:
+    """Return the number of samples in all tallies."""
+    return sum(len(tally.lengths) for tally in tallies.values())
 
 
 def missing_samples(

@@ -119,6 +119,10 @@ class HFEngine:
         n_queued = sum(len(request.sample_ids) for request in self._queue)
         return len(self._rows) + len(self._ready) + n_queued
 
+    def close(self) -> None:
+        """Drop the model and the cache."""
+        del self._model, self._cache, self._prefilled
+
     @torch.inference_mode()
     def step(self) -> list[Sample]:
         """Fill free slots, write one token in each, and return the samples that have ended."""

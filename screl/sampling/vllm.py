@@ -2,11 +2,15 @@
 
 import itertools
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
 from typing import Any
 
 from screl.models.tokenizer import Tokenizer, eos_ids, load_generation_config
 from screl.samples.store import Sample
 from screl.sampling.engine import EngineSpec, Request, StopRule, sample_seed
+from screl.sampling.vllm_errors import ErrorLog
 
 CPU_PREFILL_TOKENS = 8192  # tokens of prompts that are run at once on a CPU
 
@@ -45,9 +49,9 @@ class VLLMEngine:
     """
 
     def __init__(self, spec: EngineSpec, tokenizer: Tokenizer) -> None:
-        # vLLM reads these when it is imported; stdout is for sample.py's results only
+        # vLLM reads this, and the configuration of its log, when it is imported
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-        os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+        self._errors = ErrorLog()
         from vllm import EngineArgs, LLMEngine
         from vllm.usage.usage_lib import UsageContext
 
@@ -56,15 +60,17 @@ class VLLMEngine:
         self._stop_rule = StopRule(tokenizer, self._eos, spec.params.stop)
         self._request_numbers = itertools.count()
         self._requests: dict[str, Request] = {}
-        self._engine = LLMEngine.from_engine_args(
-            EngineArgs(**engine_settings(spec)),
-            usage_context=UsageContext.LLM_CLASS,  # decides how many tokens a step takes
-        )
+        with self._naming_the_cause():
+            self._engine = LLMEngine.from_engine_args(
+                EngineArgs(**engine_settings(spec)),
+                usage_context=UsageContext.LLM_CLASS,  # decides how many tokens a step takes
+            )
+        Thread(target=_end_the_wait, args=(self._engine.engine_core,), daemon=True).start()
 
-    def __del__(self) -> None:
+    def close(self) -> None:
         """End the processes that vLLM has started, so that they free the GPU's memory."""
-        if hasattr(self, "_engine"):
-            self._engine.engine_core.shutdown()
+        self._engine.engine_core.shutdown()
+        self._errors.close()
 
     def add(self, request: Request) -> None:
         """Queue a request; raise ValueError if it does not fit the model."""
@@ -73,7 +79,8 @@ class VLLMEngine:
         name = str(next(self._request_numbers))
         prompt: Any = {"prompt_token_ids": request.prompt_ids}
         try:
-            self._engine.add_request(name, prompt, self.sampling_params(request))
+            with self._naming_the_cause():
+                self._engine.add_request(name, prompt, self.sampling_params(request))
         except VLLMClientError as error:
             raise ValueError(str(error)) from None
         self._requests[name] = request
@@ -84,8 +91,12 @@ class VLLMEngine:
         return sum(len(request.sample_ids) for request in self._requests.values())
 
     def step(self) -> list[Sample]:
-        """Let the engine work a little and return the samples of the requests that have ended."""
-        ended = [output for output in self._engine.step() if output.finished]
+        """Let the engine work a little and return the samples of the requests that have ended.
+
+        Raises RuntimeError, with the cause, if the engine has died.
+        """
+        with self._naming_the_cause():
+            ended = [output for output in self._engine.step() if output.finished]
         return [sample for output in ended for sample in self._samples(output)]
 
     def sampling_params(self, request: Request) -> Any:
@@ -109,9 +120,33 @@ class VLLMEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
+    @contextmanager
+    def _naming_the_cause(self) -> Iterator[None]:
+        """Raise RuntimeError with the logged cause where vLLM says only that there is one."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, EngineDeadError) or "See root cause above" in str(error):
+                raise RuntimeError(f"vLLM's engine died: {self._errors.cause()}") from error
+            raise
+
     def _samples(self, output: Any) -> list[Sample]:
         request = self._requests.pop(output.request_id)
         return [
             self._stop_rule.to_sample(request, sample_id, list(output_of_sample.token_ids))
             for sample_id, output_of_sample in zip(request.sample_ids, output.outputs, strict=True)
         ]
+
+
+def _end_the_wait(client: Any) -> None:
+    """Wake the thread that waits for results if the engine's process is killed.
+
+    vLLM 0.32 notices this and ends the thread that receives results, but not the wait for them.
+    """
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    if hasattr(client, "output_queue_thread"):  # else the engine runs in this process
+        client.output_queue_thread.join()
+        client.outputs_queue.put(EngineDeadError())

@@ -4,12 +4,14 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
+from multiprocessing.resource_tracker import ensure_running
 
 from screl.core.cost import PROCESSORS, Devices
 from screl.core.io import UserError
+from screl.core.stopping import stops_held_back
 from screl.sampling.engine import EngineHost, EngineSpec, ExchangeResult, Request
 from screl.sampling.scheduler import WorkerLostError
 
@@ -56,7 +58,7 @@ class InProcessWorker:
         return self._host.exchange(*self._sent)
 
     def stop(self) -> None:
-        """Drop the engine."""
+        """Close the engine."""
         self._host.close()
 
 
@@ -107,7 +109,9 @@ class SubprocessWorker:
         context = multiprocessing.get_context("spawn")  # a forked process cannot use the GPU
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve_exchanges, args=(theirs, spec, group, on_gpus))
-        self.process.start()
+        ensure_running()  # it would start with the process otherwise, and allow Ctrl-C again
+        with stops_held_back():  # from the process too, until it leads a process group of its own
+            self.process.start()
         theirs.close()  # so that the end of the process is the end of the connection
 
     def send(self, requests: list[Request], enough: int) -> None:
@@ -158,8 +162,10 @@ def serve_exchanges(
         # If threads outnumber cores, they spin while they wait for each other. torch counted the
         # cores when it was imported, which may have been before the affinity was set.
         torch.set_num_threads(min(torch.get_num_threads(), len(group)))
-    host = EngineHost(spec)
-    with suppress(EOFError, OSError):  # the other end is gone
+    with (
+        closing(EngineHost(spec)) as host,
+        suppress(EOFError, OSError),  # the other end is gone
+    ):
         while True:
             sent = connection.recv()
             try:

@@ -11,6 +11,7 @@ from screl.samples.reader import Run, find_data_path, open_and_report, open_runs
 from screl.samples.store import MANIFEST, read_manifest, stored_n_samples
 from screl.scoring.breakdown import check_breakdown_key
 from screl.scoring.config import EvalConfig
+from screl.scoring.recipe import check_recipe
 from screl.scoring.report import show_mean
 from screl.scoring.score import ScoreRules, score_runs
 
@@ -38,6 +39,9 @@ def open_inputs(config: EvalConfig) -> list[ScoringInput]:
     paths = [*config.samples, *config.baseline]
     data_paths = [find_data_path(path, config.data_path) for path in paths]
     refuse_repeats(paths)
+    if config.seeds:
+        check_recipe(config.samples)
+        check_recipe(config.baseline)
     outputs = [config.output_path, config.changes_path, config.errors_path]
     if config.output_path:
         outputs.append(sibling(config.output_path, ".run.json"))

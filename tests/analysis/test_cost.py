@@ -1,11 +1,12 @@
 """Stages behind a model and what they cost, from run.json files and greedy samples made by hand."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from screl.analysis.cost import ModelCost, Stage, Total, trace
+from screl.analysis.cost import ModelCost, Stage, Total, model_costs, trace
 from screl.core.cost import Cost
 from screl.core.io import UserError
 from screl.samples.store import MANIFEST
@@ -178,6 +179,35 @@ def test_only_sft_of_a_base_model_gains_over_0(scored: Path) -> None:
     make_model(scored / "more", scored / "sft", scored / "solutions.jsonl", 2e6)
     answer(scored / "more", range(30))
     assert gains(run_cost(scored / "more")) == [None, None, None]
+
+
+def move_samples(model: Path, store: Path) -> Path:
+    store.parent.mkdir(exist_ok=True)
+    (model / "greedy").rename(store)
+    manifest = json.loads((store / MANIFEST).read_text())
+    (store / MANIFEST).write_text(json.dumps(manifest | {"model_name_or_path": str(model)}))
+    return store
+
+
+def test_samples_beside_the_model_or_given_are_found(
+    scored: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside = move_samples(scored / "rft", scored / "scores" / "rft_greedy")
+    expected = [None, ("base", 45.0), ("sft", 40.0)]
+    assert gains(run_cost(scored / "rft")) == expected
+    assert capsys.readouterr().err == f"{scored / 'rft'}: accuracy from {beside}\n"
+    far = scored.parent / f"{scored.name}_elsewhere"
+    far.mkdir()
+    given = Path(shutil.move(beside, far / "deep"))
+    assert gains(run_cost(scored / "rft"))[-1] is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{scored / 'rft'}: no accuracy; its greedy samples were sought in ")
+    assert f"{scored / 'rft/greedy'}, {scored}, found: none" in line
+    for samples in (far, given):
+        assert gains(model_costs(trace(scored / "rft"), [samples])) == expected
+    shutil.copytree(given, far / "again")
+    assert gains(model_costs(trace(scored / "rft"), [far]))[-1] is None
+    assert f"found: {far / 'again'}, {given}" in capsys.readouterr().err
 
 
 def test_an_insignificant_gain_has_no_cost_per_point(scored: Path) -> None:

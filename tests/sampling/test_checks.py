@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from screl.samples.store import Sample
-from screl.sampling.checks import GROUP_SIZE, Health, Share, run_alarms
+from screl.sampling.checks import GROUP_SIZE, Health, Share, run_alarms, show_alarm
 
 
 def health_of(finish_reason: str, has_answer: bool, n_problems: int, n_samples: int = 1) -> Health:
@@ -123,6 +123,17 @@ def test_a_fifth_may_have_no_answer(n_unanswered: int, is_alarm: bool) -> None:
     assert len(lines) == is_alarm
     for line in lines:
         assert line.startswith("40.0% of 500 samples (500 problems) end without a readable '####")
+
+
+def test_a_base_model_need_not_answer() -> None:
+    health = health_of("stop", False, 500)
+    health.is_fine_tuned = False
+    ((name, line),) = run_alarms(health).items()
+    assert show_alarm(name, line).startswith("note: 100.0% of 500 samples (500 problems) end ")
+    assert "expected of a base model" in line
+    health.is_fine_tuned = True
+    ((name, line),) = run_alarms(health).items()
+    assert show_alarm(name, line).startswith("warning: 100.0% of 500 samples")
 
 
 def test_samples_cut_off_are_not_also_unanswered() -> None:

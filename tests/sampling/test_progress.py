@@ -19,7 +19,7 @@ def made(sample_id: int, text: str = "#### 3") -> Sample:
 def make_collector(writer: SampleWriter) -> tuple[SampleCollector, ProblemTally, Health]:
     tally, health = ProblemTally(), Health()
     problems = [Problem("a", "1 and 2?", "#### 3", 1)]
-    collector = SampleCollector(writer, problems, {"a": tally}, health, None, lambda _: [])
+    collector = SampleCollector(writer, problems, {"a": tally}, health, None, lambda _: [], [])
     return collector, tally, health
 
 

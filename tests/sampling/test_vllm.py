@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 
 import pytest
 import torch
@@ -14,9 +16,11 @@ from screl.samples.store import Sample, read_samples
 from screl.sampling import vllm as vllm_module
 from screl.sampling.engine import (
     EngineSpec,
+    Failure,
     Request,
     SamplingParams,
     StopRule,
+    exchange,
     make_engine,
 )
 from screl.sampling.vllm import VLLMEngine, engine_settings
@@ -47,11 +51,13 @@ def engine(spec: EngineSpec) -> Iterator[VLLMEngine]:
     with pytest.MonkeyPatch.context() as patch:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        # for a function sent to its process; read whenever the two exchange anything
+        os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
         patch.setattr(vllm_module, "engine_settings", lambda spec: engine_settings(spec) | LITTLE)
         engine = make_engine(spec)
     assert isinstance(engine, VLLMEngine)
     yield engine
-    engine._engine.engine_core.shutdown()
+    engine.close()
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +159,18 @@ def test_a_prompt_that_does_not_fit_is_refused_and_others_go_on(engine, prompts)
     assert len(draw(engine, [Request(0, prompts[0], range(2))])) == 2
 
 
+def test_a_killed_engine_ends_the_wait_for_its_results() -> None:
+    """vLLM ends the thread that receives them, but would wait for ever."""
+
+    class Client:
+        output_queue_thread = Thread(target=lambda: None)
+        outputs_queue: Queue[Exception] = Queue()
+
+    Client.output_queue_thread.start()
+    vllm_module._end_the_wait(Client)
+    assert "EngineCore" in str(Client.outputs_queue.get(timeout=5))
+
+
 def test_sample_py_makes_the_same_samples_with_its_own_engine(
     engine, prompts, tmp_path: Path
 ) -> None:
@@ -171,3 +189,24 @@ def test_sample_py_makes_the_same_samples_with_its_own_engine(
     requests = [Request(p.problem_id, prompts[i], range(5)) for i, p in enumerate(problems)]
     made = sorted(read_samples(tmp_path / "s"), key=lambda one: (one.problem_id, one.sample_id))
     assert made == draw(engine, requests)
+
+
+def run_out_of_memory(worker) -> None:
+    """Break the model of vLLM's worker process."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    worker.model_runner.execute_model = fail
+
+
+def test_the_death_of_the_engine_names_its_cause(engine, prompts) -> None:
+    """The last test of this engine: it dies in another process, which logs why."""
+    engine._engine.collective_rpc(run_out_of_memory)
+    result = exchange(engine, [Request(0, prompts[0], range(4))], enough=1)
+    assert isinstance(result.failure, Failure)
+    assert result.failure.out_of_memory, result.failure
+    assert "CUDA out of memory" in result.failure.reason
+    again = exchange(engine, [Request(1, prompts[1], range(4))], enough=1)
+    assert again.failure == result.failure
+    assert again.samples == []

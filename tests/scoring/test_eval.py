@@ -1,6 +1,7 @@
 """eval.py: published scores, metrics.json, comparisons, lists, and refusals."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -187,8 +188,13 @@ def test_later_runs_are_compared_with_the_first(tmp_path: Path, evaluate: Evalua
         "first_answer": "0",
         "second_answer": "2",
     }
-    with pytest.raises(UserError, match="scored other problems than"):
+    with pytest.raises(UserError, match=r"not another seed of the recipe .*greedy True and False"):
         evaluate(wrong, elsewhere, "--seeds")
+    shutil.copytree(wrong, copied := tmp_path / "d")
+    manifest = json.loads((copied / "manifest.json").read_text())
+    write_json(copied / "manifest.json", manifest | {"data_path": str(tmp_path / "e.jsonl")})
+    with pytest.raises(UserError, match="scored other problems than"):
+        evaluate(wrong, copied, "--seeds")
 
 
 def test_runs_of_different_k_are_compared_at_the_smaller(
