@@ -59,10 +59,12 @@ class Share:
 class Health:
     """Statistics of a session's samples so far.
 
-    ``expects_variety``: the sampling temperature is at least MIN_TEMPERATURE.
+    ``expects_variety``: the sampling temperature is at least MIN_TEMPERATURE. ``expects_answers``:
+    the model has been trained to end with an answer.
     """
 
     expects_variety: bool = False
+    expects_answers: bool = True
     cut_off: Share = field(default_factory=Share)
     unanswered: Share = field(default_factory=Share)  # among the samples that were not cut off
     identical: Share = field(default_factory=Share)  # among groups of GROUP_SIZE samples
@@ -108,7 +110,7 @@ def run_alarms(health: Health) -> dict[str, str]:
         lines["cut_off"] = (
             f"{_describe_share(cut_off)} are cut off by --max_new_tokens: {_cut_off_fix(at_least)}"
         )
-    if unanswered.lower_limit() > MOST_UNANSWERED:
+    if health.expects_answers and unanswered.lower_limit() > MOST_UNANSWERED:
         lines["no_answer"] = (
             f"{_describe_share(unanswered)} end without a readable '#### answer': is this a base "
             "model, or one trained with another prompt? give a fine-tuned model, or --prompt icl "

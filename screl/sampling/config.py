@@ -69,6 +69,9 @@ class SampleConfig:
     only: str | None = option(
         "PROBLEM_ID:SAMPLE_ID: make this sample again and compare it with the stored one", None
     )
+    expect_answers: bool = option(
+        "warn if many completions have no answer; false: for the baseline of a base model", True
+    )
     dry_run: bool = option("print config, first prompt, and plan, then stop", False)
 
 

@@ -216,7 +216,8 @@ def run_sampling(
     if not requests:
         summary = summarize_run(tallies.values(), config.greedy)
         return SessionResult(0, 0, None, {}, [], PROCESSORS, summary)
-    health = Health(not config.greedy and config.temperature >= MIN_TEMPERATURE)
+    has_variety = not config.greedy and config.temperature >= MIN_TEMPERATURE
+    health = Health(has_variety, config.expect_answers)
     spec = make_spec(config, engine, prompts)
     with SampleWriter(config.output_dir) as writer:
         collector = SampleCollector(

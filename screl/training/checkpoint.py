@@ -23,7 +23,7 @@ FULL_DISK = 2**24  # bytes: if a write fails with less than 16 MiB free, the dis
 RESUMABLE_KEYS = {
     "model_name_or_path", "data_path", "output_dir", "micro_batch_tokens", "save_steps",
     "save_total_limit", "gradient_checkpointing", "dry_run", "world_size", "gpu_memory_gib",
-    "gpu_tflops",
+    "gpu_tflops", "eval_data_path", "eval_steps", "verbose",
 }  # fmt: skip
 
 
