@@ -130,3 +130,12 @@ def test_samples_cut_off_are_not_also_unanswered() -> None:
     add(health, "stop", True, range(90, 100), 1)
     assert len(lines_of(health)) == 1
     assert health.unanswered.n == 10
+
+
+def test_where_no_answers_are_expected_only_their_lack_is_no_alarm() -> None:
+    health = Health(expects_answers=False)
+    add(health, "stop", False, range(500), 1)
+    assert lines_of(health) == []
+    add(health, "length", False, range(500), 1)
+    (line,) = lines_of(health)
+    assert "cut off" in line
