@@ -62,9 +62,9 @@ step() { # SECONDS NAME COMMAND...: run one step, which takes about SECONDS wher
         n_steps=$((n_steps + 1)) n_seconds=$((n_seconds + $1))
         return
     fi
-    echo >>"$runs/.started"
-    echo "== step $(($(wc -l <"$runs/.started"))) of $n_steps, $(time_left): $3 $2" >&2
-    local since
+    local since number=1
+    until mkdir "$runs/.steps/$number" 2>/dev/null; do number=$((number + 1)); done # not the same number twice
+    echo "== step $number of $n_steps, $(time_left): $3 $2" >&2
     since=$(date +%s)
     if [ -n "$at_once" ]; then # whole lines that say whose they are
         "${@:3}" 2>&1 | while IFS= read -r line; do echo "$2: $line"; done >&2
@@ -72,8 +72,8 @@ step() { # SECONDS NAME COMMAND...: run one step, which takes about SECONDS wher
         "${@:3}"
     fi
     # what an earlier run had finished takes no time and does not count
-    [ $(($(date +%s) - since)) -lt $(($1 / 5)) ] || echo "$1" >>"$runs/.measured"
-    echo "$1" >>"$runs/.done"
+    [ $(($(date +%s) - since)) -lt $(($1 / 5)) ] || echo "$1" >>"$runs/.steps/measured"
+    echo "$1" >>"$runs/.steps/done"
 }
 
 time_left() { # scale what the remaining steps take by how long those so far have taken
@@ -83,7 +83,7 @@ time_left() { # scale what the remaining steps take by how long those so far hav
         END {
             left = (total - ended) * (measured ? elapsed / measured : 1)
             printf "about %d min left", left / 60 + 0.99
-        }' "$runs/.measured" "$runs/.done"
+        }' "$runs/.steps/measured" "$runs/.steps/done"
 }
 
 score() { # SEED MODEL: train a model, unless it is base or sft, and sample what its scores need
@@ -146,9 +146,9 @@ run_all() {
 
 at_once=
 counting=yes run_all
-mkdir -p "$runs"
-rm -f "$runs/.started" "$runs/.measured" "$runs/.done"
-touch "$runs/.started" "$runs/.measured" "$runs/.done"
+rm -rf "$runs/.steps"
+mkdir -p "$runs/.steps"
+touch "$runs/.steps/measured" "$runs/.steps/done"
 export runs train_data test_data epochs few many votes full n_steps n_seconds started_at counting=
 export -f train train_longer sample step time_left score
 run_all
