@@ -2,7 +2,8 @@
 
     python train.py --model_name_or_path M --data_path data/train_use.jsonl --output_dir OUT
     torchrun --nproc_per_node 8 train.py --model_name_or_path M --data_path ... --output_dir OUT
-    python train.py ... --dry_run --world_size 32    # plan a run on 32 GPUs; does it fit?
+    python train.py ... --dry_run                    # what will it train, how long, does it fit?
+    python train.py ... --dry_run --world_size 32    # plan a run on 32 GPUs
     python train.py --doctor M                       # check a model's files and its tokenization
 
 The defaults are the published recipe (arXiv 2308.01825, A.1). The same command resumes a killed run
@@ -31,7 +32,7 @@ def main() -> None:
     if any(word.split("=")[0] == "--doctor" for word in sys.argv[1:]):
         examine_model(parse_config(DoctorConfig, doc=__doc__).doctor)
     else:
-        train_or_plan(parse_config(TrainConfig, doc=__doc__))
+        train_or_plan(parse_config(TrainConfig, doc=__doc__, instead=DoctorConfig))
 
 
 def examine_model(name: str) -> None:

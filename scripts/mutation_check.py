@@ -39,8 +39,9 @@ MEMORY_BYTES = 8 << 30  # or fill the memory
 
 # Mutants that behave like the module, and why no test can fail.
 _FARTHER = "if current is None or (-far, candidate.order) < (-current[0], current[1].order):"
-_PROBLEM, _XX_PROBLEM = 'unit="problem"', "unit='XXproblem'"
-_BAR = f"return list(tqdm(results, total=len(problems), {_PROBLEM}, disable=None, leave=False))"
+_FILTER, _XX_FILTER = '"filter"', "'XXfilter'"
+_PROBLEM, _XX_PROBLEM = '"problem"', "'XXproblem'"
+_BAR = 'bar = progress_bar(len(problems), "filter", "problem")'
 _LEAD = "lead = 1 if winner is None else counts[answer] - counts[winner]"
 EQUIVALENT = {
     r'if "\0" in text: -> if True:': "a text without NUL is not changed",
@@ -51,8 +52,10 @@ EQUIVALENT = {
     f"{_FARTHER} -> if current is None or "
     "((-far, candidate.order) <= (-current[0], current[1].order)):": "only the same sample has the "
     "same text, source and sample_id",
+    f"{_BAR} -> {_BAR.replace(_FILTER, _XX_FILTER)}": "only the progress bar differs",
     f"{_BAR} -> {_BAR.replace(_PROBLEM, _XX_PROBLEM)}": "only the progress bar differs",
-    f"{_BAR} -> {_BAR.replace('leave=False', 'leave=True')}": "only the progress bar differs",
+    "bar.update() -> pass": "only the progress bar differs",
+    "bar.close() -> pass": "only the progress bar differs",
     'if verdict.reason == "valid" and process_checks: -> '
     "if (verdict.reason == 'valid'):": "without process checks, none fails",
     "problem: Problem, fidelity: Fidelity, process_checks: Sequence[ProcessCheck] = () -> "

@@ -2,7 +2,8 @@
 
     python scripts/quickstart_figure.py TABLE results/quickstart.svg
 
-TABLE is a text file that contains the table printed by scripts/quickstart.sh: docs/results.md.
+TABLE is a text file that contains the table printed by scripts/quickstart.sh --full:
+docs/results.md.
 """
 
 import re

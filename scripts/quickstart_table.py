@@ -80,7 +80,7 @@ def describe_data(model: str, seed_runs: list[Path]) -> list[str]:
 
 
 def make_table(root: Path, n_seeds: int) -> str:
-    """Return the table of all models under ``root``."""
+    """Return the table of all models under ``root``, without empty columns."""
     seed_runs = [root / f"seed{seed}" for seed in range(n_seeds)]
     names = sorted({path.parent.name for path in seed_runs[0].glob("*/greedy")}, key=row_order)
     greedy = {
@@ -100,7 +100,9 @@ def make_table(root: Path, n_seeds: int) -> str:
         votes = scores_of([run / name / "votes" for run in seed_runs], "maj1@8")
         data = describe_data(name, seed_runs)
         rows.append([name, *data, show_mean(scores), each, *differences, show_mean(votes)])
-    return format_table(rows)
+    columns = zip(*rows, strict=True)
+    shown = [column for column in columns if any(cell != "-" for cell in column[1:])]
+    return format_table([list(row) for row in zip(*shown, strict=True)])
 
 
 def row_order(name: str) -> tuple[bool, int, bool, str]:
@@ -112,14 +114,17 @@ def row_order(name: str) -> tuple[bool, int, bool, str]:
 def main() -> None:
     """Print the table, its legend, and where the files are."""
     root, n_seeds = Path(sys.argv[1]), int(sys.argv[2])
-    print(f"\n{make_table(root, n_seeds)}\n")
+    table = make_table(root, n_seeds)
+    print(f"\n{table}\n")
     n_problems = len(load_problems(TEST))
     seeds = "1 seed" if n_seeds == 1 else f"{n_seeds} seeds"
     print(f"{n_problems} test problems ({TEST}), {seeds}; percent ± standard error.")
     print("rows, steps: training rows and steps; samples, right, kept: per training problem.")
     print("sft_matched: SFT data for as many steps as the largest RFT run.")
-    print("rft_k16_random: like rft_k16, with random right samples instead of one per path.")
-    print("- sft, - sft_matched, - random: difference in maj1@1, in points, paired by problem.")
+    if "rft_k16_random" in table:
+        print("rft_k16_random: like rft_k16, with random right samples instead of one per path.")
+    differences = "- sft, - sft_matched" + ", - random" * ("- random" in table)
+    print(f"{differences}: difference in maj1@1, in points, paired by problem.")
     print(f"Checkpoints, samples, run.json: {root}/seed*/; kept samples: {root}/seed*/rft_k*.jsonl")
 
 

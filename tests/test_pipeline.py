@@ -117,8 +117,10 @@ def check_cost(folder: Path, shown: str) -> None:
     assert re.search(rf"^rft_train +{folder}/rft ", shown, re.MULTILINE)
 
 
-@pytest.mark.parametrize("arguments", [["--seeds"], ["--seeds", "0"], ["--seeds", "x"], ["-h"]])
+@pytest.mark.parametrize(
+    "arguments", [["--seeds"], ["--seeds", "0"], ["--full", "--seeds", "x"], ["-h"]]
+)
 def test_the_quickstart_refuses_a_wrong_option(arguments: list[str]) -> None:
     result = run_script("scripts/quickstart.sh", *arguments, launcher=("bash",))
     assert result.returncode == 2
-    assert result.stderr == "usage: bash scripts/quickstart.sh [--seeds N]\n"
+    assert result.stderr == "usage: bash scripts/quickstart.sh [--seeds N] [--full]\n"

@@ -1,6 +1,7 @@
 """Check the quickstart's table against stores and run.json files written by hand."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,15 @@ def test_means_errors_and_paired_differences(root: Path) -> None:
     assert (random[0], random[-2:]) == ("rft_k16_random", ["-", "-"])
     assert (rft_16[0], rft_16[-2]) == ("rft_k16", "+25.0 ± 25.0")
     assert rft[1:6] == ["10", "5", "4.00", "2.50", "1.00"]
+
+
+def test_columns_of_what_was_not_run_are_left_out(root: Path) -> None:
+    for seed in (0, 1):
+        shutil.rmtree(root / f"seed{seed}/rft_k16_random")
+        shutil.rmtree(root / f"seed{seed}/sft/votes")
+    header = table.make_table(root, 2).splitlines()[0].split("  ")
+    names = [name.strip() for name in header if name.strip()]
+    assert names[-4:] == ["maj1@1", "each seed", "- sft", "- sft_matched"]
 
 
 def test_sft_comes_before_rft_and_a_small_k_before_a_large_one() -> None:

@@ -37,17 +37,21 @@ def option(help: str, default: Any = dataclasses.MISSING, positional: bool = Fal
 
 def parse_config(
     config_class: type[ConfigType], argv: Sequence[str] | None = None, doc: str | None = None,
-    prog: str | None = None,
+    prog: str | None = None, instead: type | None = None,
 ) -> ConfigType:  # fmt: skip
     """Return ``config_class`` from defaults < ``--config`` YAML < command line.
 
-    ``prog`` is the script's name in ``--help`` and errors; None uses its file name.
+    ``prog`` is the script's name in ``--help`` and errors; None uses its file name. ``instead``
+    holds options that the script takes in place of these; ``--help`` lists them too.
     Raises UserError for a bad YAML file, OSError if it cannot be read; exits with status 2 for a
     bad command line.
     """
     fields: Any = dataclasses.fields(config_class)  # type: ignore[arg-type]
     kinds = typing.get_type_hints(config_class)
     parser = _make_parser(fields, kinds, doc, prog)
+    for field in dataclasses.fields(instead) if instead else ():
+        text = f"in place of all other options: {field.metadata['help']}"
+        parser.add_argument(f"--{field.name}", help=text, default=argparse.SUPPRESS)
     words = _spell_out_flags(sys.argv[1:] if argv is None else argv, kinds)
     try:
         given = vars(parser.parse_args(words))

@@ -204,6 +204,13 @@ def _gpu_name() -> str | None:
     return str(cuda.get_device_name()) if cuda else None
 
 
+def has_gpu() -> bool:
+    """Return whether torch sees a GPU here."""
+    import torch  # only where a run is planned
+
+    return torch.cuda.is_available()
+
+
 def gpu() -> tuple[float, float]:
     """Return the memory (GiB) and bf16 peak (TFLOPS) of this machine's GPU, or else an A100's."""
     import torch  # only where a run is planned
@@ -213,6 +220,11 @@ def gpu() -> tuple[float, float]:
     device = torch.cuda.get_device_properties(0)
     known = [peak for name, peak in BF16_TFLOPS.items() if name in device.name]
     return device.total_memory / 2**30, known[0] if known else A100_TFLOPS
+
+
+def machine_memory_gib() -> float:
+    """Return the memory of this machine in GiB."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
 class MallocState(ctypes.Structure):

@@ -19,6 +19,8 @@ from screl.models.folder import check_model_folder, load_explained
 
 Tokenizer = Any  # transformers' PreTrainedTokenizerBase, which is untyped
 
+N_SHOWN = 10  # tokens shown at each end of a row
+
 
 def load_tokenizer(name: str) -> Tokenizer:
     """Return the checkpoint's tokenizer, which adds a BOS if the checkpoint's files ask for it.
@@ -213,19 +215,27 @@ def tokenize_example(tokenizer: Tokenizer, problem: Problem) -> Example:
     return Example(np.array([*ids, tokenizer.eos_token_id], dtype=np.int32), len(start))
 
 
-def describe_example(tokenizer: Tokenizer, problem: Problem, example: Example) -> str:
-    """Return a row as ``--dry_run`` prints it: its text, then its tokens, with ``*`` for loss."""
+def describe_example(
+    tokenizer: Tokenizer, problem: Problem, example: Example, verbose: bool = True
+) -> str:
+    """Return a row as ``--dry_run`` prints it: its text, then its tokens, with ``*`` for loss.
+
+    Without ``verbose``, only the first and last N_SHOWN tokens.
+    """
     ids = example.input_ids.tolist()
     tokens = tokenizer.convert_ids_to_tokens(ids)
     rows = [
         f"  {'*' if position >= example.n_prompt else ' '} {token_id:>7} {token!r}"
         for position, (token_id, token) in enumerate(zip(ids, tokens, strict=True))
     ]
+    if not verbose and (n_left_out := len(rows) - 2 * N_SHOWN) > 1:
+        rows[N_SHOWN:-N_SHOWN] = [f"    ... {n_left_out} more, shown with --verbose ..."]
     return "\n".join(
         [
             f"first row (problem {problem.problem_id!r}):",
             build_prompt(problem.question) + problem.solution,
-            f"{len(example)} tokens, {example.n_targets} with loss (*):",
+            f"{len(example)} tokens, {example.n_targets} with loss (*), "
+            f"from {tokens[example.n_prompt]!r} on:",
             *rows,
         ]
     )

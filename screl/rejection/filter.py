@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tqdm import tqdm
-
 from screl.core.problems import Problem
+from screl.core.progress import progress_bar
 from screl.grading.answers import Fidelity
 from screl.grading.process_checks import ProcessCheck
 from screl.grading.verdict import Reason, Verdict, make_judge
@@ -64,7 +63,13 @@ def filter_problems(
 ) -> list[FilterResult]:
     """Filter the samples of ``runs`` and return a result per problem."""
     results = map_problems(filter_problem, problems, runs, rules, n_workers=n_workers)
-    return list(tqdm(results, total=len(problems), unit="problem", disable=None, leave=False))
+    bar = progress_bar(len(problems), "filter", "problem")
+    filtered = []
+    for result in results:
+        filtered.append(result)
+        bar.update()
+    bar.close()
+    return filtered
 
 
 def filter_problem(

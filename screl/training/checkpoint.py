@@ -25,7 +25,7 @@ DATA_KEYS = {"query_key", "response_key", "answer_key"}
 RESUMABLE_KEYS = {
     "model_name_or_path", "data_path", "output_dir", "micro_batch_tokens", "save_steps",
     "save_total_limit", "gradient_checkpointing", "dry_run", "world_size", "gpu_memory_gib",
-    "gpu_tflops",
+    "gpu_tflops", "eval_data_path", "eval_steps", "verbose",
 }  # fmt: skip
 
 

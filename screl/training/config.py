@@ -21,6 +21,14 @@ class TrainConfig:
     model_name_or_path: str = option("base model: a local folder or a hub id")
     data_path: Path = option("training rows: a question and its solution; JSONL, JSON or parquet")
     output_dir: Path = option("where the checkpoint, run.json and train_log.jsonl go")
+    eval_data_path: Path | None = option(
+        "held-out problems: the loss on their solutions goes to train_log.jsonl and run.json", None
+    )
+    eval_steps: int | None = option(
+        "steps between evaluations on --eval_data_path; default: an epoch; the last step is always "
+        "evaluated",
+        None,
+    )
     num_train_epochs: float = option("passes over the data", 3.0)
     learning_rate: float = option("peak learning rate", 2e-5)
     lr_scheduler_type: Literal["cosine", "linear", "constant_with_warmup"] = option(
@@ -50,7 +58,7 @@ class TrainConfig:
     save_total_limit: int = option("number of checkpoints to keep for resuming", 1)
     save_precision: Literal["bf16", "fp32"] = option("precision of the saved model", "fp32")
     world_size: int | None = option(
-        "processes to plan for with --dry_run; default: those launched", None
+        "GPUs to plan for with --dry_run; default: the processes launched", None
     )
     gpu_memory_gib: float | None = option(
         "GPU memory to plan for; default: this machine's, or 80", None
@@ -62,7 +70,8 @@ class TrainConfig:
     query_key: tuple[str, ...] = option(QUERY_KEY, ())
     response_key: str | None = option(RESPONSE_KEY, None)
     answer_key: str | None = option(ANSWER_KEY, None)
-    dry_run: bool = option("print options, first row, memory and time, then stop", False)
+    dry_run: bool = option("print options, first row, and plan, then stop", False)
+    verbose: bool = option("with --dry_run: show all tokens of the first row", False)
 
     @property
     def keys(self) -> RowKeys:
@@ -82,7 +91,7 @@ def check_train_options(config: TrainConfig) -> None:
     if not 0 < config.num_train_epochs < 10_000:
         raise UserError("--num_train_epochs must be above 0 and below 10,000")
     for name in ("global_batch_size", "micro_batch_tokens", "max_length", "loss_group_size",
-                 "save_total_limit", "world_size"):  # fmt: skip
+                 "save_total_limit", "world_size", "eval_steps"):  # fmt: skip
         value = getattr(config, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1")
@@ -94,6 +103,8 @@ def check_train_options(config: TrainConfig) -> None:
     for name in ("gpu_memory_gib", "gpu_tflops"):
         if (value := getattr(config, name)) is not None and not value > 0:
             raise UserError(f"--{name} must be above 0")
+    if config.eval_steps and not config.eval_data_path:
+        raise UserError("--eval_steps needs --eval_data_path")
     n_processes = planned_world_size(config)
     if config.sharding == "none" and n_processes > 1:
         raise UserError(
@@ -105,6 +116,14 @@ def check_train_options(config: TrainConfig) -> None:
 def planned_world_size(config: TrainConfig) -> int:
     """Return the number of processes launched or, with ``--dry_run``, the number to plan for."""
     return config.world_size if config.dry_run and config.world_size else world_size()
+
+
+def plans_for_gpus(config: TrainConfig) -> bool:
+    """Return whether an option of the dry run asks for a plan for GPUs, on any machine.
+
+    ``--world_size 1``, which recipes for one process contain, also describes a CPU.
+    """
+    return (config.world_size or 1) > 1 or any((config.gpu_memory_gib, config.gpu_tflops))
 
 
 def deepspeed_settings(sharding: str) -> dict[str, Any]:

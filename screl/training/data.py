@@ -16,8 +16,8 @@ from zipfile import BadZipFile
 import numpy as np
 import transformers
 
-from screl.core.io import UserError
-from screl.core.problems import Problem, ProblemId
+from screl.core.io import UserError, file_sha256
+from screl.core.problems import Problem, ProblemId, load_problems
 from screl.models.tokenizer import (
     Example,
     Tokenizer,
@@ -39,11 +39,12 @@ ROW_CODE = [
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Tokenized examples, the ids of their problems, and the rows of every step."""
+    """Tokenized examples, the ids of their problems, the rows of every step, and held-out rows."""
 
     examples: Sequence[Example]
     problem_ids: Sequence[ProblemId]
     steps: Sequence[Sequence[int]]
+    held_out: Sequence[Example] = ()
 
     def n_tokens(self, step: int) -> int:
         """Return the number of tokens in a step, over all processes."""
@@ -68,7 +69,7 @@ def load_training_data(
     tokenizer = load_tokenizer(config.model_name_or_path)
     key = cache_key(identity["model_sha256"], identity["data_sha256"], repr(config.keys))
     examples = tokenize_examples(tokenizer, problems, key)
-    _report_rows(config, problems, [len(example) for example in examples])
+    _report_rows(config, config.data_path, problems, examples)
     _report_special_tokens(tokenizer, problems, examples)
     kept = [row for row, example in enumerate(examples) if len(example) <= config.max_length]
     longest = max(len(examples[row]) for row in kept)
@@ -78,9 +79,35 @@ def load_training_data(
     )
     _report_epochs(config, len(kept), len(steps))
     data = TrainingData(
-        [examples[row] for row in kept], [problems[row].problem_id for row in kept], steps
-    )
+        [examples[row] for row in kept], [problems[row].problem_id for row in kept], steps,
+        load_held_out(config, problems, tokenizer, identity["model_sha256"], n_processes),
+    )  # fmt: skip
     return tokenizer, data
+
+
+def load_held_out(
+    config: TrainConfig, problems: Sequence[Problem], tokenizer: Tokenizer, model_sha256: str,
+    n_processes: int,
+) -> list[Example]:  # fmt: skip
+    """Return the rows of ``eval_data_path``, none without it; warn of questions of the training.
+
+    Raises UserError if the rows cannot be divided among the processes.
+    """
+    path = config.eval_data_path
+    if path is None:
+        return []
+    held_out = load_problems(path, config.keys, needs_solution=True, say=say)
+    key = cache_key(model_sha256, file_sha256(path), repr(config.keys))
+    examples = tokenize_examples(tokenizer, held_out, key)
+    _report_rows(config, path, held_out, examples)
+    _report_special_tokens(tokenizer, held_out, examples)
+    questions = {problem.question for problem in problems}
+    if n_known := sum(problem.question in questions for problem in held_out):
+        say(f"warning: {n_known} of {len(held_out)} questions in {path} are in {config.data_path}")
+    kept = [example for example in examples if len(example) <= config.max_length]
+    if len(kept) < n_processes:
+        raise UserError(f"{path}: needs at least {n_processes} rows, one for each process")
+    return kept
 
 
 def training_order(
@@ -155,26 +182,30 @@ def _read_examples(path: Path) -> list[Example]:
         return [Example(*row) for row in zip(rows, arrays["n_prompt"].tolist(), strict=True)]
 
 
-def _report_rows(config: TrainConfig, problems: Sequence[Problem], lengths: list[int]) -> None:
-    """Print the amount of data and the rows that are left out.
+def _report_rows(
+    config: TrainConfig, path: Path, problems: Sequence[Problem], examples: Sequence[Example]
+) -> None:
+    """Print the amount of data in ``path`` and the rows that are left out.
 
     Raises UserError if no row is left.
     """
+    lengths = [len(example) for example in examples]
     too_long = [
         str(problem.line)
         for problem, length in zip(problems, lengths, strict=True)
         if length > config.max_length
     ]
     n_tokens = sum(length for length in lengths if length <= config.max_length)
-    say(f"{counted(len(lengths) - len(too_long), 'row')}, {counted(n_tokens, 'token')}")
+    what = "" if path == config.data_path else f"{path}: "
+    say(f"{what}{counted(len(lengths) - len(too_long), 'row')}, {counted(n_tokens, 'token')}")
     if too_long:
         lines = too_long[:10] + ["..."] * (len(too_long) > 10)
         say(
             f"warning: left out {len(too_long)} of {counted(len(lengths), 'row')}, longer than "
-            f"--max_length {config.max_length} tokens: {config.data_path} line {', '.join(lines)}"
+            f"--max_length {config.max_length} tokens: {path} line {', '.join(lines)}"
         )
     if len(too_long) == len(lengths):
-        raise UserError(f"{config.data_path}: no row is left; raise --max_length")
+        raise UserError(f"{path}: no row is left; raise --max_length")
 
 
 def _report_special_tokens(

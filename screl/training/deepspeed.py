@@ -18,7 +18,7 @@ from transformers.integrations import HfDeepSpeedConfig
 from screl.models.tokenizer import Tokenizer
 from screl.training.config import TrainConfig, deepspeed_settings
 from screl.training.engine import copy_buffers, load_trainable, parameter_groups
-from screl.training.model import Batch, PackedLM
+from screl.training.model import Batch, PackedLM, evaluating
 
 if not torch.accelerator.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -59,6 +59,11 @@ class DeepSpeedEngine:
             self.engine.backward(loss * self.engine.world_size, scale_wrt_gas=False)
             losses.append(loss.detach())
         return losses
+
+    def losses(self, batches: Sequence[Batch]) -> list[torch.Tensor]:
+        """Return the losses of ``batches``, without dropout or gradients."""
+        with evaluating(self.packed):
+            return [self.engine(batch.to(self.device)) for batch in batches]
 
     def step(self, learning_rate: float) -> float:
         """Clip, update and clear the gradients; return their norm before clipping."""

@@ -18,14 +18,14 @@ from torch import nn
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from screl.core.io import UserError
 from screl.models.loading import Model, empty_model, fit_vocabulary, load_model
 from screl.models.tokenizer import Tokenizer
 from screl.training.config import TrainConfig
-from screl.training.model import PACKED_ATTENTION, Batch, PackedLM, use_liger
+from screl.training.model import PACKED_ATTENTION, Batch, PackedLM, evaluating, use_liger
 from screl.training.processes import say
 
 
@@ -74,6 +74,15 @@ class TorchEngine:
             # fully_shard takes the mean over processes
             (loss * dist.get_world_size()).backward()
             losses.append(loss.detach())
+        return losses
+
+    def losses(self, batches: Sequence[Batch]) -> list[torch.Tensor]:
+        """Return the losses of ``batches``, without dropout or gradients."""
+        with evaluating(self.packed):
+            losses = [self.packed(batch.to(self.device)) for batch in batches]
+        for module in self.packed.modules():
+            if isinstance(module, FSDPModule):  # which the backward pass would do otherwise
+                module.reshard()
         return losses
 
     def step(self, learning_rate: float) -> float:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException  # not a subclass of Exception
-from tqdm import tqdm
 
 from screl.core.cost import PROCESSORS, Cost, Devices, Stopwatch, add_session
 from screl.core.io import UserError, write_atomic
 from screl.core.problems import ProblemId
+from screl.core.progress import progress_bar
 from screl.training.checkpoint import (
     explain_full_disk,
     last_checkpoint,
@@ -27,9 +27,8 @@ from screl.training.checkpoint import (
 from screl.training.config import TrainConfig
 from screl.training.data import TrainingData
 from screl.training.engine import TorchEngine
-from screl.training.loss import loss_weights
-from screl.training.model import pack
-from screl.training.packing import MicroBatch, plan_step
+from screl.training.micro_batches import held_out_loss, run_micro_batches
+from screl.training.packing import MicroBatch
 from screl.training.processes import counted, is_main_process, sum_over_processes
 from screl.training.schedule import learning_rate
 
@@ -60,7 +59,7 @@ class TrainingLog:
             self.time_before = Cost(**state["time"]) if "time" in state else None
         if is_main_process():
             write_atomic(self.path, map(_as_line, self.entries))
-            self.bar = tqdm(total=n_steps, initial=len(self.entries), desc="train", unit="step")
+            self.bar = progress_bar(n_steps, "train", "step", initial=len(self.entries))
 
     def state(self) -> dict[str, Any]:
         """Return the state for a checkpoint; all processes must call this."""
@@ -86,12 +85,19 @@ class TrainingLog:
         if is_main_process():
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(_as_line(entry))
+            shown = {
+                "loss": f"{entry['loss']:.4f}",
+                "lr": f"{entry['learning_rate']:.1e}",
+                "tok_s": f"{entry['tokens_per_second']:.0f}",
+            }
+            if (held_out := self.last_of("eval_loss")) is not None:
+                shown["eval_loss"] = f"{held_out:.4f}"
+            self.bar.set_postfix(shown, refresh=False)
             self.bar.update()
-            self.bar.set_postfix(
-                loss=f"{entry['loss']:.4f}",
-                lr=f"{entry['learning_rate']:.1e}",
-                tok_s=f"{entry['tokens_per_second']:.0f}",
-            )
+
+    def last_of(self, key: str) -> float | None:
+        """Return the newest value of ``key``, which not every step has."""
+        return next((entry[key] for entry in reversed(self.entries) if key in entry), None)
 
     def close(self) -> None:
         """End the progress bar."""
@@ -117,21 +123,26 @@ def fine_tune(
     if checkpoint:
         _load(engine, checkpoint)
     log = TrainingLog(folder, n_steps, state, watch, on_gpu=engine.device.type == "cuda")
-    n_tokens = 0
+    n_tokens, seconds_evaluating = 0, 0.0
+    eval_steps = config.eval_steps or max(1, round(len(data.examples) / config.global_batch_size))
     for step in range(state["step"], n_steps):
         rate = learning_rate(config, step, n_steps)
         loss, norm = run_step(config, engine, data, step, rate, log)
         n_tokens += data.n_tokens(step)
-        log.add(
-            {
-                "step": step + 1,
-                "epoch": round((step + 1) * config.global_batch_size / len(data.examples), 4),
-                "loss": loss,
-                "learning_rate": engine.learning_rate(),
-                "grad_norm": norm,
-                "tokens_per_second": round(n_tokens / (log.seconds() - log.seconds_before), 1),
-            }
-        )
+        seconds_training = log.seconds() - log.seconds_before - seconds_evaluating
+        entry = {
+            "step": step + 1,
+            "epoch": round((step + 1) * config.global_batch_size / len(data.examples), 4),
+            "loss": loss,
+            "learning_rate": engine.learning_rate(),
+            "grad_norm": norm,
+            "tokens_per_second": round(n_tokens / seconds_training, 1),
+        }
+        if data.held_out and ((step + 1) % eval_steps == 0 or step + 1 == n_steps):
+            before = time.time()
+            entry["eval_loss"] = held_out_loss(config, engine, data.held_out)
+            seconds_evaluating += time.time() - before
+        log.add(entry)
         # After the last step too, so that nothing is trained again if saving the model fails.
         if config.save_steps and ((step + 1) % config.save_steps == 0 or step + 1 == n_steps):
             _save(config, engine, step + 1, log)
@@ -166,26 +177,6 @@ def run_step(
     if not math.isfinite(norm):
         raise _stopped(f"the gradient norm of step {step + 1} is {norm:.0f}", ids)
     return loss, norm
-
-
-def run_micro_batches(
-    config: TrainConfig, engine: "TrainingEngine", data: TrainingData, step: int
-) -> list[tuple[torch.Tensor, MicroBatch]]:
-    """Run this process's micro-batches of a step.
-
-    Returns, for each one, its share of the step's loss and the positions of its examples.
-    """
-    examples = [data.examples[row] for row in data.steps[step]]
-    n_targets = [example.n_targets for example in examples]
-    weights = loss_weights(n_targets, config.loss_norm, config.loss_group_size)
-    lengths = [len(example) for example in examples]
-    plan = plan_step(lengths, dist.get_world_size(), config.micro_batch_tokens)[dist.get_rank()]
-    batches = []
-    for positions in plan:
-        chosen = positions or [0]  # a process without work runs any example, with weight 0
-        counts = [weights[at] if positions else 0.0 for at in chosen]
-        batches.append(pack([examples[at] for at in chosen], counts))
-    return list(zip(engine.add_gradients(batches), plan, strict=True))
 
 
 def _not_finite(

@@ -6,7 +6,8 @@ change transformers' classes; this module changes only one model's modules, beca
 checkpoint is read again on the CPU, where these kernels do not run.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -111,6 +112,16 @@ def _refuse_unknown_head(model: Model) -> None:
             raise UserError(f"this model's head uses {kind}, which training does not support")
     if model.get_output_embeddings().bias is not None:
         raise UserError("this model's head has a bias, which training does not support")
+
+
+@contextmanager
+def evaluating(packed: PackedLM) -> Iterator[None]:
+    """Turn off dropout and gradients."""
+    mode = packed.model.training
+    packed.eval()
+    with torch.no_grad():
+        yield
+    packed.train(mode)
 
 
 def packed_attention(

@@ -1,9 +1,10 @@
-"""Plan a run on any number of GPUs from one CPU (``--dry_run``), and name options that would fit.
+"""Plan a run on any number of GPUs, or on this machine, and name options that would fit.
 
 Steps are divided by the same ``plan_step`` as in training, and the memory is that predicted by
 ``memory`` for the largest micro-batch of any process.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -13,6 +14,7 @@ from typing import Any
 from screl.core.io import UserError
 from screl.core.shape import Shape, n_weights
 from screl.training.config import TrainConfig
+from screl.training.cpu_plan import CpuPlan, cpu_time_rows
 from screl.training.data import TrainingData
 from screl.training.memory import TERMS, Workload, memory_moments, peak_moment
 from screl.training.packing import plan_step
@@ -81,30 +83,32 @@ def plan_run(
 
 
 def check_fits(
-    config: TrainConfig, shape: Shape, data: TrainingData, n_processes: int, memory_gib: float
-) -> None:
-    """Raise UserError, naming what would fit, if the run needs more memory than a GPU has."""
-    need = peak_moment(plan_run(config, shape, data, n_processes).workload()).total
+    config: TrainConfig, shape: Shape, data: TrainingData, n_processes: int, memory_gib: float,
+    on_cpu: bool = False,
+) -> None:  # fmt: skip
+    """Raise UserError, naming what would fit, if a process needs more than ``memory_gib``."""
+    need = peak_moment(plan_run(config, shape, data, n_processes).workload(on_cpu)).total
     room = (memory_gib - RESERVED_GIB) * GIB
     if need <= room:
         return
-    fitting = list(what_fits(config, shape, data, n_processes, room))
+    fitting = list(what_fits(config, shape, data, n_processes, room, on_cpu))
     advice = f"would fit: {', '.join(fitting)}" if fitting else "nothing that was tried would fit"
     raise UserError(
         f"--sharding {config.sharding} --world_size {n_processes} needs {need / GIB:.1f} GiB of "
-        f"{memory_gib:g}, of which {RESERVED_GIB:g} stay free; {advice}"
+        f"{memory_gib:.4g}, of which {RESERVED_GIB:g} stay free; {advice}"
     )
 
 
 def what_fits(
-    config: TrainConfig, shape: Shape, data: TrainingData, n_processes: int, room: float
-) -> Iterator[str]:
+    config: TrainConfig, shape: Shape, data: TrainingData, n_processes: int, room: float,
+    on_cpu: bool = False,
+) -> Iterator[str]:  # fmt: skip
     """Yield changes of the options, cheapest first, that keep a process below ``room`` bytes.
 
     Two or three changes together are tried only if no single one is enough.
     """
     found = 0
-    single = list(_changes(config, n_processes))
+    single = list(_changes(config, n_processes, on_cpu))
     for size in (1, 2, 3):
         for several in combinations(single, size):
             change = {key: value for one in several for key, value in one.items()}
@@ -112,7 +116,7 @@ def what_fits(
                 continue
             changed, processes = replace(config, **change), change.get("world_size", n_processes)
             try:
-                workload = plan_run(changed, shape, data, processes, STEPS_TRIED).workload()
+                workload = plan_run(changed, shape, data, processes, STEPS_TRIED).workload(on_cpu)
             except UserError:  # a row is longer than a micro-batch, or there are too few rows
                 continue
             need = peak_moment(workload).total
@@ -131,7 +135,7 @@ def what_fits(
             return
 
 
-def _changes(config: TrainConfig, n_processes: int) -> Iterator[dict[str, Any]]:
+def _changes(config: TrainConfig, n_processes: int, on_cpu: bool) -> Iterator[dict[str, Any]]:
     """Yield changes of the options that reduce memory, cheapest first."""
     if n_processes > 1 and config.sharding in ("ddp", "zero2"):
         yield {"sharding": "fsdp" if config.sharding == "ddp" else "zero3"}
@@ -139,6 +143,8 @@ def _changes(config: TrainConfig, n_processes: int) -> Iterator[dict[str, Any]]:
         yield {"gradient_checkpointing": True}
     yield {"micro_batch_tokens": config.micro_batch_tokens // 2}
     yield {"micro_batch_tokens": config.micro_batch_tokens // 4}
+    if on_cpu:  # where processes share the memory
+        return
     if config.sharding != "zero3_offload":
         yield {"sharding": "zero3_offload"}
     sharded = {"sharding": "fsdp"} if config.sharding in ("none", "ddp") else {}
@@ -146,8 +152,13 @@ def _changes(config: TrainConfig, n_processes: int) -> Iterator[dict[str, Any]]:
     yield sharded | {"world_size": n_processes * 4}
 
 
-def describe_plan(plan: RunPlan, data: TrainingData, memory_gib: float, tflops: float) -> str:
-    """Return the text that --dry_run prints: steps, memory, time and learning rate."""
+def describe_plan(
+    plan: RunPlan, data: TrainingData, memory_gib: float, tflops: float, cpu: CpuPlan | None = None
+) -> str:
+    """Return the text that --dry_run prints: steps, memory, time and learning rate.
+
+    ``memory_gib`` is that of a process. With ``cpu``, the plan is for this machine without a GPU.
+    """
     config = plan.config
     divided = f", {len(plan.step_tokens):,} of them divided here"
     examples = counted(config.global_batch_size, "example")
@@ -161,12 +172,21 @@ def describe_plan(plan: RunPlan, data: TrainingData, memory_gib: float, tflops: 
         ("micro-batches", f"{_range(plan.accumulation)} per rank and step"),
         ("balance", f"{plan.balance:.1%}: mean over most tokens of a rank"),
         *_held_rows(plan),
-        *_memory_rows(plan, memory_gib),
-        *_time_rows(plan, data, tflops),
+        *_memory_rows(plan, memory_gib, cpu is not None),
+        *(
+            cpu_time_rows(cpu, data.counts()["n_tokens"], plan.n_steps)
+            if cpu
+            else _time_rows(plan, data, tflops)
+        ),
         ("learning rate", describe_schedule(config, plan.n_steps)),
     ]  # fmt: skip
     title = f"plan for --world_size {plan.n_processes} --sharding {config.sharding}"
+    if cpu:
+        processes = counted(plan.n_processes, "process", "processes")
+        title = f"plan for this machine without a GPU, {os.cpu_count()} cores, {processes}"
     title += f", {config.precision}"
+    if cpu:
+        title += "; for a GPU: --gpu_memory_gib 80"
     return "\n".join([title, *(f"  {label:16}{text}".rstrip() for label, text in rows)])
 
 
@@ -196,15 +216,17 @@ def _held_rows(plan: RunPlan) -> list[tuple[str, str]]:
     return rows
 
 
-def _memory_rows(plan: RunPlan, memory_gib: float) -> list[tuple[str, str]]:
+def _memory_rows(plan: RunPlan, memory_gib: float, on_cpu: bool) -> list[tuple[str, str]]:
     """Describe the predicted memory at every moment, by its terms, in GiB."""
-    workload, sharding = plan.workload(), plan.config.sharding
+    workload, sharding = plan.workload(on_cpu), plan.config.sharding
     moments, peak = memory_moments(workload), peak_moment(workload).total / GIB
     rows = [("memory, GiB", " ".join(f"{memory.moment:>16}" for memory in moments))]
     for term in (*TERMS, "total"):
         numbers = (getattr(memory, term) / GIB for memory in moments)
         rows.append((f"  {term}", " ".join(f"{number:16.2f}" for number in numbers)))
-    rows.append(("  peak", f"{peak:.2f} of {memory_gib:g} ({peak / memory_gib:.0%})"))
+    rows.append(("  peak", f"{peak:.2f} of {memory_gib:.4g} ({peak / memory_gib:.0%})"))
+    if on_cpu:
+        return rows
     if host := workload.host_memory / GIB:
         whose = "every" if sharding.startswith("zero") else "the first"
         when = "" if sharding == "zero3_offload" else " while the model is read"

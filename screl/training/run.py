@@ -7,7 +7,7 @@ from screl.core.config import show_config
 from screl.core.cost import Stopwatch, training_flops
 from screl.core.io import UserError, write_json
 from screl.core.problems import Problem
-from screl.core.run_info import PeakWatch, gpu, write_run_info
+from screl.core.run_info import PeakWatch, gpu, has_gpu, machine_memory_gib, write_run_info
 from screl.core.shape import Shape, n_weights
 from screl.models.loading import load_shape
 from screl.models.tokenizer import describe_example
@@ -17,14 +17,15 @@ from screl.training.checkpoint import (
     explain_full_disk,
     remove_old_checkpoints,
 )
-from screl.training.config import TrainConfig, planned_world_size
+from screl.training.config import TrainConfig, planned_world_size, plans_for_gpus
+from screl.training.cpu_plan import plan_on_cpu
 from screl.training.data import TrainingData, load_training_data
 from screl.training.engine import make_training_engine
 from screl.training.export import save_and_verify
 from screl.training.loop import TrainingLog, fine_tune
 from screl.training.memory import peak_moment
 from screl.training.model import has_liger
-from screl.training.plan import check_fits, describe_plan, plan_run
+from screl.training.plan import GIB, RESERVED_GIB, check_fits, describe_plan, plan_run
 from screl.training.processes import (
     counted,
     end_processes,
@@ -41,13 +42,19 @@ def dry_run(config: TrainConfig, problems: list[Problem], identity: dict[str, An
     n_processes = planned_world_size(config)
     tokenizer, data = load_training_data(config, problems, identity, n_processes)
     by_id = {problem.problem_id: problem for problem in problems}
-    print(describe_example(tokenizer, by_id[data.problem_ids[0]], data.examples[0]))
+    first = by_id[data.problem_ids[0]]
+    print(describe_example(tokenizer, first, data.examples[0], config.verbose))
     shape = load_shape(config.model_name_or_path)
+    plan = plan_run(config, shape, data, n_processes)
     memory_gib, tflops = gpu()
     memory_gib, tflops = config.gpu_memory_gib or memory_gib, config.gpu_tflops or tflops
-    plan = plan_run(config, shape, data, n_processes)
-    print(describe_plan(plan, data, memory_gib, tflops))
-    check_fits(config, shape, data, n_processes, memory_gib)
+    cpu = None
+    if on_cpu := not plans_for_gpus(config) and not has_gpu():
+        memory_gib = machine_memory_gib() / n_processes
+        need = peak_moment(plan.workload(on_cpu)).total / GIB
+        cpu = plan_on_cpu(config, tokenizer, data, n_processes, need <= memory_gib - RESERVED_GIB)
+    print(describe_plan(plan, data, memory_gib, tflops, cpu))
+    check_fits(config, shape, data, n_processes, memory_gib, on_cpu)
 
 
 def train(
@@ -115,6 +122,17 @@ def _finish(
         "tokens_per_second": last["tokens_per_second"],
         "training_seconds": round(log.seconds(), 1),  # of all sessions, like the tokens
     }
-    write_run_info(config.output_dir / "run.json", config, stopwatch.started, results)
     steps = counted(last["step"], "step")
-    print(f"{config.output_dir}: trained {steps}, last loss {last['loss']:.4f}")
+    held_out = ""
+    if evaluated := [entry for entry in log.entries if "eval_loss" in entry]:
+        lowest = min(evaluated, key=lambda entry: entry["eval_loss"])
+        results |= {
+            "eval_loss": evaluated[-1]["eval_loss"],
+            "lowest_eval_loss": lowest["eval_loss"],
+            "lowest_eval_step": lowest["step"],
+        }
+        held_out = f", held-out loss {evaluated[-1]['eval_loss']:.4f}"
+        if lowest is not evaluated[-1]:
+            held_out += f" (lowest: {lowest['eval_loss']:.4f} after step {lowest['step']})"
+    write_run_info(config.output_dir / "run.json", config, stopwatch.started, results)
+    print(f"{config.output_dir}: trained {steps}, last loss {last['loss']:.4f}{held_out}")

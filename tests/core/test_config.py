@@ -289,6 +289,13 @@ def test_help_shows_the_doc_and_every_option_with_its_default(
     assert "--flag [true|false]" in out
 
 
+def test_help_also_shows_the_options_of_another_use(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_config(Options, ["--help"], instead=train.DoctorConfig)
+    assert "--doctor DOCTOR" in capsys.readouterr().out
+    assert parse_config(Options, ["--path=p"], instead=train.DoctorConfig) == Options(Path("p"))
+
+
 HELP = """
 import resource, runpy, sys
 sys.argv = [sys.argv[1], "--help"]

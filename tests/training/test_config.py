@@ -20,6 +20,8 @@ CONFIG = TrainConfig("model", Path("data"), Path("out"))
         ({"num_train_epochs": nan}, "--num_train_epochs must be above 0"),
         ({"micro_batch_tokens": 0}, "--micro_batch_tokens must be at least 1"),
         ({"world_size": 0}, "--world_size must be at least 1"),
+        ({"eval_data_path": "d", "eval_steps": 0}, "--eval_steps must be at least 1"),
+        ({"eval_steps": 5}, "--eval_steps needs --eval_data_path"),
         ({"learning_rate": nan}, "--learning_rate must be in"),
         ({"warmup_ratio": 2}, "--warmup_ratio in"),
         ({"max_grad_norm": nan}, "--max_grad_norm must be at least 0"),

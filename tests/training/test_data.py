@@ -37,7 +37,7 @@ def test_only_the_response_and_eos_carry_loss(tokenizer) -> None:
     batch = pack([example])
     assert batch.targets.tolist() == ids[example.n_prompt :]
     assert batch.predicting.tolist() == [*range(example.n_prompt - 1, len(ids) - 1)]
-    shown = describe_example(tokenizer, PROBLEM, example).split("(*):\n")[1].split("\n")
+    shown = describe_example(tokenizer, PROBLEM, example).split(" on:\n")[1].split("\n")
     assert [row[2] for row in shown] == [" "] * example.n_prompt + ["*"] * example.n_targets
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from screl.models.tokenizer import Example, load_tokenizer, tokenize_example
 from screl.training import export, loop
 from screl.training.data import training_order
 from screl.training.engine import TorchEngine
-from tests.conftest import ROOT, run_script
+from tests.conftest import ROOT, run_script, write_lines
 from tests.training.conftest import read_log, run_here, train_options
 
 
@@ -109,6 +110,49 @@ def test_the_saved_model_has_learned_and_run_json_describes_the_run(
     assert all(tensor.dtype == torch.float32 for tensor in after.values())
     assert not torch.equal(before["lm_head.weight"], after["lm_head.weight"])
     assert load_tokenizer(str(trained)).eos_token_id == 2
+
+
+def test_the_held_out_loss_is_logged_and_changes_nothing(
+    trained: Path, tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Against the saved model, one row at a time; one of the rows is also trained on."""
+    rows = (ROOT / "data/mini/train.jsonl").read_text().splitlines()[21:31]
+    held_out, output = write_lines(tmp_path / "held_out.jsonl", rows), tmp_path / "m"
+    run_here(
+        monkeypatch,
+        train_options(tiny_model, data, output, eval_data_path=held_out, eval_steps=4),
+    )
+    out, err = capsys.readouterr()
+    assert f"warning: 1 of 10 questions in {held_out} are in {data}" in err
+    assert same_weights(trained, output)
+    assert read_log(output) == read_log(trained)
+    log = [json.loads(line) for line in (output / "train_log.jsonl").read_text().splitlines()]
+    evaluated = {entry["step"]: entry["eval_loss"] for entry in log if "eval_loss" in entry}
+    assert list(evaluated) == [4, 8, 9]
+    model, tokenizer = load_model(str(output), torch.float32), load_tokenizer(str(output))
+    losses = []
+    for problem in load_problems(held_out):
+        example = tokenize_example(tokenizer, problem)
+        ids = torch.from_numpy(example.input_ids.astype(np.int64))
+        with torch.no_grad():
+            logits = model(input_ids=ids[None]).logits[0, example.n_prompt - 1 : -1]
+        losses.append(functional.cross_entropy(logits, ids[example.n_prompt :], reduction="none"))
+    assert evaluated[9] == pytest.approx(torch.cat(losses).mean().item(), abs=1e-5)
+    results = json.loads((output / "run.json").read_text())["results"]
+    assert results["eval_loss"] == results["lowest_eval_loss"] == evaluated[9]
+    assert results["lowest_eval_step"] == 9
+    assert out.rstrip().endswith(f", held-out loss {evaluated[9]:.4f}")
+
+
+def test_the_held_out_loss_is_computed_after_each_epoch(
+    tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "m"
+    argv = train_options(tiny_model, data, output, eval_data_path=data, num_train_epochs=2)
+    run_here(monkeypatch, argv)
+    lines = (output / "train_log.jsonl").read_text().splitlines()
+    assert [at for at, line in enumerate(lines, 1) if "eval_loss" in line] == [3, 6]
 
 
 def test_the_size_of_micro_batches_changes_nothing(
@@ -310,6 +354,30 @@ def test_a_dry_run_shows_options_text_ids_and_loss_and_writes_nothing(
     assert load_problems(data)[0].question in shown
     assert "'</s>'" in [line for line in shown.splitlines() if line.startswith("  *")][-1]
     assert not (tmp_path / "m").exists()
+    tokenizer = load_tokenizer(str(tiny_model))
+    n_tokens = len(tokenize_example(tokenizer, load_problems(data)[0]))
+    assert f"\n    ... {n_tokens - 20} more, shown with --verbose ...\n" in shown
+    rows, _, plan = shown.partition(" on:\n")[2].partition("plan for this machine without a GPU, ")
+    assert len(rows.splitlines()) == 21
+    assert re.search(r"^  time +\d+\.\d min \(\S+ s per step\)$", plan, re.MULTILINE)
+    assert "GPU hours" not in plan
+    assert plan.splitlines()[-1].startswith("  learning rate")
+    options = {"dry_run": True, "verbose": True, "gpu_memory_gib": 80}
+    run_here(monkeypatch, train_options(tiny_model, data, tmp_path / "m", **options))
+    shown = capsys.readouterr().out
+    rows, _, plan = shown.partition(" on:\n")[2].partition("plan for --world_size 1 ")
+    assert len(rows.splitlines()) == n_tokens
+    assert "GPU hours" in plan
+
+
+def test_a_dry_run_refuses_what_this_machine_cannot_hold(
+    tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("screl.training.run.machine_memory_gib", lambda: 1.0)
+    with pytest.raises(UserError, match="GiB of 1, of which 2 stay free"):
+        run_here(monkeypatch, train_options(tiny_model, data, tmp_path / "m", dry_run=True))
+    assert "not measured: the run does not fit into memory" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

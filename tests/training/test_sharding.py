@@ -61,8 +61,10 @@ def runs(bases: dict[str, Path], data: Path, tmp_path_factory: pytest.TempPathFa
 
     def options(base: str, mode: str, name: str = "", **changes: object) -> list[str]:
         precision = changes.get("precision", "fp32")
-        settings = {"sharding": mode, "micro_batch_tokens": 300, "learning_rate": 1e-4,
-                    "weight_decay": 10} | changes  # fmt: skip
+        settings = {
+            "sharding": mode, "micro_batch_tokens": 300, "learning_rate": 1e-4, "weight_decay": 10,
+            "eval_data_path": data, "eval_steps": 4,
+        } | changes  # fmt: skip
         output = folder / (name or f"{base}.{mode}.{precision}")
         return train_options(bases[base], data, output, **settings)
 
@@ -128,6 +130,11 @@ def test_losses_and_weights_equal_those_of_one_process(
     assert len(losses) == 9
     assert losses[-1] < losses[0] - 0.01
     assert read_log(sharded) == pytest.approx(losses, abs=1e-5)
+    held_out = [
+        json.loads((run / "run.json").read_text())["results"]["eval_loss"]
+        for run in (alone, sharded)
+    ]
+    assert held_out[1] == pytest.approx(held_out[0], abs=1e-5)
     start, expected, found = (
         load_file(folder / "model.safetensors") for folder in (bases[base], alone, sharded)
     )
