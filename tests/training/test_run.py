@@ -317,7 +317,7 @@ def test_a_dry_run_shows_options_text_ids_and_loss_and_writes_nothing(
     [
         ({"output_dir": "README.md"}, "README.md: "),
         ({"data_path": "none.jsonl"}, "none.jsonl: no such file"),
-        ({"model_name_or_path": "./none"}, "./none: no such model folder"),
+        ({"model_name_or_path": "./none"}, "./none: no such folder"),
         ({"num_train_epochs": 0}, "--num_train_epochs must be above 0"),
     ],
 )
