@@ -85,14 +85,19 @@ class Findings:
         return ", ".join(f"{i} {str(token)[:24]!r}" for i, token in zip(ids, tokens, strict=True))
 
 
-def examine(name: str) -> tuple[str, list[str]]:
+def examine(name: str, trial: str | UserError | None = None) -> tuple[str, list[str]]:
     """Return the report on a model, and its mismatches: one line each, with the fix.
 
+    ``trial`` is what training said when it tried the architecture, or the error that it raised.
     Raises UserError if the model has no config or no usable tokenizer.
     """
     found = _read_findings(name)
     mismatches = list(_mismatches(found))
     lines = [name, *_report_lines(found)]
+    if isinstance(trial, UserError):
+        mismatches.append(str(trial))
+    elif trial is not None:
+        lines.append(f"{'training':<14}{trial}")
     lines += [f"note      {line}" for line in _notes(found)]
     lines += [f"MISMATCH  {line}" for line in mismatches] or ["no mismatch"]
     return "\n".join(lines), mismatches

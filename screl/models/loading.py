@@ -16,6 +16,7 @@ from screl.models.folder import check_weights, load_explained
 from screl.models.tokenizer import Tokenizer, eos_ids, pad_id, vocabulary_size
 
 Model = Any  # transformers' PreTrainedModel, which is untyped
+ModelConfig = Any  # transformers' PreTrainedConfig, also untyped
 
 disable_progress_bar()  # "Loading weights" and "Writing shards" would break up our own bars
 
@@ -60,7 +61,7 @@ def load_shape(name: str) -> Shape:
 def longest_sequence(name: str) -> int:
     """Return the most tokens the model has positions for, sys.maxsize if it has no limit."""
     config = load_explained(AutoConfig.from_pretrained, name)
-    return int(getattr(config, "max_position_embeddings", sys.maxsize))
+    return int(getattr(config.get_text_config(), "max_position_embeddings", sys.maxsize))
 
 
 def fit_vocabulary(model: Model, tokenizer: Tokenizer) -> str | None:
