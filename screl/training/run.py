@@ -46,6 +46,8 @@ def dry_run(config: TrainConfig, problems: list[Problem], identity: dict[str, An
     refuse_long_rows(config.model_name_or_path, max(map(len, data.examples)))
     print(f"architecture: {try_architecture(config.model_name_or_path)}")
     shape = load_shape(config.model_name_or_path)
+    if shape.approximate:
+        print("memory and time are approximate: those of a LLaMA with as many weights")
     memory_gib, tflops = gpu()
     memory_gib, tflops = config.gpu_memory_gib or memory_gib, config.gpu_tflops or tflops
     plan = plan_run(config, shape, data, n_processes)
