@@ -2,17 +2,17 @@
 
     python benchmarks/check_models.py --work_dir runs/check_models --engines transformers vllm
 
-Every model has the miniature's tokenizer, two to six layers of 64 values, and windows and scales of
-the kind its architecture has. train.py trains it for 8 steps and verifies what it saved; sample.py
-then writes 8 greedy completions in float32 with each engine, which must be those of transformers'
-own generate(). The table is that of docs/training.md.
+Every model has the miniature's tokenizer, two to six layers of 128 values (vLLM on a CPU needs
+heads of 32), and windows and scales of the kind its architecture has. train.py trains it for 8
+steps and verifies what it saved; sample.py then writes 8 greedy completions in float32 with each
+engine, which must be those of transformers' own generate(). The table is that of docs/training.md.
 """
 
 import argparse
 import json
-import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import sample
+import train
 from screl.core.config import run_main
 from screl.core.io import UserError, read_jsonl
 from screl.core.problems import Problem, ProblemId, build_prompt, load_problems
@@ -33,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MINI = ROOT / "data/mini"
 N_ROWS, N_NEW = 8, 32
 SIZES: dict[str, Any] = {
-    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 512, "bos_token_id": 1, "eos_token_id": 2,
     "pad_token_id": 0,
 }  # fmt: skip
@@ -75,7 +77,7 @@ KINDS = {
     "OLMo 2": Kind("olmo2"),
     "SmolLM3": Kind("smollm3", {"num_hidden_layers": 4}),
     "Granite 3": Kind("granite", GRANITE),
-    "GLM-4": Kind("glm4", {"head_dim": 16}),
+    "GLM-4": Kind("glm4", {"head_dim": 32}),
     "StableLM": Kind("stablelm"),
     "GPT-2": Kind("gpt2", TIED | {"num_key_value_heads": None}),
     "Pythia": Kind("gpt_neox", {"num_key_value_heads": None, "hidden_dropout": 0.1}),
@@ -115,25 +117,22 @@ def generate(folder: Path, problems: Iterable[Problem]) -> dict[ProblemId, str]:
     return completions
 
 
-def run(script: str, **options: object) -> str | None:
-    """Run a script; return its last line on stderr if it fails, else None."""
-    words = [f"--{name}={value}" for name, value in options.items()]
-    done = subprocess.run(
-        [sys.executable, ROOT / script, *words],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
-    lines = done.stderr.strip().split("\n")
-    return lines[-1] if done.returncode else None
+def run(main: Callable[[], None], **options: object) -> str | None:
+    """Run a script's ``main`` in this process; return its error, or None."""
+    sys.argv = ["script", *(f"--{name}={value}" for name, value in options.items())]
+    try:
+        with redirect_stdout(sys.stderr):
+            main()
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def sampled(folder: Path, data: Path, engine: str, expected: dict[ProblemId, str]) -> str:
     """Sample with ``engine`` and return the table's cell."""
     store = folder.parent / engine
     fault = run(
-        "sample.py", model_name_or_path=folder, data_path=data, output_dir=store, engine=engine,
+        sample.main, model_name_or_path=folder, data_path=data, output_dir=store, engine=engine,
         greedy="true", precision="fp32", max_new_tokens=N_NEW, batch_size=4,
     )  # fmt: skip
     if fault:
@@ -160,7 +159,7 @@ def check(name: str, kind: Kind, folder: Path, engines: list[str]) -> list[str]:
         print(f"{name}: {error}", file=sys.stderr)
         return [name, model_type, "refused", *["-"] * len(engines)]
     fault = run(
-        "train.py", model_name_or_path=base, data_path=data, output_dir=trained, save_steps=0,
+        train.main, model_name_or_path=base, data_path=data, output_dir=trained, save_steps=0,
         num_train_epochs=8, global_batch_size=8, learning_rate=3e-3, precision="fp32",
     )  # fmt: skip
     if fault:

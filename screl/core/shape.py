@@ -89,7 +89,7 @@ def n_weights(shape: Shape) -> int:
 
 
 def with_weights(shape: Shape, n: int) -> Shape:
-    """Return ``shape`` with MLPs so wide that the model has ``n`` weights, marked as approximate."""
+    """Return ``shape``, as approximate, with MLPs so wide that the model has ``n`` weights."""
     others = n_weights(replace(shape, intermediate_size=0, mlp_bias=False))
     of_width = 3 * shape.hidden_size * shape.num_hidden_layers
     width = max(0, round((n - others) / of_width))

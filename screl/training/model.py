@@ -241,10 +241,11 @@ def use_liger(model: Model) -> int:
     from liger_kernel.transformers.swiglu import LigerSwiGLUMLP
 
     changed = 0
+    activation = getattr(model.config.get_text_config(), "hidden_act", None)
     for module in model.modules():
         if type(module).__name__ in ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm"):
             _patch_rms_norm_module(module, eps=module.variance_epsilon)
-        elif all(hasattr(module, name) for name in GATED) and model.config.hidden_act == "silu":
+        elif all(hasattr(module, name) for name in GATED) and activation == "silu":
             _patch_swiglu_module(module, LigerSwiGLUMLP)
         else:
             continue

@@ -51,8 +51,13 @@ def test_what_the_dry_run_passes_is_trained_saved_and_sampled(
                 run_here(monkeypatch, [*argv, *extra])
             refusals.append(str(error.value))
         assert refusals[0] == refusals[1]
+        with pytest.raises(SystemExit, match="1"):
+            run_here(monkeypatch, ["--doctor", str(base)])
+        assert f"MISMATCH  {refusals[0]}\n" in capsys.readouterr().out
         assert not list(output.glob("*.jsonl"))
         return
+    run_here(monkeypatch, ["--doctor", str(base)])
+    assert "\nno mismatch\n" in capsys.readouterr().out
     run_here(monkeypatch, [*argv, "--dry_run"])
     printed = capsys.readouterr().out
     assert "has the logits of transformers" in printed
