@@ -18,9 +18,13 @@ from screl.models.loading import Model, ModelConfig, longest_sequence
 from screl.models.tokenizer import Example
 from screl.training.model import PACKED_ATTENTION, PackedLM, decoder_layers, pack
 
-VOCABULARY, INNER_WIDTH = 512, 256  # of the copy
+VOCABULARY = 512  # of the copy
 N_SHARED_HEADS = 2  # heads of keys and values in the copy
-INNER_WIDTHS = ("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size")
+# The most of the copy, which change no formula.
+MOST = {
+    "intermediate_size": 256, "moe_intermediate_size": 256, "shared_expert_intermediate_size": 256,
+    "num_experts": 8, "num_local_experts": 8,
+}  # fmt: skip
 SEE_TABLE = "docs/training.md lists the models that were tried"
 MOST_WEIGHTS = 300_000_000  # of the copy, twice in float32
 TOLERANCE = 1e-3  # of the logits' standard deviation; float32 rounds them by less than 1e-4
@@ -99,9 +103,9 @@ def small_copy(config: ModelConfig) -> ModelConfig:
         text.hidden_size //= factor
         if getattr(text, "num_key_value_heads", None):
             text.num_key_value_heads = n_shared // factor
-    for key in INNER_WIDTHS:
+    for key, most in MOST.items():
         if getattr(text, key, None):
-            setattr(text, key, min(getattr(text, key), INNER_WIDTH))
+            setattr(text, key, min(getattr(text, key), most))
     text.vocab_size = VOCABULARY
     text.bos_token_id, text.eos_token_id, text.pad_token_id = 1, 2, 0
     return small

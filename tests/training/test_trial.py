@@ -38,6 +38,24 @@ def test_each_architecture_is_supported_or_refused_in_one_line(name: str, tmp_pa
         assert "has the logits of transformers" in found
 
 
+@pytest.mark.parametrize(
+    ("model_type", "settings", "message"),
+    [
+        ("hyperclovax", {"logits_scaling": 8.0}, "would compute other logits for HyperCLOVAX"),
+        ("gpt_oss", {}, "GptOssForCausalLM: this model's attention uses s_aux"),
+        ("bloom", {}, "BloomForCausalLM computes attention by code of its own"),
+        ("gptj", {}, "GPTJForCausalLM computes attention by code of its own"),
+    ],
+)
+def test_other_architectures_are_refused(
+    model_type: str, settings: dict[str, float], message: str, tmp_path: Path
+) -> None:
+    """HyperCLOVA X multiplies by what Granite divides by."""
+    AutoConfig.for_model(model_type, **settings).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=message):
+        try_architecture(str(tmp_path))
+
+
 def test_the_copy_is_small_and_keeps_the_proportions_of_its_heads() -> None:
     small = small_copy(LLAMA_70B)
     assert LLAMA_70B.num_hidden_layers == 80
