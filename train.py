@@ -15,7 +15,7 @@ from contextlib import nullcontext
 
 from screl.core.config import parse_config, run_main
 from screl.core.cost import Stopwatch
-from screl.core.io import locked
+from screl.core.io import UserError, locked
 from screl.core.problems import load_problems
 from screl.training.checkpoint import is_finished, run_identity
 from screl.training.config import DoctorConfig, TrainConfig, check_train_options
@@ -36,10 +36,18 @@ def main() -> None:
 
 
 def examine_model(name: str) -> None:
-    """Print what the doctor finds; exit with status 1 if files contradict each other."""
-    from screl.models.doctor import examine
+    """Print what the doctor finds; exit with status 1 if files contradict each other.
 
-    report, mismatches = examine(name)
+    The same holds for a model that training would refuse.
+    """
+    from screl.models.doctor import examine
+    from screl.training.trial import try_architecture
+
+    try:
+        trial: str | UserError = try_architecture(name)
+    except UserError as error:
+        trial = error
+    report, mismatches = examine(name, trial)
     print(report)
     if mismatches:
         sys.exit(1)

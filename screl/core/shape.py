@@ -1,6 +1,6 @@
 """Compute the size of a model from its config.json alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -19,6 +19,7 @@ class Shape:
     qkv_bias: bool = False
     output_bias: bool = False
     mlp_bias: bool = False
+    approximate: bool = False  # another architecture, described as a LLaMA with as many weights
 
     @property
     def query_width(self) -> int:
@@ -85,3 +86,11 @@ def read_shape(config: object) -> Shape:
 def n_weights(shape: Shape) -> int:
     """Return the number of weights in the whole model; exact for LLaMA, Mistral and Qwen2."""
     return shape.num_hidden_layers * shape.layer + shape.root
+
+
+def with_weights(shape: Shape, n: int) -> Shape:
+    """Return ``shape``, as approximate, with MLPs so wide that the model has ``n`` weights."""
+    others = n_weights(replace(shape, intermediate_size=0, mlp_bias=False))
+    of_width = 3 * shape.hidden_size * shape.num_hidden_layers
+    width = max(0, round((n - others) / of_width))
+    return replace(shape, intermediate_size=width, mlp_bias=False, approximate=True)

@@ -14,6 +14,7 @@ from screl.core.io import UserError
 from screl.core.problems import Problem, build_prompt
 from screl.models.folder import check_weights
 from screl.models.loading import Model, empty_model
+from screl.models.prompts import templated_ids
 from screl.models.tokenizer import (
     Example,
     Tokenizer,
@@ -85,14 +86,19 @@ class Findings:
         return ", ".join(f"{i} {str(token)[:24]!r}" for i, token in zip(ids, tokens, strict=True))
 
 
-def examine(name: str) -> tuple[str, list[str]]:
+def examine(name: str, trial: str | UserError | None = None) -> tuple[str, list[str]]:
     """Return the report on a model, and its mismatches: one line each, with the fix.
 
+    ``trial`` is what training said when it tried the architecture, or the error that it raised.
     Raises UserError if the model has no config or no usable tokenizer.
     """
     found = _read_findings(name)
     mismatches = list(_mismatches(found))
     lines = [name, *_report_lines(found)]
+    if isinstance(trial, UserError):
+        mismatches.append(str(trial))
+    elif trial is not None:
+        lines.append(f"{'training':<14}{trial}")
     lines += [f"note      {line}" for line in _notes(found)]
     lines += [f"MISMATCH  {line}" for line in mismatches] or ["no mismatch"]
     return "\n".join(lines), mismatches
@@ -135,6 +141,7 @@ def _report_lines(found: Findings) -> Iterator[str]:
         ("BOS", f"{show(found.prefix) or 'none'}, {_bos_source(found)}"),
         ("EOS", f"{show(found.eos)} end a completion"),
         ("pad", f"{show([pad_id(tokenizer)])}, masked by position"),
+        ("chat template", _describe_template(found)),
         ("vocabulary", f"{n_ids:,} ids, {found.n_embeddings:,} rows of embeddings"),
         ("positions", "not limited by config.json" if positions is None else f"{positions:,}"),
         ("weights", _describe_weights(found)),
@@ -148,6 +155,15 @@ def _bos_source(found: Findings) -> str:
     if getattr(found.tokenizer, "add_bos_token", False):
         return "the default of LLaMA tokenizers"
     return "by the tokenizer's own post-processor"
+
+
+def _describe_template(found: Findings) -> str:
+    if templated_ids(found.tokenizer, PROBLEM.question) == found.prompt:
+        return "the Alpaca prompt, as trained"
+    saved = "train.py saves the Alpaca prompt that it trains on"
+    if found.tokenizer.chat_template:
+        return f"its own, with which chat servers prompt; {saved} in its place"
+    return f"none; {saved}"
 
 
 def _describe_weights(found: Findings) -> str:

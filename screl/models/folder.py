@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from screl.core.io import UserError
+from screl.models.hub import reach_hub
 
 WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
 # The other files that affect a model's output. Not all *.json: its folder may also hold results.
@@ -20,14 +22,15 @@ SETTINGS_FILES = (
 
 
 def check_model_folder(name: str) -> None:
-    """Raise UserError if ``name`` is a local folder without a model's config.
+    """Raise UserError if ``name`` is a local folder without a model's config, or a misspelt one.
 
-    A name that is not a local path may be a hub id, which is not checked here.
+    Any other name may be a hub id, which is not checked here: ``reach_hub`` does that.
     """
     folder = Path(name)
     if not folder.exists():
-        if name.startswith((".", "/", "~")) or name.count("/") != 1:
-            raise UserError(f"{name}: no such model folder, nor is this a hub id such as org/model")
+        is_path = name.startswith((".", "/", "~")) or name.count("/") != 1
+        if is_path or folder.parent.is_dir():
+            raise UserError(f"{name}: no such folder{_near_names(folder)}")
         return
     if not (folder / "config.json").is_file():
         unfinished = any(folder.glob("checkpoint-*"))
@@ -37,6 +40,17 @@ def check_model_folder(name: str) -> None:
             else "give a folder in Hugging Face layout"
         )
         raise UserError(f"{name}: has no config.json; {fix}")
+
+
+def _near_names(folder: Path) -> str:
+    """Return the folders that may have been meant, as ``; did you mean runs/sft?``, or nothing."""
+    missing = next(path for path in [*reversed(folder.parents), folder] if not path.exists())
+    if not missing.parent.is_dir():
+        return "; a hub id is written org/model"
+    neighbors = sorted(path.name for path in missing.parent.iterdir() if path.is_dir())
+    near = get_close_matches(missing.name, neighbors)
+    named = " or ".join(str(missing.parent / name) for name in near)
+    return f"; did you mean {named}?" if near else "; a hub id is written org/model"
 
 
 def check_weights(name: str) -> None:
@@ -90,6 +104,9 @@ def move_into_place(temporary: Path, folder: Path) -> None:
 
 def load_explained(loader: Callable[..., Any], name: str, **settings: Any) -> Any:
     """Return ``loader(name)``; raise UserError, in one line, instead of its long errors."""
+    check_model_folder(name)
+    if not Path(name).exists():
+        reach_hub(name)
     try:
         return loader(name, **settings)
     # RuntimeError: weights of another shape; UnpicklingError: a .bin that is not a pickle

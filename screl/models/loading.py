@@ -11,11 +11,13 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils.logging import disable_progress_bar
 
 from screl.core.io import UserError
-from screl.core.shape import Shape, read_shape
+from screl.core.shape import Shape, read_shape, with_weights
 from screl.models.folder import check_weights, load_explained
 from screl.models.tokenizer import Tokenizer, eos_ids, pad_id, vocabulary_size
 
 Model = Any  # transformers' PreTrainedModel, which is untyped
+ModelConfig = Any  # transformers' PreTrainedConfig, also untyped
+LLAMA_LIKE = ("llama", "mistral", "qwen2")  # the model_types that ``Shape`` describes exactly
 
 disable_progress_bar()  # "Loading weights" and "Writing shards" would break up our own bars
 
@@ -53,14 +55,21 @@ def empty_model(name: str, attention: str) -> Model:
 
 
 def load_shape(name: str) -> Shape:
-    """Return the shape of the model, from its config."""
-    return read_shape(load_explained(AutoConfig.from_pretrained, name))
+    """Return the shape of the model, from its config.
+
+    An architecture that is not built like LLaMA is described as a LLaMA with as many weights.
+    """
+    config = load_explained(AutoConfig.from_pretrained, name)
+    shape = read_shape(config.get_text_config())
+    if config.model_type in LLAMA_LIKE:
+        return shape
+    return with_weights(shape, sum(w.numel() for w in empty_model(name, "eager").parameters()))
 
 
 def longest_sequence(name: str) -> int:
     """Return the most tokens the model has positions for, sys.maxsize if it has no limit."""
     config = load_explained(AutoConfig.from_pretrained, name)
-    return int(getattr(config, "max_position_embeddings", sys.maxsize))
+    return int(getattr(config.get_text_config(), "max_position_embeddings", sys.maxsize))
 
 
 def fit_vocabulary(model: Model, tokenizer: Tokenizer) -> str | None:

@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+from transformers.conversion_mapping import get_model_conversion_mapping
 
 from screl.core.io import UserError, read_json_object
 from screl.models.loading import Model
@@ -71,7 +71,7 @@ def compare_weights(headers: Headers, model: Model) -> list[str]:
             f"the weight files hold {headers.n_values:,} values, the config asks for "
             f"{n_needed:,}: a bad save, as of ZeRO-3 without gathering; save or copy it again"
         ]
-    if get_checkpoint_conversion_mapping(model.config.model_type):  # weights renamed on loading
+    if get_model_conversion_mapping(model, add_legacy=False):  # weights renamed on loading
         return []
     found = headers.shapes
     missing = needed.keys() - found.keys() - tied.keys()

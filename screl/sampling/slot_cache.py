@@ -6,13 +6,11 @@ import torch
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 
+from screl.core.io import UserError
+from screl.models.attention import exact_attention, product_attention
 from screl.models.loading import Model
 
-OTHER_ATTENTION = (
-    "sliding_window",
-    "softcap",
-    "s_aux",
-)  # arguments that slot_attention does not support
+OTHER_ATTENTION = ("s_aux", "position_bias")  # arguments that slot_attention does not support
 ATTENTION = "slots"  # the name under which transformers finds slot_attention
 
 
@@ -24,7 +22,7 @@ class SlotCache(Cache):
 
     def __init__(self, model: Model, n_slots: int) -> None:
         super().__init__(layers=[])
-        config = model.config
+        config = model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         shape = (config.num_hidden_layers, 2, n_slots, heads, 0, size)
@@ -75,25 +73,51 @@ def slot_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
     **others: object,
 ) -> tuple[torch.Tensor, None]:
     """Compute attention for prompts or for one token per row.
 
-    Prompts are causal and padded on the right, so they need no mask. For one token, the queries
-    that share a key head are treated as several tokens, so that keys and values are read in place
-    rather than repeated. Raises ValueError for a model that needs another kind of attention.
+    Prompts are causal and padded on the right, so they need no mask. Raises UserError for a model
+    that needs another kind of attention.
     """
     if unknown := [name for name in OTHER_ATTENTION if others.get(name) is not None]:
-        raise ValueError(f"this model's attention uses {', '.join(unknown)}; give --engine vllm")
-    attend = torch.nn.functional.scaled_dot_product_attention
-    rows, heads, n_tokens, size = query.shape
-    if attention_mask is None or n_tokens > 1:
-        mixed = attend(query, key, value, is_causal=n_tokens > 1, scale=scaling, enable_gqa=True)
+        raise UserError(f"this model's attention uses {', '.join(unknown)}; give --engine vllm")
+    if attention_mask is not None and query.shape[2] == 1:
+        mixed = _attend_to_slots(
+            query, key, value, attention_mask, scaling, sliding_window, softcap
+        )
+    elif softcap is None:
+        mixed = exact_attention(query, key, value, scaling, sliding_window)
     else:
-        grouped = query.reshape(rows, key.shape[1], -1, size)
-        mixed = attend(grouped, key, value, attn_mask=attention_mask, scale=scaling)
-        mixed = mixed.reshape(rows, heads, 1, size)
+        mixed = product_attention(query, key, value, scaling, sliding_window, softcap)
     return mixed.transpose(1, 2).contiguous(), None
+
+
+def _attend_to_slots(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seen: torch.Tensor,
+    scaling: float | None, window: int | None, softcap: float | None,
+) -> torch.Tensor:  # fmt: skip
+    """Return the attention of one token per row to its slot, (rows, heads, 1, size).
+
+    The queries that share a key head are treated as several tokens, so that keys and values are
+    read in place rather than repeated.
+    """
+    if window is not None:  # the last positions of those seen, which are 0 to n - 1
+        positions = torch.arange(seen.shape[-1], device=seen.device)
+        seen = seen & (positions >= seen.sum(dim=-1, keepdim=True) - window)
+    rows, heads, _, size = query.shape
+    grouped = query.reshape(rows, key.shape[1], -1, size)
+    if softcap is None:
+        mixed = torch.nn.functional.scaled_dot_product_attention(
+            grouped, key, value, attn_mask=seen, scale=scaling
+        )
+    else:
+        scale = size**-0.5 if scaling is None else scaling
+        scores = softcap * torch.tanh(grouped @ key.mT * (scale / softcap))
+        mixed = scores.masked_fill(~seen, -torch.inf).softmax(dim=-1) @ value
+    return mixed.reshape(rows, heads, 1, -1)
 
 
 AttentionInterface.register(ATTENTION, slot_attention)

@@ -94,6 +94,10 @@ class HFEngine:
     ) -> None:
         model.eval()
         model.set_attn_implementation(ATTENTION)
+        if model.config.get_text_config()._attn_implementation != ATTENTION:  # it only warns
+            raise UserError(
+                f"{type(model).__name__} computes attention by code of its own; give --engine vllm"
+            )
         self._model, self._tokenizer, self._params = model, tokenizer, params
         self._stop_rule = StopRule(
             tokenizer, eos_ids(model.generation_config, tokenizer), params.stop
@@ -164,7 +168,7 @@ class HFEngine:
         output = self._model(
             input_ids=padded,
             position_ids=torch.arange(longest, device=device)[None],
-            past_key_values=DynamicCache(config=self._model.config),
+            past_key_values=DynamicCache(),  # without a config it keeps what is outside a window
             use_cache=True,
             logits_to_keep=last,
         )

@@ -25,7 +25,15 @@ from screl.core.io import UserError
 from screl.models.loading import Model, empty_model, fit_vocabulary, load_model
 from screl.models.tokenizer import Tokenizer
 from screl.training.config import TrainConfig
-from screl.training.model import PACKED_ATTENTION, Batch, PackedLM, evaluating, use_liger
+from screl.training.model import (
+    PACKED_ATTENTION,
+    Batch,
+    PackedLM,
+    decoder_layers,
+    evaluating,
+    turn_dropout_off,
+    use_liger,
+)
 from screl.training.processes import say
 
 
@@ -41,6 +49,10 @@ def load_trainable(config: TrainConfig, tokenizer: Tokenizer, device: torch.devi
     grown = fit_vocabulary(model, tokenizer)
     if grown and device.type != "meta":
         say(grown)
+    dropout = turn_dropout_off(model)
+    if dropout and device.type != "meta":
+        named = ", ".join(f"{name} {p:g}" for name, p in dropout.items())
+        say(f"dropout is off in training, though the model's config has {named}")
     use_liger(model)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -179,13 +191,10 @@ def shard_model(packed: PackedLM, sharding: str, precision: str, device: torch.d
         cast_forward_inputs=False,  # it would round the weights in the loss
     )
     model = packed.model
-    for module in model.modules():
-        if type(module).__name__ in (model._no_split_modules or ()):  # the transformer's layers
-            broadcast_weights(module, device)
-            # Weights that are not divided need not be freed after the forward pass.
-            fully_shard(
-                module, mesh=mesh, mp_policy=policy, reshard_after_forward=sharding == "fsdp"
-            )
+    for layer in decoder_layers(model):
+        broadcast_weights(layer, device)
+        # Weights that are not divided need not be freed after the forward pass.
+        fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=sharding == "fsdp")
     broadcast_weights(model, device)
     model.tie_weights()
     fully_shard(packed, mesh=mesh, mp_policy=policy)

@@ -16,9 +16,10 @@ from screl.core.parallel import n_processors
 from screl.core.problems import build_prompt
 from screl.models.folder import move_into_place
 from screl.models.loading import Model, load_model, make_coherent
+from screl.models.prompts import QUESTION, set_trained_template, templated_ids
 from screl.models.tokenizer import Example, Tokenizer, eos_ids, load_tokenizer, pad_id, prompt_ids
 from screl.training.model import PACKED_ATTENTION, PackedLM, pack
-from screl.training.processes import counted, is_main_process
+from screl.training.processes import counted, is_main_process, say
 
 if TYPE_CHECKING:
     from screl.training.engine import TrainingEngine
@@ -29,7 +30,6 @@ N_GREEDY = 16  # tokens of the completion that is compared
 # bf16, whose numbers are 1/128 apart, another attention kernel moved logits of 32 to 40 by up to
 # 0.5.
 TIE = {torch.bfloat16: 1 / 32, torch.float32: 1 / 256}  # float32: a GPU multiplies in TF32
-QUESTION = "Tom has 3 boxes of 4 pens and gives 5 pens away. How many pens are left?"
 
 
 def save_and_verify(
@@ -49,6 +49,8 @@ def save_and_verify(
         return
     temporary = folder / "saving"
     make_coherent(model, tokenizer)
+    if not set_trained_template(tokenizer):
+        say("warning: the model is saved without a chat template: none yields the trained prompt")
     model.save_pretrained(temporary, state_dict=weights)
     model.config.dtype = DTYPES[precision]  # save_pretrained wrote that of the arithmetic
     model.config.save_pretrained(temporary)
@@ -111,6 +113,8 @@ def verify_checkpoint(
     )
     if prompt_ids(tokenizer, build_prompt(QUESTION)) != prompt:
         raise _differs(folder, "its tokenizer splits a prompt into other tokens")
+    if templated_ids(tokenizer, QUESTION) not in (prompt, None):
+        raise _differs(folder, "its chat template is not the prompt")
     _check_special_tokens(folder, model, tokenizer)
     _compare_weights(folder, weights, dict(model.named_parameters()))
     with torch.no_grad():

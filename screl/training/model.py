@@ -9,7 +9,7 @@ checkpoint is read again on the CPU, where these kernels do not run.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from inspect import signature
 from typing import Any
@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from screl.core.io import UserError
+from screl.models.attention import exact_attention, product_attention
 from screl.models.loading import Model
 from screl.models.tokenizer import Example
-from screl.training.loss import head_loss
+from screl.training.loss import Head, head_loss
 
 PACKED_ATTENTION = "packed"  # the name under which transformers finds packed_attention
 GATED = ("gate_proj", "up_proj", "down_proj")  # the modules of a SwiGLU layer
@@ -76,14 +76,10 @@ def _tensor(parts: Sequence[np.ndarray]) -> torch.Tensor:
 
 
 class PackedLM(nn.Module):
-    """A causal LM that returns the loss of the response tokens and runs the head on no others.
-
-    Raises UserError for a model whose head does more than multiply by a matrix.
-    """
+    """A causal LM that returns the loss of the response tokens and runs the head on no others."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        _refuse_unknown_head(model)
         self.model = model
 
     def forward(self, batch: Batch, logits: bool = False) -> torch.Tensor:
@@ -98,20 +94,62 @@ class PackedLM(nn.Module):
             starts=batch.starts,
             longest=batch.longest,
         ).last_hidden_state[0, batch.predicting]
-        head = self.model.get_output_embeddings()
+        head = model_head(self.model)
         if logits:
-            whole: torch.Tensor = head(hidden)
-            return whole
-        return head_loss(hidden, head.weight, batch.targets, batch.weights)
+            return head.logits(hidden)
+        return head_loss(hidden, head, batch.targets, batch.weights)
 
 
-def _refuse_unknown_head(model: Model) -> None:
-    """Raise UserError for a head with parts that this module would silently leave out."""
-    for kind in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
-        if getattr(model.config, kind, None) not in (None, 1):
-            raise UserError(f"this model's head uses {kind}, which training does not support")
-    if model.get_output_embeddings().bias is not None:
-        raise UserError("this model's head has a bias, which training does not support")
+def model_head(model: Model) -> Head:
+    """Return the model's head with what its config says about logits.
+
+    Cohere multiplies them by ``logit_scale``, Granite divides them by ``logits_scaling``, Gemma
+    bounds them by ``final_logit_softcapping``.
+    """
+    layer, config = model.get_output_embeddings(), model.config.get_text_config()
+    scale = getattr(config, "logit_scale", None) or 1.0
+    return Head(
+        layer.weight,
+        layer.bias,
+        scale / (getattr(config, "logits_scaling", None) or 1.0),
+        getattr(config, "final_logit_softcapping", None),
+    )
+
+
+def decoder_layers(model: Model) -> list[nn.Module]:
+    """Return the transformer's layers, the largest list of as many modules as the config has.
+
+    transformers' own ``_no_split_modules`` is empty or out of date for some models, and a model
+    that is not divided layer by layer needs more memory than was planned. Raises UserError, with
+    the lists that the model has, if none is as long.
+    """
+    n_layers = model.config.get_text_config().num_hidden_layers
+    lists: list[nn.ModuleList] = [m for m in model.modules() if isinstance(m, nn.ModuleList)]
+    found = [layers for layers in lists if len(layers) == n_layers]
+    if not found:
+        named = ", ".join(f"{len(layers)} {type(layers[0]).__name__}" for layers in lists if layers)
+        raise UserError(
+            f"{type(model).__name__}: training divides a model layer by layer, and none of its "
+            f"lists of modules has the {n_layers} of num_hidden_layers: {named or 'it has no list'}"
+        )
+    sizes = [sum(weight.numel() for weight in layers.parameters()) for layers in found]
+    return list(found[sizes.index(max(sizes))])
+
+
+def turn_dropout_off(model: Model) -> dict[str, float]:
+    """Set every dropout of ``model`` to 0, and return what its config asks for, by name.
+
+    Packed attention applies none, the published recipe has none, and without it a run that is
+    continued draws the same numbers as one that was not interrupted. The config is not changed.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+    config = model.config.get_text_config().to_dict()
+    return {name: p for name, p in config.items() if "drop" in name and isinstance(p, float) and p}
 
 
 @contextmanager
@@ -134,59 +172,31 @@ def packed_attention(
     starts: torch.Tensor,
     longest: int,
     scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """Return causal attention within each example.
 
     The layout is that of transformers: (1, heads, tokens, width) in, (1, tokens, heads, width) out.
-    Dropout is not applied; no LLaMA has any.
+    Dropout is off in training (``turn_dropout_off``). The variable-length kernel has no soft cap,
+    so with one every example is computed by itself, on GPUs too.
     """
-    _refuse_unknown_attention(others, longest)
-    if query.is_cuda and query.dtype is not torch.float32:
-        out = flash_attention(query, key, value, starts, longest, scaling)
+    for kind in ("s_aux", "position_bias"):
+        if others.get(kind) is not None:
+            raise UserError(f"this model's attention uses {kind}, which training does not support")
+    if query.is_cuda and query.dtype is not torch.float32 and softcap is None:
+        out = flash_attention(query, key, value, starts, longest, scaling, sliding_window)
     else:
         lengths = starts.diff().tolist()
         parts = zip(*(x.split(lengths, dim=2) for x in (query, key, value)), strict=True)
-        attend = bf16_attention if query.dtype is torch.bfloat16 else exact_attention
-        out = torch.cat([attend(q, k, v, scaling) for q, k, v in parts], dim=2).transpose(1, 2)
+        attend = exact_attention
+        if query.dtype is torch.bfloat16 or softcap is not None:
+            attend = partial(product_attention, softcap=softcap)
+        out = torch.cat(
+            [attend(q, k, v, scaling, sliding_window) for q, k, v in parts], dim=2
+        ).transpose(1, 2)
     return out, None
-
-
-def _refuse_unknown_attention(others: dict[str, Any], longest: int) -> None:
-    """Raise UserError for kinds of attention that this module would silently leave out."""
-    window = others.get("sliding_window")
-    if window is not None and window < longest:
-        raise UserError(
-            f"this model attends to the last {window} tokens only, and a row has {longest}; "
-            f"lower --max_length to {window}"
-        )
-    for kind in ("softcap", "s_aux", "position_bias"):
-        if others.get(kind) is not None:
-            raise UserError(f"this model's attention uses {kind}, which training does not support")
-
-
-def exact_attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None
-) -> torch.Tensor:
-    """Return causal attention within one example, by torch's kernel."""
-    return functional.scaled_dot_product_attention(
-        query, key, value, is_causal=True, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
-    )
-
-
-def bf16_attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None
-) -> torch.Tensor:
-    """Return the same as exact_attention, by matrix products.
-
-    In bf16 on CPUs, torch's kernel takes three times as long.
-    """
-    _, n_heads, length, width = query.shape
-    n_shared = n_heads // key.shape[1]  # query heads per key head, stacked along the tokens
-    future = query.new_full((length, length), -torch.inf).triu(1).repeat(n_shared, 1)
-    stacked = query.reshape(-1, n_shared * length, width)
-    scores = torch.baddbmm(future, stacked, key[0].mT, alpha=scale or width**-0.5)
-    return torch.bmm(scores.softmax(dim=-1), value[0]).view(query.shape)
 
 
 def flash_attention(
@@ -196,6 +206,7 @@ def flash_attention(
     starts: torch.Tensor,
     longest: int,
     scaling: float | None,
+    window: int | None = None,
 ) -> torch.Tensor:
     """Return causal attention within each example, by one variable-length FlashAttention kernel."""
     from torch.nn.attention.varlen import varlen_attn  # only GPU builds have the kernel
@@ -207,8 +218,9 @@ def flash_attention(
     elif n_shared > 1:  # torch 2.11 needs a copy of the key head for each of them
         key, value = (x.repeat_interleave(n_shared, dim=1) for x in (key, value))
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (tokens, heads, width)
+    before = -1 if window is None or window >= longest else window - 1  # besides the token itself
     out = varlen_attn(
-        q, k, v, starts, starts, longest, longest, scale=scaling, window_size=(-1, 0), **options
+        q, k, v, starts, starts, longest, longest, scale=scaling, window_size=(before, 0), **options
     )
     assert isinstance(out, torch.Tensor)  # a tuple only if more is asked for
     return out[None]
@@ -240,10 +252,11 @@ def use_liger(model: Model) -> int:
     from liger_kernel.transformers.swiglu import LigerSwiGLUMLP
 
     changed = 0
+    activation = getattr(model.config.get_text_config(), "hidden_act", None)
     for module in model.modules():
         if type(module).__name__ in ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm"):
             _patch_rms_norm_module(module, eps=module.variance_epsilon)
-        elif all(hasattr(module, name) for name in GATED) and model.config.hidden_act == "silu":
+        elif all(hasattr(module, name) for name in GATED) and activation == "silu":
             _patch_swiglu_module(module, LigerSwiGLUMLP)
         else:
             continue

@@ -34,6 +34,7 @@ from screl.training.processes import (
     start_processes,
     world_size,
 )
+from screl.training.trial import refuse_long_rows, try_architecture
 
 
 def dry_run(config: TrainConfig, problems: list[Problem], identity: dict[str, Any]) -> None:
@@ -44,7 +45,11 @@ def dry_run(config: TrainConfig, problems: list[Problem], identity: dict[str, An
     by_id = {problem.problem_id: problem for problem in problems}
     first = by_id[data.problem_ids[0]]
     print(describe_example(tokenizer, first, data.examples[0], config.verbose))
+    refuse_long_rows(config.model_name_or_path, max(map(len, data.examples)))
+    print(f"architecture: {try_architecture(config.model_name_or_path)}")
     shape = load_shape(config.model_name_or_path)
+    if shape.approximate:
+        print("memory and time are approximate: those of a LLaMA with as many weights")
     plan = plan_run(config, shape, data, n_processes)
     memory_gib, tflops = gpu()
     memory_gib, tflops = config.gpu_memory_gib or memory_gib, config.gpu_tflops or tflops
@@ -66,6 +71,8 @@ def train(
     does not allow the run, if the training fails, or if the saved model is not the trained one.
     """
     tokenizer, data = load_training_data(config, problems, identity, world_size())
+    refuse_long_rows(config.model_name_or_path, max(map(len, data.examples)))
+    try_architecture(config.model_name_or_path)
     shape, n_steps = load_shape(config.model_name_or_path), len(data.steps)
     if is_main_process():  # which has made the folder
         check_disk(config.output_dir, bytes_to_write(config, n_weights(shape), n_steps))

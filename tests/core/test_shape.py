@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 
-from screl.core.shape import n_weights, read_shape
+from screl.core.shape import n_weights, read_shape, with_weights
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,11 @@ def test_weights_equal_those_that_transformers_makes(
         model = transformers.AutoModelForCausalLM.from_config(config)
     for read in (config, config.to_dict()):
         assert n_weights(read_shape(read)) == sum(weight.numel() for weight in model.parameters())
+
+
+def test_another_architecture_is_a_llama_with_as_many_weights() -> None:
+    shape = read_shape({"hidden_size": 64, "num_hidden_layers": 3, "vocab_size": 100})
+    for n in (10, 500_000):
+        fitted = with_weights(shape, n)
+        assert fitted.approximate
+        assert n_weights(fitted) == pytest.approx(max(n, n_weights(shape)), abs=3 * 64 * 3 / 2)

@@ -9,9 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
+from screl.core.io import UserError
 from screl.models import doctor
 from screl.models.doctor import examine
-from screl.models.tokenizer import Example, tokenize_example
+from screl.models.prompts import set_trained_template
+from screl.models.tokenizer import Example, load_tokenizer, tokenize_example
 from tests.conftest import MINI_MODEL
 from tests.llama_layouts import (
     LLAMA,
@@ -72,6 +74,7 @@ def test_the_report_shows_what_the_model_is_fed() -> None:
     assert values["BOS"] == "1 '<s>', by the tokenizer's own post-processor"
     assert values["EOS"] == "2 '</s>' end a completion"
     assert values["pad"] == "0 '<pad>', masked by position"
+    assert values["chat template"] == "none; train.py saves the Alpaca prompt that it trains on"
     assert values["vocabulary"] == "768 ids, 768 rows of embeddings"
     assert values["positions"] == "1,024"
     assert values["weights"] == "F32, 787,584 values in 1 file; embeddings tied"
@@ -81,6 +84,25 @@ def test_the_report_shows_what_the_model_is_fed() -> None:
     assert first[0].startswith("1 '<s>', ")
     assert last[0].endswith(", 2 '</s>'")
     assert last[1].endswith("'### Response:'")
+
+
+def test_the_report_says_with_what_chat_servers_prompt(copy: Path) -> None:
+    def reported() -> str:
+        return next(line for line in examine(str(copy))[0].split("\n") if line.startswith("chat"))
+
+    (copy / "chat_template.jinja").write_text("{{ messages[0].content }}<|assistant|>")
+    assert "its own, with which chat servers prompt; train.py saves" in reported()
+    tokenizer = load_tokenizer(str(copy))
+    set_trained_template(tokenizer)
+    tokenizer.save_pretrained(copy)
+    assert reported() == "chat template the Alpaca prompt, as trained"
+
+
+def test_the_report_says_what_training_said(copy: Path) -> None:
+    assert "\ntraining      tried\n" in examine(str(copy), "tried")[0]
+    text, wrong = examine(str(copy), UserError("not this one"))
+    assert wrong == ["not this one"]
+    assert text.endswith("\nMISMATCH  not this one")
 
 
 @pytest.mark.parametrize(

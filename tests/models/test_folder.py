@@ -17,7 +17,7 @@ def copy(tiny_model: Path, tmp_path: Path) -> Path:
 
 
 def test_a_missing_or_unfinished_folder_is_refused(copy: Path) -> None:
-    with pytest.raises(UserError, match="no such model folder"):
+    with pytest.raises(UserError, match="no such folder"):
         check_model_folder(str(copy / "none"))
     (copy / "config.json").unlink()
     with pytest.raises(UserError, match=r"no config\.json; give a folder"):

@@ -1,20 +1,42 @@
-"""The exemplars are right, none is also a question, and the prompt is lm-evaluation-harness's."""
+"""Exemplars are right and not among the questions; the prompts are those of the harness and of
+training."""
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from jinja2 import TemplateError
 
 from screl.core.io import UserError
 from screl.core.problems import Problem, build_prompt, load_problems
 from screl.grading.answers import extract_answer
 from screl.grading.equations import check_equation, find_equations
-from screl.models.prompts import SHOTS, STOP, choose_shots, icl_template
+from screl.models import prompts
+from screl.models.prompts import (
+    SHOTS,
+    STOP,
+    choose_shots,
+    icl_template,
+    set_trained_template,
+    templated_ids,
+)
+from screl.models.tokenizer import load_tokenizer, prompt_ids
 from screl.sampling.config import SampleConfig
-from tests.conftest import ROOT, write_lines
+from tests.conftest import MINI_MODEL, ROOT, write_lines
+from tests.llama_layouts import (
+    LLAMA,
+    N_PIECES,
+    SLOW,
+    train_pieces,
+    write_fast,
+    write_model,
+    write_published,
+    write_slow,
+)
 
 EXEMPLARS = load_problems(SHOTS)
 
@@ -143,3 +165,69 @@ def test_too_few_exemplars_are_refused(tmp_path: Path) -> None:
     message = r"shots\.jsonl: has 18 rows that are not in .*data\.jsonl, too few for --n_shots 19; "
     with pytest.raises(UserError, match=message):
         chosen(config_of(tmp_path, shots_seed=1, n_shots=19))
+
+
+@pytest.fixture(scope="module")
+def pieces() -> bytes:
+    return train_pieces()
+
+
+def layout(kind: str, folder: Path, pieces: bytes) -> Path:
+    """Write a tokenizer in one of LLaMA's layouts, or return the miniature's."""
+    if kind == "miniature":
+        return MINI_MODEL
+    write_model(folder, N_PIECES + 1)
+    if kind == "published":  # every special token is </s>
+        return write_published(folder, pieces)
+    if kind == "fast":
+        return write_fast(folder, pieces, SLOW | LLAMA, "<s> $A")
+    return write_slow(folder, pieces, SLOW | LLAMA | {"add_bos_token": kind == "slow"})
+
+
+@pytest.mark.parametrize("kind", ["miniature", "slow", "slow without BOS", "published", "fast"])
+def test_the_saved_chat_template_yields_the_trained_tokens(
+    kind: str, tmp_path: Path, pieces: bytes
+) -> None:
+    base = layout(kind, tmp_path / "base", pieces)
+    tokenizer = load_tokenizer(str(base))
+    tokenizer.chat_template = "{{ messages[0].content }}<|assistant|>"  # that of another training
+    set_trained_template(tokenizer)
+    tokenizer.save_pretrained(tmp_path / "saved")
+    shutil.copy(base / "config.json", tmp_path / "saved")
+    saved = load_tokenizer(str(tmp_path / "saved"))
+    for question in ("How many?", " 2 + 2 ", 'A "quoted" {name}\nand a second line\n'):
+        expected = prompt_ids(saved, build_prompt(question))
+        message = {"role": "user", "content": question}
+        assert (
+            saved.apply_chat_template([message], add_generation_prompt=True, return_dict=False)
+            == expected
+        )
+        assert templated_ids(saved, question) == expected
+    answered = [message, {"role": "assistant", "content": "It is\n#### 4"}]
+    text = saved.apply_chat_template(answered, tokenize=False)
+    assert text.endswith(build_prompt(question) + "It is\n#### 4" + saved.eos_token)
+
+
+@pytest.mark.parametrize(
+    "roles", [["system", "user"], ["user", "assistant", "user"], ["assistant"]]
+)
+def test_conversations_that_the_model_has_not_seen_are_refused(roles: list[str]) -> None:
+    tokenizer = load_tokenizer(str(MINI_MODEL))
+    set_trained_template(tokenizer)
+    with pytest.raises(TemplateError, match="trained on one question at a time"):
+        tokenizer.apply_chat_template([{"role": role, "content": "2 + 2?"} for role in roles])
+
+
+def test_a_template_that_does_not_take_a_question_yields_no_tokens() -> None:
+    tokenizer = load_tokenizer(str(MINI_MODEL))
+    assert templated_ids(tokenizer, "2 + 2?") is None
+    tokenizer.chat_template = "{{ raise_exception('no') }}"
+    assert templated_ids(tokenizer, "2 + 2?") is None
+
+
+def test_a_tokenizer_that_no_template_fits_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = load_tokenizer(str(MINI_MODEL))
+    tokenizer.chat_template = "{{ messages[0].content }}"
+    monkeypatch.setattr(prompts, "trained_template", lambda prefix: prefix)
+    assert not set_trained_template(tokenizer)
+    assert tokenizer.chat_template is None

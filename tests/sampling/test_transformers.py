@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, TopKLogitsWarper, TopPLogitsWarper
 
+from benchmarks.check_models import KINDS, Kind, write_tiny
 from screl.core.io import UserError
 from screl.models.loading import load_model
 from screl.models.tokenizer import decode_completion, load_tokenizer, prompt_ids
@@ -103,6 +104,32 @@ def test_batched_padded_and_cached_equals_the_slow_way(model, tokenizer, params)
         for sample_id in request.sample_ids:
             expected = reference(model, tokenizer, request, sample_id, params)
             assert made[request.problem_id, sample_id].completion == expected
+
+
+@pytest.mark.parametrize("n_slots", [1, 7])
+@pytest.mark.parametrize(
+    "name", ["Mistral v0.1", "Gemma 2", "Gemma 3", "Granite 3", "Cohere 2", "GPT-2", "Pythia"]
+)
+def test_windows_caps_and_scales_equal_the_slow_way(
+    tokenizer, tmp_path: Path, name: str, n_slots: int
+) -> None:
+    """Windows of 8 tokens are shorter than some prompts, and full before a completion ends."""
+    kind = KINDS[name]
+    if "sliding_window" in kind.changes:
+        kind = Kind(kind.model_type, kind.changes | {"sliding_window": 8})
+    model = load_model(str(write_tiny(kind, tmp_path)), torch.float32)
+    wanted = requests(tokenizer, 2)
+    made = run(model, tokenizer, wanted, SAMPLED, n_slots)
+    for request in wanted:
+        for j in request.sample_ids:
+            expected = reference(model, tokenizer, request, j, SAMPLED)
+            assert made[request.problem_id, j].completion == expected
+
+
+def test_a_model_with_attention_of_its_own_is_refused(tokenizer, tmp_path: Path) -> None:
+    model = load_model(str(write_tiny(KINDS["Falcon"], tmp_path)), torch.float32)
+    with pytest.raises(UserError, match=r"FalconForCausalLM computes .* give --engine vllm"):
+        HFEngine(model, tokenizer, GREEDY, 1)
 
 
 def test_the_batch_changes_nothing(model, tokenizer) -> None:

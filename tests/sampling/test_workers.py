@@ -126,7 +126,7 @@ def test_a_process_that_cannot_load_the_model_says_why(
 ) -> None:
     nowhere = replace(spec, model_name_or_path=str(tmp_path / "none"))
     for pool in (SubprocessPool(nowhere, groups(1), on_gpus=False), InProcessPool(nowhere)):
-        with pytest.raises(UserError, match="none: no such model folder"):
+        with pytest.raises(UserError, match="none: no such folder"):
             run_all(pool, requests)
 
 

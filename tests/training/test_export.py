@@ -11,6 +11,7 @@ from transformers import LlamaForCausalLM
 from screl.core.io import UserError
 from screl.core.problems import build_prompt
 from screl.models.loading import load_model
+from screl.models.prompts import templated_ids
 from screl.models.tokenizer import load_tokenizer, prompt_ids
 from screl.training import export
 from screl.training.export import greedy_tokens, save_and_verify
@@ -43,6 +44,8 @@ def test_a_good_checkpoint_is_put_in_place(engine: Engine, tokenizer, tmp_path: 
     assert not (tmp_path / "saving").exists()
     assert load_model(str(tmp_path), "auto").dtype == torch.float32
     assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1  # all equally readable
+    saved = load_tokenizer(str(tmp_path))
+    assert templated_ids(saved, "2 + 2?") == prompt_ids(saved, build_prompt("2 + 2?"))
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, change) -> None:

@@ -15,8 +15,11 @@ from tests.training.test_model import EXAMPLES, make_model, packed
 pytestmark = pytest.mark.gpu
 
 
+@pytest.mark.parametrize("window", [None, 7, 30, 99])
 @pytest.mark.parametrize("n_key_heads", [1, 2, 4])
-def test_flash_attention_equals_exact_attention_of_each_example(n_key_heads: int) -> None:
+def test_flash_attention_equals_exact_attention_of_each_example(
+    n_key_heads: int, window: int | None
+) -> None:
     torch.manual_seed(0)
     shapes = [(1, heads, 60, 16) for heads in (4, n_key_heads, n_key_heads)]
     rounded = [
@@ -25,8 +28,9 @@ def test_flash_attention_equals_exact_attention_of_each_example(n_key_heads: int
     exact = [part.detach().float().requires_grad_() for part in rounded]
     starts = torch.tensor([0, 35, 60], dtype=torch.int32, device="cuda")
     parts = zip(*(x.split([35, 25], dim=2) for x in exact), strict=True)
-    expected = torch.cat([exact_attention(*part, 0.3) for part in parts], dim=2).transpose(1, 2)
-    found = flash_attention(*rounded, starts, 35, 0.3)
+    expected = torch.cat([exact_attention(*part, 0.3, window) for part in parts], dim=2)
+    expected = expected.transpose(1, 2)
+    found = flash_attention(*rounded, starts, 35, 0.3, window)
     torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
     by = torch.randn_like(expected)
     expected.backward(by)

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from screl.training import loss as loss_module
-from screl.training.loss import head_loss, loss_weights
+from screl.training.loss import Head, head_loss, loss_weights
 
 N_TARGETS, WIDTH, N_WORDS = 53, 16, 90
 
@@ -40,7 +40,7 @@ def test_loss_and_gradients_equal_those_of_cross_entropy(
     losses = functional.cross_entropy(hidden @ head.T, targets, reduction="none")
     expected = torch.autograd.grad((losses * weights).sum() * 3, [hidden, head])
     monkeypatch.setattr(loss_module, "HEAD_TOKENS", chunk)
-    loss = head_loss(hidden, head, targets, weights)
+    loss = head_loss(hidden, Head(head), targets, weights)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss.double(), (losses * weights).sum(), rtol=1e-6, atol=0)
     found = torch.autograd.grad(loss * 3, [hidden, head])
@@ -48,6 +48,31 @@ def test_loss_and_gradients_equal_those_of_cross_entropy(
         assert one.dtype == torch.float64
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)  # logits become float32
     assert not found[0][5].any()
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("scale", "softcap"), [(0.25, None), (1.0, 3.0), (4.0, 3.0)])
+def test_heads_with_a_bias_scale_or_cap_equal_automatic_gradients(
+    bias: bool, scale: float, softcap: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden, weight, targets, weights = make_inputs(torch.float64)
+    inputs = [hidden, weight]
+    logits = hidden @ weight.T
+    if bias:
+        inputs.append(torch.randn(N_WORDS, dtype=torch.float64).requires_grad_())
+        logits = logits + inputs[2]
+    logits = logits * scale
+    if softcap:
+        logits = softcap * torch.tanh(logits / softcap)
+    losses = functional.cross_entropy(logits, targets, reduction="none")
+    expected = torch.autograd.grad((losses * weights).sum() * 3, inputs)
+    monkeypatch.setattr(loss_module, "HEAD_TOKENS", 7)
+    head = Head(weight, inputs[2] if bias else None, scale, softcap)
+    torch.testing.assert_close(head.logits(hidden), logits)
+    loss = head_loss(hidden, head, targets, weights)
+    torch.testing.assert_close(loss.double(), (losses * weights).sum(), rtol=1e-6, atol=0)
+    for found, true in zip(torch.autograd.grad(loss * 3, inputs), expected, strict=True):
+        torch.testing.assert_close(found, true, rtol=1e-5, atol=1e-6)  # logits become float32
 
 
 def test_bf16_is_as_exact_as_automatic_gradients() -> None:
@@ -61,7 +86,7 @@ def test_bf16_is_as_exact_as_automatic_gradients() -> None:
     logits = (exact[0] @ exact[1].T).float()
     plain = (functional.cross_entropy(logits, exact[2], reduction="none") * exact[3]).sum()
     usual = torch.autograd.grad(plain, exact[:2])
-    found = torch.autograd.grad(head_loss(*exact), exact[:2])
+    found = torch.autograd.grad(head_loss(exact[0], Head(exact[1]), *exact[2:]), exact[:2])
     for ours, theirs, true in zip(found, usual, truth, strict=True):
         assert ours.dtype == torch.bfloat16
         assert (ours - true).norm() < 1.1 * (theirs - true).norm() < 0.02 * true.norm()
@@ -70,7 +95,7 @@ def test_bf16_is_as_exact_as_automatic_gradients() -> None:
 def test_a_confident_wrong_prediction_does_not_overflow() -> None:
     hidden = torch.tensor([[200.0]], requires_grad=True)
     head = torch.tensor([[1.0], [-1.0]], requires_grad=True)
-    loss = head_loss(hidden, head, torch.tensor([1]), torch.ones(1))
+    loss = head_loss(hidden, Head(head), torch.tensor([1]), torch.ones(1))
     loss.backward()
     assert loss.item() == 400
     assert hidden.grad.tolist() == [[2.0]]
@@ -82,7 +107,7 @@ def test_an_infinite_hidden_state_makes_the_loss_nan() -> None:
     hidden, head, targets, weights = make_inputs(torch.float32)
     with torch.no_grad():
         hidden[3] = torch.inf
-    assert head_loss(hidden, head, targets, weights).isnan()
+    assert head_loss(hidden, Head(head), targets, weights).isnan()
 
 
 def test_the_logits_are_never_in_memory_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +123,6 @@ def test_the_logits_are_never_in_memory_as_a_whole(monkeypatch: pytest.MonkeyPat
             return result
 
     with Watch():
-        head_loss(hidden, head, targets, weights).backward()
+        head_loss(hidden, Head(head), targets, weights).backward()
     of_logits = {shape for shape in shapes if WIDTH not in shape}
     assert of_logits == {(8, N_WORDS), (N_WORDS, 8), (5, N_WORDS), (N_WORDS, 5)}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from screl.core.io import UserError
 from screl.models.tokenizer import Example
@@ -20,16 +20,18 @@ from screl.training.model import (
     PACKED_ATTENTION,
     Batch,
     PackedLM,
-    bf16_attention,
+    decoder_layers,
     exact_attention,
     flash_attention,
     pack,
     packed_attention,
+    product_attention,
+    turn_dropout_off,
     use_liger,
 )
 
 
-def make_model(**changes: int) -> LlamaForCausalLM:
+def make_model(**changes: float) -> LlamaForCausalLM:
     torch.manual_seed(0)
     config = LlamaConfig(
         **{"vocab_size": 96, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
@@ -160,19 +162,19 @@ def test_eos_carries_loss_even_if_it_is_the_pad_token() -> None:
 
 
 @pytest.mark.parametrize("n_key_heads", [2, 4])
-def test_bf16_attention_equals_the_exact_one_rounded(n_key_heads: int) -> None:
+def test_product_attention_equals_the_exact_one_rounded(n_key_heads: int) -> None:
     torch.manual_seed(0)
     shapes = [(1, heads, 60, 16) for heads in (4, n_key_heads, n_key_heads)]
     exact = [torch.randn(shape, dtype=torch.bfloat16).float().requires_grad_() for shape in shapes]
     rounded = [part.detach().bfloat16().requires_grad_() for part in exact]
-    expected, found = exact_attention(*exact, 0.3), bf16_attention(*rounded, 0.3)
+    expected, found = exact_attention(*exact, 0.3), product_attention(*rounded, 0.3)
     torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
     by = torch.randn(expected.shape)
     expected.backward(by)
     found.backward(by.bfloat16())
     for one, other in zip(exact, rounded, strict=True):
         assert (other.grad.float() - one.grad).norm() < 0.01 * one.grad.norm()
-    torch.testing.assert_close(bf16_attention(*rounded, None), bf16_attention(*rounded, 0.25))
+    torch.testing.assert_close(product_attention(*rounded, None), product_attention(*rounded, 0.25))
 
 
 def plain_varlen(q, k, v, starts_q, starts_k, longest_q, longest_k, scale):
@@ -210,24 +212,84 @@ def test_both_versions_of_the_gpu_kernel_get_their_arguments(
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("kind", ["final_logit_softcapping", "logit_scale", "bias"])
-def test_heads_that_do_more_than_multiply_are_refused(kind: str) -> None:
-    model = make_model()
-    if kind == "bias":
-        model.lm_head.bias = torch.nn.Parameter(torch.zeros(96))
-    else:
-        setattr(model.config, kind, 0.5)
-    with pytest.raises(UserError, match=f"head (uses|has a) {kind}, which training does not"):
-        PackedLM(model)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("window", "softcap"), [(4, None), (None, 2.0), (4, 2.0), (99, None)])
+def test_windows_and_caps_equal_plain_products(
+    window: int | None, softcap: float | None, dtype: torch.dtype
+) -> None:
+    """Of two examples of 9 and 5 tokens, the second has no token outside its window of 4 but 1."""
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, heads, 14, 8).to(dtype) for heads in (4, 2, 2))
+    starts = torch.tensor([0, 9, 14], dtype=torch.int32)
+    distance = torch.arange(14)[:, None] - torch.arange(14)
+    seen = (distance >= 0) & (distance < (window or 14))
+    seen[9:, :9] = False
+    scores = q.float() @ k.float().repeat_interleave(2, dim=1).mT * 3
+    scores = softcap * torch.tanh(scores / softcap) if softcap else scores
+    shares = scores.masked_fill(~seen, -torch.inf).softmax(dim=-1)
+    expected = (shares @ v.float().repeat_interleave(2, dim=1)).transpose(1, 2)
+    found, _ = packed_attention(
+        None, q, k, v, None, starts=starts, longest=9, scaling=3.0,
+        sliding_window=window, softcap=softcap,
+    )  # fmt: skip
+    assert found.dtype == dtype
+    tolerance = 1e-5 if dtype is torch.float32 else 0.03
+    torch.testing.assert_close(found.float(), expected, rtol=tolerance, atol=tolerance)
 
 
-def test_attention_that_would_be_left_out_is_refused() -> None:
+@pytest.mark.parametrize(("window", "before"), [(None, -1), (4, 3), (5, -1), (9, -1)])
+def test_the_gpu_kernel_gets_the_window(
+    window: int | None, before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def kernel(q, *parts, window_size, **options):
+        sizes.append(window_size)
+        return q
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
+    q = torch.zeros(1, 2, 9, 8)
+    flash_attention(q, q, q, torch.tensor([0, 5, 9]), 5, 0.3, window)
+    assert sizes == [(before, 0)]
+
+
+@pytest.mark.parametrize("kind", ["s_aux", "position_bias"])
+def test_attention_that_would_be_left_out_is_refused(kind: str) -> None:
     q = torch.zeros(1, 2, 5, 4)
     starts = torch.tensor([0, 5], dtype=torch.int32)
-    for others, message in [({"softcap": 30.0}, "softcap"), ({"sliding_window": 4}, "last 4")]:
-        with pytest.raises(UserError, match=message):
-            packed_attention(None, q, q, q, None, starts=starts, longest=5, **others)
-    packed_attention(None, q, q, q, None, starts=starts, longest=5, sliding_window=5)
+    with pytest.raises(UserError, match=f"uses {kind}, which training does not"):
+        packed_attention(None, q, q, q, None, starts=starts, longest=5, **{kind: q})
+
+
+def test_the_layers_are_found_whatever_their_class_is_called() -> None:
+    model = make_model()
+    layers = list(model.model.layers)
+    for names in ([], None, ["RenamedLayer"]):
+        model._no_split_modules = names
+        assert decoder_layers(model) == layers
+    model.model.heads = torch.nn.ModuleList([torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)])
+    assert decoder_layers(model) == layers
+    model.model.layers = torch.nn.Sequential(*layers)
+    del model.model.heads
+    with pytest.raises(UserError, match=r"LlamaForCausalLM: .*the 2 of num_hidden_layers: it has"):
+        decoder_layers(model)
+    model.model.blocks = torch.nn.ModuleList([*layers, deepcopy(layers[0])])
+    with pytest.raises(UserError, match="num_hidden_layers: 3 LlamaDecoderLayer"):
+        decoder_layers(model)
+
+
+def test_dropout_is_off_in_training_but_stays_in_the_config() -> None:
+    config = GPT2Config(vocab_size=96, n_embd=32, n_layer=2, n_head=4, n_positions=64)
+    model = GPT2LMHeadModel(config).train()
+    asked = {"attn_pdrop": 0.1, "embd_pdrop": 0.1, "resid_pdrop": 0.1}
+    assert asked.items() <= turn_dropout_off(model).items()
+    batch = torch.arange(3, 20)[None]
+    assert torch.equal(model(batch).logits, model(batch).logits)
+    assert model.config.attn_pdrop == 0.1
+    assert turn_dropout_off(make_model()) == {}
+    llama = make_model(attention_dropout=0.5).train()
+    assert turn_dropout_off(llama) == {"attention_dropout": 0.5}
+    assert torch.equal(llama(batch).logits, llama(batch).logits)
 
 
 def test_liger_changes_all_norms_and_gated_layers_but_no_class(

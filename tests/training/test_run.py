@@ -385,7 +385,7 @@ def test_a_dry_run_refuses_what_this_machine_cannot_hold(
     [
         ({"output_dir": "README.md"}, "README.md: "),
         ({"data_path": "none.jsonl"}, "none.jsonl: no such file"),
-        ({"model_name_or_path": "./none"}, "./none: no such model folder"),
+        ({"model_name_or_path": "./none"}, "./none: no such folder"),
         ({"num_train_epochs": 0}, "--num_train_epochs must be above 0"),
     ],
 )
