@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from screl.core.config import run_main
-from screl.core.io import UserError, format_table, read_json, read_jsonl
+from screl.core.io import UserError, format_table, read_json
 from screl.core.problems import build_prompt, load_problems
+from screl.core.rows import read_rows
 from screl.grading.graders import GRADERS
 from screl.samples.store import read_manifest, read_samples
 
@@ -84,7 +85,7 @@ def run_lm_eval(
     (results_path,) = output.glob("*/results_*.json")
     (samples_path,) = output.glob(f"*/samples_{TASK}_*.jsonl")
     answered: dict[int, Answered] = {}
-    for _, row in read_jsonl(samples_path):
+    for _, row in read_rows(samples_path):
         new = Answered(row["arguments"]["gen_args_0"]["arg_0"], row["resps"][0][0].strip(), {})
         verdicts = answered.setdefault(row["doc_id"], new).is_right
         verdicts[row["filter"]] = row["exact_match"] == 1.0

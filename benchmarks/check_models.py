@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import sample
 import train
 from screl.core.config import run_main
-from screl.core.io import UserError, read_jsonl
+from screl.core.io import UserError
 from screl.core.problems import Problem, ProblemId, build_prompt, load_problems
+from screl.core.rows import read_rows
 from screl.models.loading import load_model
 from screl.models.tokenizer import decode_completion, load_tokenizer, prompt_ids
 from screl.training.trial import try_architecture
@@ -139,7 +140,7 @@ def sampled(folder: Path, data: Path, engine: str, expected: dict[ProblemId, str
         print(f"{folder}: {engine}: {fault}", file=sys.stderr)
         return "no"
     made = {
-        row["problem_id"]: row["completion"] for _, row in read_jsonl(store / "samples-0.jsonl")
+        row["problem_id"]: row["completion"] for _, row in read_rows(store / "samples-0.jsonl")
     }
     n_equal = sum(made[i] == text for i, text in expected.items())
     return "yes" if n_equal == len(expected) else f"{n_equal} of {len(expected)} equal"
