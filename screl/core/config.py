@@ -79,8 +79,11 @@ def run_main(main: Callable[[], None]) -> None:
             raise
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {where}{error.strerror}; {hint}")
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; run the same command again to continue\n")
+    except KeyboardInterrupt as interrupt:
+        default = "interrupted; run the same command again to continue"
+        message = str(interrupt.args[0]) if interrupt.args else default
+        if os.environ.get("LOCAL_RANK", "0") == "0" and message:
+            sys.stderr.write(message + "\n")
         sys.exit(130)
 
 

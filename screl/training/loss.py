@@ -46,7 +46,8 @@ class HeadLoss(torch.autograd.Function):
     ) -> torch.Tensor:  # fmt: skip
         """Return the loss and save its gradients."""
         loss = torch.zeros((), device=hidden.device)
-        hidden_grad, head_grad = torch.empty_like(hidden), torch.zeros_like(head)
+        hidden_grad = torch.empty_like(hidden)
+        head_grad = torch.zeros_like(head, dtype=torch.float32)  # bf16 sums lose the small chunks
         columns = (targets[:, None], weights[:, None])
         chunks = (whole.split(HEAD_TOKENS) for whole in (hidden, hidden_grad, *columns))
         for states, states_grad, target, weight in zip(*chunks, strict=True):
@@ -54,10 +55,10 @@ class HeadLoss(torch.autograd.Function):
             loss -= (scores.gather(1, target) * weight).sum()
             # with respect to the logits: (probability - 1 for the target) * weight
             scores.exp_().mul_(weight).scatter_add_(1, target, -weight)
-            logits_grad = scores.to(head.dtype)
-            torch.mm(logits_grad, head, out=states_grad)
-            head_grad.addmm_(logits_grad.T, states)
-        ctx.save_for_backward(hidden_grad, head_grad)
+            torch.mm(scores.to(head.dtype), head, out=states_grad)
+            head_grad.addmm_(scores.T, states.float())
+        del scores  # makes room for the copy
+        ctx.save_for_backward(hidden_grad, head_grad.to(head.dtype))
         return loss
 
     @staticmethod
