@@ -112,8 +112,8 @@ TRAINED = {
 }
 # 2 or 3 steps of training on a CPU: model, sharding, processes, precision, tokens per micro-batch
 # and per example, checkpointing, micro-batches per step, and the peak that PeakWatch measured, in
-# MiB. Two thirds of the tokens are targets. Measured before the head summed its gradient in float32,
-# which the prediction counts: up to 3% more.
+# MiB. Two thirds of the tokens are targets. Measured before the head summed its gradient in
+# float32, which the prediction counts: up to 3% more.
 MEASURED = [
     ("a", "none", 1, "fp32", 1024, 256, False, 2, 1080),
     ("a", "none", 1, "bf16", 1024, 256, False, 2, 881),
