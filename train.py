@@ -10,6 +10,7 @@ The defaults are the published recipe (arXiv 2308.01825, A.1). The same command 
 from its last checkpoint and leaves a finished run alone.
 """
 
+import signal
 import sys
 from contextlib import nullcontext
 
@@ -19,6 +20,7 @@ from screl.core.io import UserError, locked
 from screl.core.problems import load_problems
 from screl.training.checkpoint import is_finished, run_identity
 from screl.training.config import DoctorConfig, TrainConfig, check_train_options
+from screl.training.launcher import read_launcher
 from screl.training.processes import is_main_process, say
 
 IN_USE = (
@@ -29,6 +31,7 @@ IN_USE = (
 
 def main() -> None:
     """Parse the command line, then examine the model, plan the run, or train."""
+    read_launcher()
     if any(word.split("=")[0] == "--doctor" for word in sys.argv[1:]):
         examine_model(parse_config(DoctorConfig, doc=__doc__).doctor)
     else:
@@ -55,6 +58,7 @@ def examine_model(name: str) -> None:
 
 def train_or_plan(config: TrainConfig) -> None:
     """Train, unless this is a dry run or the run has already finished."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: one line, no silent end
     stopwatch = Stopwatch()
     check_train_options(config)
     problems = load_problems(config.data_path, config.keys, needs_solution=True, say=say)

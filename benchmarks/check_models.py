@@ -139,9 +139,7 @@ def sampled(folder: Path, data: Path, engine: str, expected: dict[ProblemId, str
     if fault:
         print(f"{folder}: {engine}: {fault}", file=sys.stderr)
         return "no"
-    made = {
-        row["problem_id"]: row["completion"] for _, row in read_rows(store / "samples-0.jsonl")
-    }
+    made = {row["problem_id"]: row["completion"] for _, row in read_rows(store / "samples-0.jsonl")}
     n_equal = sum(made[i] == text for i, text in expected.items())
     return "yes" if n_equal == len(expected) else f"{n_equal} of {len(expected)} equal"
 

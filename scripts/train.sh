@@ -43,5 +43,8 @@ else
     start=(torchrun --nnodes "$nodes" --nproc_per_node "$per_node" --node_rank "$rank"
         --master_addr "$MASTER_ADDR" --master_port "${MASTER_PORT:-29500}")
 fi
+# torchrun would give each process one thread, too few for an optimizer on the CPU (zero3_offload).
+cores="$(nproc)"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cores > per_node ? cores / per_node : 1))}"
 exec ${LAUNCHER:-} "${start[@]}" "$root/train.py" "${recipe[@]}" \
     --data_path "$2" --output_dir "$3" --num_train_epochs "$4" "${@:5}"

@@ -84,8 +84,10 @@ def run_main(main: Callable[[], None]) -> None:
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {where}{error.strerror}; {hint}")
     except KeyboardInterrupt as error:
-        message = str(error) or "interrupted; run the same command again to continue"
-        sys.stderr.write(f"{message}\n")
+        default = "interrupted; run the same command again to continue"
+        message = str(error.args[0]) if error.args else default
+        if os.environ.get("LOCAL_RANK", "0") == "0" and message:
+            sys.stderr.write(f"{message}\n")
         sys.exit(130)
 
 

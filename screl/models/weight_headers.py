@@ -35,7 +35,7 @@ def read_headers(folder: Path) -> Headers | None:
 
     Raises UserError for a missing or damaged file.
     """
-    files = _weight_files(folder)
+    files = weight_files(folder)
     if not files:
         return None
     headers = Headers({}, Counter(), len(files))
@@ -53,7 +53,7 @@ def read_headers(folder: Path) -> Headers | None:
     return headers
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors that transformers would load."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():

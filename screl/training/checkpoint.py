@@ -139,7 +139,13 @@ def bytes_to_write(config: TrainConfig, n_weights: int, n_steps: int) -> int:
     """
     written = -(-n_steps // config.save_steps) if config.save_steps else 0
     n_checkpoints = min(written, config.save_total_limit + 1)
-    return n_weights * ((2 if config.save_precision == "bf16" else 4) + 12 * n_checkpoints)
+    model = n_weights * (2 if config.save_precision == "bf16" else 4)
+    return model + n_checkpoints * checkpoint_bytes(n_weights)
+
+
+def checkpoint_bytes(n_weights: int) -> int:
+    """Return the bytes of a checkpoint to resume from: a weight and two moments in float32."""
+    return 12 * n_weights
 
 
 def check_disk(folder: Path, n_bytes: int) -> None:

@@ -10,18 +10,24 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import torch
-from deepspeed.utils import safe_get_full_fp32_param
 from transformers.integrations import HfDeepSpeedConfig
 
+from screl.core.io import UserError
+from screl.models.loading import Model
 from screl.models.tokenizer import Tokenizer
 from screl.training.config import TrainConfig, deepspeed_settings
-from screl.training.engine import copy_buffers, load_trainable, parameter_groups
+from screl.training.engine import copy_buffers, load_trainable, materialize, parameter_groups
 from screl.training.model import Batch, PackedLM, evaluating
+from screl.training.processes import local_world_size, say
+from screl.training.weights import StoredWeights, find_weights
 
-if not torch.accelerator.is_available():
+if not torch.cuda.is_available():  # chosen when deepspeed is imported, with a warning if not named
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+import deepspeed
+from deepspeed.ops.adam import DeepSpeedCPUAdam
+from deepspeed.utils import safe_get_full_fp32_param
 
 
 class DeepSpeedEngine:
@@ -32,13 +38,18 @@ class DeepSpeedEngine:
         self.device = device
         settings = deepspeed_config(config)
         exact = load_trainable(config, tokenizer, torch.device("meta"))  # no weights, but buffers
-        divides = HfDeepSpeedConfig(settings)  # while it lives, from_pretrained divides for zero3
-        self.packed = PackedLM(load_trainable(config, tokenizer, torch.device("cpu")))
-        del divides
-        optimizer = torch.optim.AdamW(
-            parameter_groups(self.packed), lr=config.learning_rate,
-            weight_decay=config.weight_decay, fused=True,
-        )  # fmt: skip
+        self.packed = PackedLM(load_for_deepspeed(config, tokenizer, settings, device))
+        groups = parameter_groups(self.packed)
+        optimizer: torch.optim.Optimizer
+        if config.sharding == "zero3_offload":
+            # Its states lie in host memory. The first run on a machine compiles it.
+            optimizer = DeepSpeedCPUAdam(
+                groups, lr=config.learning_rate, weight_decay=config.weight_decay
+            )
+        else:
+            optimizer = torch.optim.AdamW(
+                groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            )
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
             model=self.packed, optimizer=optimizer, config=settings
         )
@@ -106,6 +117,42 @@ class DeepSpeedEngine:
             "weights": sum(getattr(weight, "ds_tensor", weight).numel() for weight in weights),
             "optimizer": sum(moment.numel() for moment in moments),
         }
+
+
+def load_for_deepspeed(
+    config: TrainConfig, tokenizer: Tokenizer, settings: dict[str, Any], device: torch.device
+) -> Model:
+    """Return the base model: with zero3 divided, with zero2 whole, read straight to ``device``.
+
+    Raises UserError if zero2's processes would read more than the machine's memory holds, because
+    the checkpoint cannot be read in slices.
+    """
+    if config.sharding != "zero2":
+        divides = HfDeepSpeedConfig(settings)  # while it lives, from_pretrained divides
+        model = load_trainable(config, tokenizer, torch.device("cpu"))
+        del divides
+        return model
+    model = load_trainable(config, tokenizer, torch.device("meta"))
+    stored = find_weights(config.model_name_or_path, model)
+    if isinstance(stored, StoredWeights):
+        # DeepSpeed makes its float32 masters from weights in the precision of the arithmetic
+        model.to(torch.bfloat16 if config.precision == "bf16" else torch.float32)
+        materialize(model, stored, device)
+        return model
+    say(f"every process reads the whole model in float32, since {stored}")
+    check_host_memory(4 * model.num_parameters() * local_world_size())
+    return load_trainable(config, tokenizer, torch.device("cpu"))
+
+
+def check_host_memory(n_bytes: int) -> None:
+    """Raise UserError if this machine has less memory than zero2's processes would read into it."""
+    room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if n_bytes > room:
+        raise UserError(
+            f"--sharding zero2 reads the whole model on each of {local_world_size()} processes, "
+            f"{n_bytes / 2**30:,.1f} GiB of this machine's {room / 2**30:,.1f}; use --sharding "
+            "fsdp, which reads it once"
+        )
 
 
 def deepspeed_config(config: TrainConfig) -> dict[str, Any]:

@@ -8,9 +8,10 @@ so the tests cover the code that runs on a cluster.
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
 import torch.distributed as dist
@@ -20,6 +21,7 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
+from transformers import GenerationConfig
 
 from screl.core.io import UserError
 from screl.models.loading import Model, empty_model, fit_vocabulary, load_model
@@ -35,22 +37,26 @@ from screl.training.model import (
     use_liger,
 )
 from screl.training.processes import say
+from screl.training.weights import StoredWeights, find_weights, read_weights
 
 
 def load_trainable(config: TrainConfig, tokenizer: Tokenizer, device: torch.device) -> Model:
     """Return the base model in float32, with packed attention and an embedding for every token.
 
-    On the meta device the model has no weights.
+    On the meta device, where every engine begins, the model has no weights.
     """
-    if device.type == "meta":
-        model = empty_model(config.model_name_or_path, PACKED_ATTENTION)
+    name, on_meta = config.model_name_or_path, device.type == "meta"
+    if on_meta:
+        model = empty_model(name, PACKED_ATTENTION).float()
+        with suppress(OSError):  # many models have no generation_config.json
+            model.generation_config = GenerationConfig.from_pretrained(name)
     else:
-        model = load_model(config.model_name_or_path, torch.float32, PACKED_ATTENTION)
+        model = load_model(name, torch.float32, PACKED_ATTENTION)
     grown = fit_vocabulary(model, tokenizer)
-    if grown and device.type != "meta":
+    if grown and on_meta:
         say(grown)
     dropout = turn_dropout_off(model)
-    if dropout and device.type != "meta":
+    if dropout and on_meta:
         named = ", ".join(f"{name} {p:g}" for name, p in dropout.items())
         say(f"dropout is off in training, though the model's config has {named}")
     use_liger(model)
@@ -63,13 +69,24 @@ class TorchEngine:
     """A model and its optimizer, divided among processes by torch."""
 
     def __init__(self, config: TrainConfig, tokenizer: Tokenizer, device: torch.device) -> None:
-        """Divide the base model; the first process reads it and the others receive its weights."""
-        first = dist.get_rank() == 0
-        model = load_trainable(config, tokenizer, torch.device("cpu" if first else "meta"))
+        """Divide the base model; every process reads the part that it will hold.
+
+        A checkpoint that cannot be read in parts is read by the first process for all others.
+        """
+        model = load_trainable(config, tokenizer, torch.device("meta"))
+        stored = find_weights(config.model_name_or_path, model)
+        if isinstance(stored, str):
+            say(f"the first process reads the whole model in float32, since {stored}")
+            if dist.get_rank() == 0:
+                model = load_trainable(config, tokenizer, torch.device("cpu"))
         self.packed = PackedLM(model)
         self.device = device
+        self.copies = config.sharding != "fsdp"
         self.max_grad_norm = config.max_grad_norm or math.inf  # 0: not clipped, as in DeepSpeed
-        shard_model(self.packed, config.sharding, config.precision, device)
+        broadcast = isinstance(stored, str)
+        shard_model(self.packed, config.sharding, config.precision, device, broadcast)
+        if isinstance(stored, StoredWeights):
+            materialize(self.packed.model, stored, device)
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.packed), lr=config.learning_rate,
             weight_decay=config.weight_decay, fused=True,
@@ -80,8 +97,11 @@ class TorchEngine:
 
         The losses are on this process's device. The gradients of all processes are summed.
         """
-        losses = []
-        for batch in batches:
+        losses, sharded = [], cast(FSDPModule, self.packed)
+        for number, batch in enumerate(batches, start=1):
+            # Gradients that every process holds whole are added up between processes only once.
+            # With fsdp each micro-batch's are divided at once, since whole ones need the room.
+            sharded.set_requires_all_reduce(not self.copies or number == len(batches))
             loss = self.packed(batch.to(self.device))
             # fully_shard takes the mean over processes
             (loss * dist.get_world_size()).backward()
@@ -133,6 +153,9 @@ class TorchEngine:
 
         All processes must iterate together.
         """
+        for module in self.packed.modules():
+            if isinstance(module, FSDPModule):  # a forward pass leaves copies in bf16 in place
+                module.reshard()
         for name, weight in self.packed.model.named_parameters():
             yield name, _whole(weight.detach())
 
@@ -177,8 +200,13 @@ def make_training_engine(
     return DeepSpeedEngine(config, tokenizer, device)
 
 
-def shard_model(packed: PackedLM, sharding: str, precision: str, device: torch.device) -> None:
-    """Divide the weights layer by layer, so a process holds at most one layer beyond its part."""
+def shard_model(
+    packed: PackedLM, sharding: str, precision: str, device: torch.device, broadcast: bool
+) -> None:
+    """Divide the weights layer by layer, so a process holds at most one layer beyond its part.
+
+    With ``broadcast`` the first process has the weights and the others receive them.
+    """
     world_size = dist.get_world_size()
     if sharding == "fsdp":
         mesh = init_device_mesh(device.type, (world_size,))
@@ -192,10 +220,12 @@ def shard_model(packed: PackedLM, sharding: str, precision: str, device: torch.d
     )
     model = packed.model
     for layer in decoder_layers(model):
-        broadcast_weights(layer, device)
+        if broadcast:
+            broadcast_weights(layer, device)
         # Weights that are not divided need not be freed after the forward pass.
         fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=sharding == "fsdp")
-    broadcast_weights(model, device)
+    if broadcast:
+        broadcast_weights(model, device)
     model.tie_weights()
     fully_shard(packed, mesh=mesh, mp_policy=policy)
     copy_buffers(model, model, device)
@@ -212,6 +242,17 @@ def broadcast_weights(module: nn.Module, device: torch.device) -> None:
         dist.broadcast(full, src=0)
         owner, _, attribute = name.rpartition(".")
         setattr(module.get_submodule(owner), attribute, nn.Parameter(full))
+
+
+def materialize(model: Model, stored: StoredWeights, device: torch.device) -> None:
+    """Give a model on meta, which may be divided, this process's part of the stored weights."""
+    buffers = dict(model.named_buffers())  # of these only the weights are on meta
+    model.to_empty(device=device)
+    model.tie_weights()
+    for name, buffer in buffers.items():
+        owner, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(owner), attribute, buffer.to(device))
+    read_weights(model, stored)
 
 
 def copy_buffers(source: nn.Module, target: nn.Module, device: torch.device) -> None:

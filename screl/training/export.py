@@ -4,14 +4,19 @@ ZeRO-3 runs are known to save a few hundred KB of empty tensors without an error
 3841).
 """
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors.torch import save_file
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
-from screl.core.io import UserError
+from screl.core.io import UserError, write_json
 from screl.core.parallel import n_processors
 from screl.core.problems import build_prompt
 from screl.models.folder import move_into_place
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from screl.training.engine import TrainingEngine
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+FILE_BYTES = 5 * 10**9  # most weights of one file, held by the main process until it is written
 N_GREEDY = 16  # tokens of the completion that is compared
 # How far below the highest logit the choice of another device may be, relative to that logit. In
 # bf16, whose numbers are 1/128 apart, another attention kernel moved logits of 32 to 40 by up to
@@ -41,32 +47,97 @@ def save_and_verify(
     model, in the ``arithmetic`` of the training. Then they are moved, ``config.json`` last, because
     no model loads without it. Raises UserError if anything differs.
     """
-    weights = _gather(engine, DTYPES[precision])
-    model = engine.packed.model
+    model, dtype = engine.packed.model, DTYPES[precision]
     prompt = prompt_ids(tokenizer, build_prompt(QUESTION))
     completion = greedy_tokens(engine.packed, prompt, engine.device)
+    temporary = folder / "saving"
+    if is_main_process():
+        shutil.rmtree(temporary, ignore_errors=True)  # left by a run that was killed
+        temporary.mkdir(parents=True)
+        make_coherent(model, tokenizer)
+    weights = write_weights(engine, dtype, temporary)
     if not is_main_process():
         return
-    temporary = folder / "saving"
-    make_coherent(model, tokenizer)
     if not set_trained_template(tokenizer):
         say("warning: the model is saved without a chat template: none yields the trained prompt")
-    model.save_pretrained(temporary, state_dict=weights)
-    model.config.dtype = DTYPES[precision]  # save_pretrained wrote that of the arithmetic
+    model.config.dtype, model.config.architectures = dtype, [type(model).__name__]
     model.config.save_pretrained(temporary)
+    model.generation_config.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
     with _all_cores():
         verify_checkpoint(temporary, weights, prompt, completion, DTYPES[arithmetic])
     move_into_place(temporary, folder)
 
 
-def _gather(engine: "TrainingEngine", dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Return all weights on the main process's CPU, nothing on the others."""
-    kept = {}
+@dataclass(frozen=True)
+class Trained:
+    """What a saved weight must equal."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    norm: float
+
+
+def write_weights(engine: "TrainingEngine", dtype: torch.dtype, folder: Path) -> dict[str, Trained]:
+    """Write the weights to ``folder`` and return what was written; all processes must call this.
+
+    The main process holds one file's weights at a time, others one weight. Weights that
+    transformers stores under other names are all held and left to it.
+    """
+    model = engine.packed.model
+    most = torch.inf if get_checkpoint_conversion_mapping(model.config.model_type) else FILE_BYTES
+    written: dict[str, Trained] = {}
+    files: list[list[str]] = []
+    held: dict[str, torch.Tensor] = {}
     for name, weight in engine.weights():
-        if is_main_process():
-            kept[name] = weight.to("cpu", dtype)
-    return kept
+        if not is_main_process():
+            continue
+        size = weight.numel() * dtype.itemsize
+        if held and sum(map(_n_bytes, held.values())) + size > most:
+            files.append(_write_file(held, folder, len(files)))
+            held = {}
+        # A copy: memory that is already on the CPU belongs to the model.
+        held[name] = weight.to("cpu", dtype, copy=True).contiguous()
+        with _all_cores():
+            written[name] = Trained(weight.shape, dtype, _norm(held[name]))
+    if not is_main_process():
+        return {}
+    if most is torch.inf:
+        model.save_pretrained(folder, state_dict=held)
+    else:
+        files.append(_write_file(held, folder, len(files)))
+        _name_files(
+            folder, files, sum(one.shape.numel() for one in written.values()) * dtype.itemsize
+        )
+    return written
+
+
+def _write_file(weights: dict[str, torch.Tensor], folder: Path, number: int) -> list[str]:
+    """Write one file under a temporary name; return the names of its weights."""
+    save_file(weights, folder / f"{number}.safetensors", metadata={"format": "pt"})
+    return list(weights)
+
+
+def _name_files(folder: Path, files: list[list[str]], n_bytes: int) -> None:
+    """Give the files the names that transformers expects, and write their index if several."""
+    if len(files) == 1:
+        os.rename(folder / "0.safetensors", folder / "model.safetensors")
+        return
+    where: dict[str, str] = {}
+    for number, names in enumerate(files):
+        file = f"model-{number + 1:05}-of-{len(files):05}.safetensors"
+        os.rename(folder / f"{number}.safetensors", folder / file)
+        where |= dict.fromkeys(names, file)
+    index = {"metadata": {"total_size": n_bytes}, "weight_map": where}
+    write_json(folder / "model.safetensors.index.json", index)
+
+
+def _n_bytes(weight: torch.Tensor) -> int:
+    return weight.numel() * weight.itemsize
+
+
+def _norm(weight: torch.Tensor) -> float:
+    return float(weight.detach().float().norm())
 
 
 def greedy_tokens(packed: PackedLM, prompt: list[int], device: torch.device) -> list[int]:
@@ -98,7 +169,7 @@ def _all_cores() -> Iterator[None]:
 
 
 def verify_checkpoint(
-    folder: Path, weights: dict[str, torch.Tensor], prompt: list[int], completion: list[int],
+    folder: Path, weights: dict[str, Trained], prompt: list[int], completion: list[int],
     arithmetic: torch.dtype,
 ) -> None:  # fmt: skip
     """Raise UserError if the checkpoint in ``folder`` is not the trained model.
@@ -146,7 +217,7 @@ def _check_special_tokens(folder: Path, model: Model, tokenizer: Tokenizer) -> N
 
 
 def _compare_weights(
-    folder: Path, trained: dict[str, torch.Tensor], saved: dict[str, torch.Tensor]
+    folder: Path, trained: dict[str, Trained], saved: dict[str, torch.Tensor]
 ) -> None:
     """Raise UserError if names, shapes, dtypes or norms of the weights differ."""
     if different := sorted(trained.keys() ^ saved.keys()):
@@ -158,9 +229,8 @@ def _compare_weights(
         if (now.shape, now.dtype) != (weight.shape, weight.dtype):
             raise _differs(folder, f"{name} is {now.dtype} {tuple(now.shape)}, trained "
                                    f"{weight.dtype} {tuple(weight.shape)}")  # fmt: skip
-        norms = [float(one.detach().float().norm()) for one in (now, weight)]
-        if norms[0] != norms[1]:
-            raise _differs(folder, f"{name} has norm {norms[0]}, trained {norms[1]}")
+        if (norm := _norm(now)) != weight.norm:
+            raise _differs(folder, f"{name} has norm {norm}, trained {weight.norm}")
 
 
 def _differs(folder: Path, how: str) -> UserError:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -27,9 +28,16 @@ from screl.training.checkpoint import (
 from screl.training.config import TrainConfig
 from screl.training.data import TrainingData
 from screl.training.engine import TorchEngine
+from screl.training.interrupt import Interruption, interrupted
 from screl.training.micro_batches import held_out_loss, run_micro_batches
 from screl.training.packing import MicroBatch
-from screl.training.processes import counted, is_main_process, sum_over_processes
+from screl.training.processes import (
+    counted,
+    is_main_process,
+    patience,
+    say,
+    sum_over_processes,
+)
 from screl.training.schedule import learning_rate
 
 if TYPE_CHECKING:
@@ -58,6 +66,7 @@ class TrainingLog:
         if state["step"]:  # checkpoints of older versions have no time
             self.time_before = Cost(**state["time"]) if "time" in state else None
         if is_main_process():
+            _keep_lost_steps(self.path, len(self.entries))
             write_atomic(self.path, map(_as_line, self.entries))
             self.bar = progress_bar(n_steps, "train", "step", initial=len(self.entries))
 
@@ -105,6 +114,16 @@ class TrainingLog:
             self.bar.close()
 
 
+def _keep_lost_steps(log: Path, n_steps: int) -> None:
+    """Keep the log of an earlier session that went beyond the checkpoint's ``n_steps``."""
+    n_lines = log.read_bytes().count(b"\n") if log.exists() else 0
+    if n_lines > n_steps:
+        kept = log.with_suffix(".previous.jsonl")
+        os.replace(log, kept)
+        lost = counted(n_lines - n_steps, "step")
+        say(f"{lost} of an earlier session were not saved and are trained again; see {kept}")
+
+
 def _as_line(entry: dict[str, Any]) -> str:
     return json.dumps(entry) + "\n"
 
@@ -115,7 +134,7 @@ def fine_tune(
     """Train to the end, from the last checkpoint in ``output_dir`` if there is one.
 
     Raises UserError if the checkpoint cannot be read, or if a loss or gradient shows that the
-    training has failed.
+    training has failed; KeyboardInterrupt after the step in which any process got a signal.
     """
     folder, n_steps = config.output_dir, len(data.steps)
     checkpoint = _agreed_checkpoint(folder)
@@ -125,6 +144,7 @@ def fine_tune(
     log = TrainingLog(folder, n_steps, state, watch, on_gpu=engine.device.type == "cuda")
     n_tokens, seconds_evaluating = 0, 0.0
     eval_steps = config.eval_steps or max(1, round(len(data.examples) / config.global_batch_size))
+    interruption = Interruption()
     for step in range(state["step"], n_steps):
         rate = learning_rate(config, step, n_steps)
         loss, norm = run_step(config, engine, data, step, rate, log)
@@ -143,9 +163,15 @@ def fine_tune(
             entry["eval_loss"] = held_out_loss(config, engine, data.held_out)
             seconds_evaluating += time.time() - before
         log.add(entry)
+        stop = interruption.agreed()
         # After the last step too, so that nothing is trained again if saving the model fails.
-        if config.save_steps and ((step + 1) % config.save_steps == 0 or step + 1 == n_steps):
+        due = stop or (step + 1) % (config.save_steps or 1) == 0 or step + 1 == n_steps
+        if config.save_steps and due:
             _save(config, engine, step + 1, log)
+        if stop:
+            log.close()
+            raise interrupted(step + 1, saved=config.save_steps > 0)
+    interruption.end()
     log.close()
     return log
 
@@ -213,7 +239,8 @@ def _agreed_checkpoint(folder: Path) -> Path | None:
 def _load(engine: "TrainingEngine", checkpoint: Path) -> None:
     """Load a checkpoint; raise UserError if the processes cannot read it."""
     try:
-        engine.load(checkpoint)
+        with patience():
+            engine.load(checkpoint)
     except (Exception, CheckpointException) as error:
         reason = " ".join(str(error).split())[:300]
         any_number = isinstance(engine, TorchEngine)
@@ -227,7 +254,7 @@ def _load(engine: "TrainingEngine", checkpoint: Path) -> None:
 def _save(config: TrainConfig, engine: "TrainingEngine", step: int, log: TrainingLog) -> None:
     """Write a checkpoint to resume from and remove the oldest."""
     folder = config.output_dir
-    with explain_full_disk(folder):
+    with explain_full_disk(folder), patience():
         write_checkpoint(folder, step, log.state(), engine.save, is_main_process(), dist.barrier)
     if is_main_process():
         remove_old_checkpoints(folder, config.save_total_limit)

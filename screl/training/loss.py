@@ -74,8 +74,10 @@ class HeadLoss(torch.autograd.Function):
         """Return the loss and save its gradients."""
         head = Head(weight, bias, scale, softcap)
         loss = torch.zeros((), device=hidden.device)
-        hidden_grad, weight_grad = torch.empty_like(hidden), torch.zeros_like(weight)
-        bias_grad = None if bias is None else torch.zeros_like(bias)
+        hidden_grad = torch.empty_like(hidden)
+        # bf16 sums would lose the small chunks
+        weight_grad = torch.zeros_like(weight, dtype=torch.float32)
+        bias_grad = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
         columns = (targets[:, None], weights[:, None])
         chunks = (whole.split(HEAD_TOKENS) for whole in (hidden, hidden_grad, *columns))
         for states, states_grad, target, share in zip(*chunks, strict=True):
@@ -84,12 +86,14 @@ class HeadLoss(torch.autograd.Function):
             loss -= (scores.gather(1, target) * share).sum()
             # with respect to the logits: (probability - 1 for the target) * weight
             scores.exp_().mul_(share).scatter_add_(1, target, -share).mul_(head.slope(logits))
-            logits_grad = scores.to(weight.dtype)
-            torch.mm(logits_grad, weight, out=states_grad)
-            weight_grad.addmm_(logits_grad.T, states)
+            torch.mm(scores.to(weight.dtype), weight, out=states_grad)
+            weight_grad.addmm_(scores.T, states.float())
             if bias_grad is not None:
-                bias_grad += logits_grad.sum(dim=0)
-        ctx.save_for_backward(hidden_grad, weight_grad, bias_grad)
+                bias_grad += scores.sum(dim=0)
+        del logits, scores  # makes room for the copies
+        if bias_grad is not None:
+            bias_grad = bias_grad.to(weight.dtype)
+        ctx.save_for_backward(hidden_grad, weight_grad.to(weight.dtype), bias_grad)
         return loss
 
     @staticmethod

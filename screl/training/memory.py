@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from screl.core.shape import Shape, n_weights
 from screl.training.config import deepspeed_settings
 from screl.training.loss import HEAD_TOKENS
+from screl.training.weights import SLICE_VALUES
 
 # DeepSpeed's defaults, as numbers of elements, for settings that configs/deepspeed leaves out.
 DEEPSPEED_DEFAULTS = {
@@ -104,10 +105,12 @@ class Workload:
     def logits(self) -> float:
         """Bytes of one chunk of targets: float32 logits and log-probabilities, and any bf16 logits.
 
-        The bf16 logits exist only with bf16 arithmetic.
+        The bf16 logits exist only with bf16 arithmetic, in which the head's gradient is also twice
+        as wide until it is complete.
         """
         width = 10 if self.precision == "bf16" else 8
-        return width * self.shape.vocab_size * min(self.targets, HEAD_TOKENS)
+        sums = 2 * self.shape.embedding if self.precision == "bf16" else 0  # of the head's gradient
+        return width * self.shape.vocab_size * min(self.targets, HEAD_TOKENS) + sums
 
     @property
     def head_gradient(self) -> float:
@@ -131,12 +134,11 @@ class Workload:
 
         With zero3_offload, every process holds its part: a copy in the width, masters, Adam's
         moments, and gradients twice (as they are added up and as the optimizer reads them).
-        Otherwise this is the float32 model while it is read: on every process with zero2, on the
-        first one with torch's own sharding.
+        Otherwise this is a slice of a weight while the model is read, in float32 and as stored.
         """
         if self.sharding == "zero3_offload":
             return (self.width + 4 + 8 + 4 + 4) * self.n_weights / self.world_size
-        return 0 if self.sharding == "zero3" else 4 * self.n_weights
+        return 0 if self.sharding == "zero3" else 8 * SLICE_VALUES
 
 
 def peak_moment(workload: Workload) -> Memory:
@@ -170,8 +172,6 @@ def _torch_moments(run: Workload) -> Iterator[Memory]:
     # ahead: two of these at any time.
     weights = masters + width * (shape.root if divided else total)
     gathered = 2 * width * shape.layer if divided else 0
-    if run.on_cpu:  # the first process reads everything, and holds the root twice while copying
-        yield Memory("loading", weights=4 * (total + shape.root))
     yield Memory("logits", weights, waiting, adam, run.activations, run.logits, gathered)
     yield Memory(
         "last layer", weights, waiting + width * shape.layer, adam, run.activations,
@@ -200,7 +200,7 @@ def _zero2_moments(run: Workload) -> Iterator[Memory]:
     adam, gradients = 8 * total / parts, 4 * total / parts
     waiting = (gradients if run.micro_batches > 1 else 0) + run.head_gradient
     if run.on_cpu:
-        yield Memory("loading", weights=4 * total + 4 * total / parts)
+        yield Memory("loading", weights=width * total + 4 * total / parts)
     yield Memory("logits", weights, waiting, adam, run.activations, run.logits)
     # Two buckets (overlap_comm) exist from the first gradient to the last.
     buckets = 2 * width * bucket

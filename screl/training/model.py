@@ -2,7 +2,7 @@
 
 On GPUs with Liger installed, its fused Triton kernels compute norms and SwiGLU. Liger's fused head
 is not used, because ours weights every token separately (``head_loss``). Liger's own entry points
-change transformers' classes; this module changes only one model's modules, because the saved
+change transformers' classes; this module replaces only one model's modules, because the saved
 checkpoint is read again on the CPU, where these kernels do not run.
 """
 
@@ -245,20 +245,21 @@ def use_liger(model: Model) -> int:
     """Change ``model`` to use Liger's kernels where it can; return how many modules changed."""
     if not has_liger():
         return 0
-    from liger_kernel.transformers.monkey_patch import (
-        _patch_rms_norm_module,
-        _patch_swiglu_module,
-    )
-    from liger_kernel.transformers.swiglu import LigerSwiGLUMLP
+    from liger_kernel.transformers import LigerRMSNorm, LigerSwiGLUMLP
 
     changed = 0
     activation = getattr(model.config.get_text_config(), "hidden_act", None)
-    for module in model.modules():
-        if type(module).__name__ in ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm"):
-            _patch_rms_norm_module(module, eps=module.variance_epsilon)
-        elif all(hasattr(module, name) for name in GATED) and activation == "silu":
-            _patch_swiglu_module(module, LigerSwiGLUMLP)
-        else:
-            continue
+    for path, module in list(model.named_modules()):
+        with torch.device("meta"):  # the new module gets the weights of the old one
+            if type(module).__name__ in ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm"):
+                fused = LigerRMSNorm(len(module.weight), eps=module.variance_epsilon)
+                fused.weight = module.weight
+            elif all(hasattr(module, name) for name in GATED) and activation == "silu":
+                fused = LigerSwiGLUMLP(model.config)
+                for name in GATED:
+                    setattr(fused, name, getattr(module, name))
+            else:
+                continue
+        model.set_submodule(path, fused)
         changed += 1
     return changed

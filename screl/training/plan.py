@@ -228,9 +228,8 @@ def _memory_rows(plan: RunPlan, memory_gib: float, on_cpu: bool) -> list[tuple[s
     if on_cpu:
         return rows
     if host := workload.host_memory / GIB:
-        whose = "every" if sharding.startswith("zero") else "the first"
-        when = "" if sharding == "zero3_offload" else " while the model is read"
-        rows.append(("  of the host", f"{host:.2f} for {whose} process{when}"))
+        when = "" if sharding == "zero3_offload" else " while safetensors are read"
+        rows.append(("  of the host", f"{host:.2f} for every process{when}"))
     saved = (2 if plan.config.save_precision == "bf16" else 4) * workload.n_weights / GIB
     rows.append(("  of the host", f"{saved:.2f} for the first process while the model is saved"))
     return rows
@@ -249,7 +248,8 @@ def _time_rows(plan: RunPlan, data: TrainingData, tflops: float) -> list[tuple[s
                  f"{hours * plan.n_processes:.1f} GPU hours"),
         ("", f"assuming {UTILIZATION:.0%} of a GPU's {tflops:g} bf16 TFLOPS{slower}"),
     ]  # fmt: skip
-    if sent := traffic(plan.workload()) * mean(plan.accumulation) / 1e9:
+    times = 1 if config.sharding == "ddp" else mean(plan.accumulation)  # ddp: once a step
+    if sent := traffic(plan.workload()) * times / 1e9:
         rate = f"{sent:,.1f} GB per step, {sent / step_seconds:,.1f} GB/s"
         rows.append(("", f"and a network that brings each process {rate}"))
     if config.sharding == "zero3_offload":

@@ -14,6 +14,7 @@ from screl.models.tokenizer import describe_example
 from screl.training.checkpoint import (
     bytes_to_write,
     check_disk,
+    checkpoint_bytes,
     explain_full_disk,
     remove_old_checkpoints,
 )
@@ -30,6 +31,7 @@ from screl.training.processes import (
     counted,
     end_processes,
     is_main_process,
+    patience,
     say,
     start_processes,
     world_size,
@@ -79,12 +81,19 @@ def train(
     rows = counted(config.global_batch_size, "row")
     processes = counted(world_size(), "process", "processes")
     say(f"{counted(n_steps, 'step')} of {rows} on {processes}")
+    if config.save_steps:
+        size = checkpoint_bytes(n_weights(shape)) / 1e6
+        say(
+            f"a checkpoint to resume from takes {size:,.0f} MB: every {config.save_steps} steps "
+            "and when interrupted, until the model is saved (--save_steps, --save_total_limit)"
+        )
     device = start_processes()
     on_gpu = device.type == "cuda"
     if on_gpu:
         _warn_if_too_large(config, shape, data)
     watch = PeakWatch()
-    engine = make_training_engine(config, tokenizer, device)
+    with patience():
+        engine = make_training_engine(config, tokenizer, device)
     if is_main_process():
         write_json(config.output_dir / "training.json", identity)
     log = fine_tune(config, engine, data, stopwatch)
@@ -98,7 +107,7 @@ def train(
         "memory_mib": round(measured / 2**20),
         "predicted_memory_mib": round(predicted / 2**20),
     }
-    with explain_full_disk(config.output_dir):
+    with explain_full_disk(config.output_dir), patience():
         save_and_verify(
             engine, tokenizer, config.output_dir, config.save_precision, config.precision
         )

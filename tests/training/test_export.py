@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaForCausalLM
 
 from screl.core.io import UserError
 from screl.core.problems import build_prompt
@@ -48,15 +47,40 @@ def test_a_good_checkpoint_is_put_in_place(engine: Engine, tokenizer, tmp_path: 
     assert templated_ids(saved, "2 + 2?") == prompt_ids(saved, build_prompt("2 + 2?"))
 
 
+def test_large_weights_go_to_several_files_one_at_a_time(
+    engine: Engine, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They load as one model, and transformers' own names are used."""
+    monkeypatch.setattr(export, "FILE_BYTES", 100_000)
+    held = []
+    real = export.save_file
+    monkeypatch.setattr(
+        export, "save_file", lambda weights, *rest, **more: (
+            held.append(sum(one.numel() * 4 for one in weights.values())),
+            real(weights, *rest, **more),
+        ),
+    )  # fmt: skip
+    save_and_verify(engine, tokenizer, tmp_path, "fp32", "fp32")
+    names = sorted(path.name for path in tmp_path.glob("*.safetensors"))
+    assert len(names) == len(held) > 2
+    assert names[0] == f"model-00001-of-{len(names):05}.safetensors"
+    largest = max(one.numel() * 4 for _, one in engine.weights())
+    assert max(held) <= max(100_000, largest)
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == sum(held)
+    saved = dict(load_model(str(tmp_path), "auto").named_parameters())
+    assert all(torch.equal(saved[name], weight) for name, weight in engine.weights())
+
+
 def spoil(monkeypatch: pytest.MonkeyPatch, change) -> None:
     """Apply ``change(folder)`` to the saved files before they are read again."""
-    real = LlamaForCausalLM.save_pretrained
+    real = export.verify_checkpoint
 
-    def save(model, folder, **settings):
-        real(model, folder, **settings)
-        change(Path(folder))
+    def verify(folder: Path, *others) -> None:
+        change(folder)
+        real(folder, *others)
 
-    monkeypatch.setattr(LlamaForCausalLM, "save_pretrained", save)
+    monkeypatch.setattr(export, "verify_checkpoint", verify)
 
 
 def change_weights(change):
@@ -137,8 +161,6 @@ def test_a_tie_may_be_rounded_differently(
         return [second]
 
     monkeypatch.setattr(export, "greedy_tokens", choose_second)
-    monkeypatch.setattr(export, "_gather", lambda engine, dtype: kept)
-    kept = dict(engine.weights())  # shares memory with the model: choose_second changes both
     share = 1 / 300
     save_and_verify(engine, tokenizer, tmp_path, "fp32", "fp32")
     share = 1 / 200

@@ -39,6 +39,27 @@ def test_flash_attention_equals_exact_attention_of_each_example(
         assert (other.grad.float() - one.grad).norm() < 0.02 * one.grad.norm()
 
 
+def test_the_packed_kernel_equals_padded_sdpa() -> None:
+    """Against transformers' own model with torch's attention, right-padded, in bf16."""
+    model = make_model()
+    model.set_attn_implementation("sdpa")
+    model.to("cuda", torch.bfloat16)
+    longest = max(map(len, EXAMPLES))
+    ids = torch.zeros(len(EXAMPLES), longest, dtype=torch.long, device="cuda")
+    mask = torch.zeros_like(ids)
+    for row, example in enumerate(EXAMPLES):
+        ids[row, : len(example)] = torch.from_numpy(example.input_ids).cuda()
+        mask[row, : len(example)] = 1
+    logits = model(input_ids=ids, attention_mask=mask).logits
+    expected = torch.cat(
+        [logits[row, e.n_prompt - 1 : len(e) - 1] for row, e in enumerate(EXAMPLES)]
+    )
+    ours = packed(make_model())
+    ours.model.to("cuda", torch.bfloat16)
+    found = ours(pack(EXAMPLES).to(torch.device("cuda")), logits=True)
+    assert (found - expected).norm() < 0.02 * expected.norm()
+
+
 def loss_and_gradients(
     model: LlamaForCausalLM, liger: bool
 ) -> tuple[float, dict[str, torch.Tensor]]:

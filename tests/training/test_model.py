@@ -297,17 +297,27 @@ def test_liger_changes_all_norms_and_gated_layers_but_no_class(
 ) -> None:
     model = make_model()
     assert use_liger(model) == 0  # without a GPU
-    norms, gated = [], []
-    patches = ModuleType("liger_kernel.transformers.monkey_patch")
-    patches._patch_rms_norm_module = lambda module, eps: norms.append((type(module).__name__, eps))
-    patches._patch_swiglu_module = lambda module, kernel: gated.append((type(module), kernel))
-    swiglu = ModuleType("liger_kernel.transformers.swiglu")
-    swiglu.LigerSwiGLUMLP = "kernel"
-    for name in ("liger_kernel", "liger_kernel.transformers"):
-        monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    monkeypatch.setitem(sys.modules, patches.__name__, patches)
-    monkeypatch.setitem(sys.modules, swiglu.__name__, swiglu)
+    before = dict(model.named_parameters())
+
+    class Norm(torch.nn.Module):
+        def __init__(self, width: int, eps: float) -> None:
+            super().__init__()
+            self.weight, self.eps = torch.nn.Parameter(torch.ones(width)), eps
+
+    class Gated(torch.nn.Module):
+        def __init__(self, config: LlamaConfig) -> None:
+            super().__init__()
+            self.gate_proj = torch.nn.Linear(config.hidden_size, config.intermediate_size)
+
+    liger = ModuleType("liger_kernel.transformers")
+    liger.LigerRMSNorm, liger.LigerSwiGLUMLP = Norm, Gated
+    monkeypatch.setitem(sys.modules, "liger_kernel", ModuleType("liger_kernel"))
+    monkeypatch.setitem(sys.modules, liger.__name__, liger)
     monkeypatch.setattr(model_module, "has_liger", lambda: True)
     assert use_liger(model) == 2 * 3 + 1
-    assert norms == [("LlamaRMSNorm", 1e-6)] * 5
-    assert gated == [(type(model.model.layers[0].mlp), "kernel")] * 2
+    kinds = [type(module) for module in model.modules()]
+    assert (kinds.count(Norm), kinds.count(Gated)) == (5, 2)
+    assert model.model.norm.eps == 1e-6
+    after = dict(model.named_parameters())
+    assert after.keys() == before.keys()
+    assert all(after[name] is weight for name, weight in before.items())

@@ -115,7 +115,7 @@ def test_the_printed_plan(gsm8k: TrainingData) -> None:
     peak = peak_gib(PUBLISHED, LLAMA_7B, gsm8k, 8)
     assert row(text, "  peak") == f"{peak:.2f} of 80 ({peak / 80:.0%})"
     assert row(text, "  total").split()[1] == f"{peak:.2f}"  # at the last layer
-    assert "  of the host   25.10 for the first process while the model is read" in text
+    assert "  of the host   0.12 for every process while safetensors are read" in text
     assert row(text, "learning rate") == (
         "0 at first, 2e-05 after 1 step of warm-up, 1.91e-06 in the last step"
     )

@@ -182,7 +182,7 @@ def test_a_config_is_the_published_recipe(name: str) -> None:
         assert (config.loss_group_size, config.sharding) == (GROUP_SIZES[name], "fsdp")
         large = config.world_size > 8
         assert config.gradient_checkpointing is large
-        assert config.micro_batch_tokens == (2048 if large else 4096)
+        assert config.micro_batch_tokens == (2048 if large else 8192)
         assert config.save_precision == ("fp32" if "_7b" in name else "bf16")
 
 

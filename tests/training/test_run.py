@@ -442,3 +442,27 @@ def test_the_doctor_examines_and_does_not_train(
         run_here(monkeypatch, [f"--doctor={broken}"])
     assert end.value.code == 1
     assert "MISMATCH" in capsys.readouterr().out
+
+
+def test_ddp_adds_up_gradients_once_per_step(
+    tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One reduction for each of the three units (two layers and the rest), however many parts."""
+    reductions, micro_batches = [], []
+    real_reduce, real_add = torch.distributed.all_reduce, TorchEngine.add_gradients
+
+    def reduce(tensor: torch.Tensor, *others: object, **more: object) -> object:
+        if tensor.dim() == 1 and reductions:  # the others are scalars
+            reductions[-1] += 1
+        return real_reduce(tensor, *others, **more)
+
+    def add(engine: TorchEngine, batches: list[object]) -> list[torch.Tensor]:
+        reductions.append(0)
+        micro_batches.append(len(batches))
+        return real_add(engine, batches)
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", reduce)
+    monkeypatch.setattr(TorchEngine, "add_gradients", add)
+    run_here(monkeypatch, train_options(tiny_model, data, tmp_path / "m", sharding="ddp"))
+    assert min(micro_batches) > 1
+    assert set(reductions) == {3}
