@@ -358,7 +358,9 @@ def test_a_dry_run_shows_options_text_ids_and_loss_and_writes_nothing(
     n_tokens = len(tokenize_example(tokenizer, load_problems(data)[0]))
     assert f"\n    ... {n_tokens - 20} more, shown with --verbose ...\n" in shown
     rows, _, plan = shown.partition(" on:\n")[2].partition("plan for this machine without a GPU, ")
-    assert len(rows.splitlines()) == 21
+    *tokens, architecture = rows.splitlines()
+    assert len(tokens) == 21
+    assert architecture.startswith("architecture: ")
     assert re.search(r"^  time +\d+\.\d min \(\S+ s per step\)$", plan, re.MULTILINE)
     assert "GPU hours" not in plan
     assert plan.splitlines()[-1].startswith("  learning rate")
