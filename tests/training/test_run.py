@@ -368,7 +368,7 @@ def test_a_dry_run_shows_options_text_ids_and_loss_and_writes_nothing(
     run_here(monkeypatch, train_options(tiny_model, data, tmp_path / "m", **options))
     shown = capsys.readouterr().out
     rows, _, plan = shown.partition(" on:\n")[2].partition("plan for --world_size 1 ")
-    assert len(rows.splitlines()) == n_tokens
+    assert len(rows.splitlines()) == n_tokens + 1  # and the architecture
     assert "GPU hours" in plan
 
 
