@@ -21,8 +21,8 @@ class Box(NamedTuple):
 def last_boxed(text: str) -> str | None:
     r"""Return the content of the last box; if it ends a list of boxes, all of them with commas.
 
-    A box is ``\boxed{2}``, ``\boxed {2}``, ``\boxed 2``, or the same with ``\fbox``. Returns None if
-    there is none or the last one is not closed.
+    A box is ``\boxed{2}``, ``\boxed {2}``, ``\boxed 2``, or the same with ``\fbox``. Returns None
+    if there is none or the last one is not closed.
 
     >>> last_boxed(r"so $\boxed{1}$ and $\boxed{-2}$"), last_boxed(r"$\boxed 2$.")
     ('1,-2', '2')

@@ -54,16 +54,15 @@ def find_equations(completion: str) -> list[str]:
 def has_odd_equation(completion: str, equations: Sequence[str]) -> bool:
     """Return whether a text has an equation in other brackets than ``<<...>>``, or not closed.
 
-    ``equations`` are its find_equations. An equation has a digit and a ``=`` on the same line within
-    the brackets, so ``a << b`` and the matrix ``[[1,2],[3,4]]`` are none.
+    ``equations`` are its find_equations. An equation has a digit and a ``=`` within the brackets,
+    on one line, so ``a << b`` and the matrix ``[[1,2],[3,4]]`` are none.
 
     >>> [has_odd_equation(text, []) for text in ("<<48/2=25>", "[[48/2=25]]", "[[1,2],[3,4]]")]
     [True, True, False]
     """
-    n_closed = len(equations)
-    if completion.count("<<") == completion.count(">>") == n_closed:
-        if not ODD_BRACKET.search(completion):
-            return False
+    is_closed = completion.count("<<") == completion.count(">>") == len(equations)
+    if is_closed and not ODD_BRACKET.search(completion):
+        return False
     for equation in equations:
         completion = completion.replace(f"<<{equation}>>", "\n", 1)
     return any(
@@ -102,9 +101,9 @@ def check_equation(equation: str, fidelity: Fidelity) -> EquationStatus:
     float between the first and the second ``=`` (published check_equation, without its ``eval``).
     strict: every part of ``a=b=c`` must equal the first in exact rational arithmetic. A later part
     with two or more decimals may also be the first correctly rounded (0.33 for 1/3, a tie either
-    way). ``$``, thousands commas, ``×``, ``·``, ``÷``, ``x`` and ``^`` (a power) are understood; ``5(3)`` and ``==``
-    are not. ``%`` (or percent) after a
-    number is one hundredth, unless a number or a parenthesis follows: 7%3 is 1.
+    way). ``$``, thousands commas, ``×``, ``·``, ``÷``, ``x`` and ``^`` (a power) are understood;
+    ``5(3)`` and ``==`` are not. ``%`` (or percent) after a number is one hundredth, unless a number
+    or a parenthesis follows: 7%3 is 1.
 
     Units (strict): words of two or more letters after a number, joined by blanks or ``/``, are its
     unit and are dropped; units are neither compared nor converted. A word anywhere else or a single

@@ -10,9 +10,12 @@ from screl.grading.numbers import CHARACTERS
 from screl.grading.units import NOT_UNITS, ONES
 
 DEGREES = re.compile(r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])|[°º])\s*(?:[CF]\b)?")
-_GAP = r"(?:,?\\[,!;:]\s*|,?\\ |\{,\}|~| )"
+DEGREE_LIST = re.compile(rf"{DEGREES.pattern}\s*,\s*")
+FRACTION = re.compile(r"\\[dt]frac(?![A-Za-z])")
+_GAP = r"(?:,?\s*\\!\s*|\\[,;:]\s*|\\ |\{,\}|~| )"  # not a comma and a space: a list
 GROUPED = re.compile(
-    rf"(?<![0-9.,])(?<!\\[,;:! ])(?<![0-9] )[1-9][0-9]{{0,2}}(?:{_GAP}[0-9]{{3}})+(?![0-9]|{_GAP}[0-9])"
+    r"(?<![0-9.,])(?<!\\[,;:! ])(?<![0-9] )[1-9][0-9]{0,2}"
+    rf"(?:{_GAP}[0-9]{{3}})+(?![0-9]|{_GAP}[0-9])"
 )
 NOT_DIGIT = re.compile(r"[^0-9]")
 ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|([0-9]+(?:\.[0-9]+)?|[A-Za-z]))")
@@ -21,7 +24,8 @@ UNIT = re.compile(
 )
 LETTERS = re.compile(r"(?:\\text\{)?\s*[A-Z](?:\s*,\s*[A-Z])+\s*\}?")
 TIME = re.compile(
-    r"([0-9]{1,2}):([0-5][0-9])\s*(?:\\[,;: ]|~)?\s*(?:\\(?:text|mathrm)\{\s*)?(?:([ap])\.?\s*m\.?)?\s*\}?",
+    r"([0-9]{1,2}):([0-5][0-9])\s*(?:\\[,;: ]|~)?\s*"
+    r"(?:\\(?:text|mathrm)\{\s*)?(?:([ap])\.?\s*m\.?)?\s*\}?",
     re.IGNORECASE,
 )
 BASE = re.compile(
@@ -39,7 +43,8 @@ def respell(answer: str) -> str:
     ('18', '5 million')
     """
     answer = answer.translate(CHARACTERS)
-    answer = DEGREES.sub("", answer)
+    answer = DEGREE_LIST.sub(", ", answer)  # without the signs, 45,135 is a number
+    answer = DEGREES.sub("", FRACTION.sub(r"\\frac", answer))
     answer = GROUPED.sub(lambda match: NOT_DIGIT.sub("", match[0]), answer)
     answer = ROOT.sub(lambda match: rf"\sqrt{{{match[1] or match[2] or match[3]}}}", answer)
     unit = UNIT.fullmatch(answer)
