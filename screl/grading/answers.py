@@ -23,8 +23,6 @@ SCORING_TOLERANCE = 1e-4  # published eval.py; the published filter compares flo
 PAPER_ANSWER = re.compile(r"#### (-?[0-9.,]+)")
 CORRECTION = ("####", "\n####")  # directly after an answer that cannot be read, it replaces it
 ANSWER_LINE = re.compile(r"####[ \t#]*+((?:(?!####)[^\n\r])*+)")
-# Nearly every answer, read without the whole grammar.
-PLAIN_ANSWER = re.compile(r"(?>-?(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]{1,50}))(?=[.]?[ ]*\Z)")
 
 
 def extract_answer(text: str, fidelity: Fidelity) -> Answer | None:
@@ -109,8 +107,6 @@ def _extract_published(text: str) -> str | None:
 def _extract_exact(text: str) -> Fraction | None:
     for match in ANSWER_LINE.finditer(text):
         line = match[1]
-        if plain := PLAIN_ANSWER.match(line):
-            return Fraction(int(plain[0].replace(",", "")))
         if any(character.isnumeric() for character in line):
             number = read_number(line)
             if number is not None or not text.startswith(CORRECTION, match.end()):

@@ -103,6 +103,7 @@ def summarize_run(tallies: Iterable[ProblemTally], greedy: bool) -> RunSummary:
         # a run may have no samples at all, and no solution may have an answer
         "share_cut_off": sum(one.n_cut_off for one in tallies) / max(1, n_samples),
         "share_right": sum(one.n_right for one in tallies) / n_graded if n_graded else None,
+        "n_not_graded": n_samples - n_graded,  # their problem's gold answer is no number
     }
     counts = [sorted(one.path_counts.values()) for one in tallies]
     if greedy or not any(counts):

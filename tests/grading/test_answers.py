@@ -14,7 +14,9 @@ from screl.grading.answers import (
     SCORING_TOLERANCE,
     Fidelity,
     extract_answer,
+    gold_answer,
     gold_answers,
+    gold_text,
     is_correct,
 )
 from screl.grading.numbers import MAX_DIGITS
@@ -258,6 +260,9 @@ def test_the_filter_is_exact_and_the_scorer_tolerates() -> None:
 def test_a_short_answer_is_the_gold() -> None:
     problem = Problem(0, "q", "so #### 4", 1, answer=r"\boxed{5}")
     assert gold_answers([problem], Path("d.jsonl"), "strict") == [5]
+    for text in ("5", " $5$ ", r"\$5", r"$\boxed 5$"):
+        assert gold_answer(Problem(0, "q", "so #### 4", 1, answer=text), "strict") == 5
+    assert gold_text(Problem(0, "q", "s", 1, answer=" $5$ ")) == "\\boxed{5}\n#### 5"
     formula = Problem(1, "q", "so #### 4", 7, answer=r"\frac12")
     with pytest.raises(UserError, match=r"^d\.jsonl:7: the answer .* is not a number"):
         gold_answers([formula], Path("d.jsonl"), "strict")
