@@ -26,7 +26,7 @@ from screl.grading.equations import equation_path
 from screl.rejection.config import CollectConfig, check_options, rules_of
 from screl.rejection.explain import compare_problem, compare_report, explain_problem
 from screl.rejection.filter import filter_problems, source_rows, training_rows
-from screl.rejection.funnel import report_runs, report_tables, reports_to_json
+from screl.rejection.funnel import notes, report_runs, report_tables, reports_to_json
 from screl.samples.reader import Run, map_problems, open_and_report, read_completions
 
 
@@ -85,6 +85,8 @@ def collect(
         f"{info['n_rows'] - n_solutions} {kept}; "
         f"{info['n_problems_without_path']} problems got none"
     )
+    for note in notes(results, rules):
+        print(note)
 
 
 def find_problem(config: CollectConfig, problem_id: str, problems: list[Problem]) -> int:

@@ -105,6 +105,12 @@ def report(config: SampleConfig, session: "SessionResult", n_problems: int) -> N
         f"{config.max_new_tokens} tokens"
         + (f", {session.tokens_per_second:.0f} tokens/s" if session.tokens_per_second else "")
     )
+    if results["n_not_graded"]:
+        print(
+            f"warning: {results['n_not_graded']} samples are not graded here, because the gold "
+            "answer of their problems is not a number; eval.py has --grader math_verify",
+            file=sys.stderr,
+        )
     if more_samples:
         print(more_samples)
     for name, line in session.alarms.items():

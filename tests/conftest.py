@@ -1,9 +1,11 @@
 """Share a random LLaMA with the miniature's tokenizer and a function that runs scripts."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -68,3 +70,9 @@ def write_lines(path: Path, lines: list[str]) -> Path:
     """Write ``lines`` to ``path`` and return it."""
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return path
+
+
+def read_cases(name: str) -> list[dict[str, Any]]:
+    """Return the rows of tests/data/cases/NAME.jsonl."""
+    lines = (ROOT / f"tests/data/cases/{name}.jsonl").read_text().split("\n")
+    return [json.loads(line) for line in lines if line]

@@ -11,27 +11,18 @@ from typing import Literal
 
 from screl.core.io import UserError
 from screl.core.problems import Problem
+from screl.grading.boxed import last_boxed
+from screl.grading.numbers import read_number
 
 Fidelity = Literal["strict", "paper"]
 # strict: an exact number. paper: text without commas, because the published vote counts texts.
 Answer = Fraction | str
 
 SCORING_TOLERANCE = 1e-4  # published eval.py; the published filter compares floats exactly
-MAX_DIGITS = 100  # a longer number is degenerate output and slow to compare
 
 PAPER_ANSWER = re.compile(r"#### (-?[0-9.,]+)")
-# The group (?>...) does not backtrack: "1,2345" must not be read as 1,234.
-STRICT_ANSWER = re.compile(
-    r"""\#\#\#\#[ \t]*
-    (?P<minus>[-−])? (?:[$€£][ ]?)? (?(minus)|(?P<inner_minus>[-−])?)  # -$5 and $-5, not -$-5
-    (?P<number>(?>
-        (?: [0-9]{1,3}(?:,[0-9]{3})+ | [0-9]+ ) (?:\.[0-9]*)?
-        | \.[0-9]+
-    ))
-    (?! [.,]?[0-9] | [eE][-+]?[0-9] | [ ]*[-−+*/^=:×÷xX][ ]*[$€£]?[.0-9] )  # 1.2.3, 3/4, 5+3
-    """,
-    re.VERBOSE,
-)
+CORRECTION = ("####", "\n####")  # directly after an answer that cannot be read, it replaces it
+ANSWER_LINE = re.compile(r"####[ \t#]*+((?:(?!####)[^\n\r])*+)")
 
 
 def extract_answer(text: str, fidelity: Fidelity) -> Answer | None:
@@ -39,9 +30,9 @@ def extract_answer(text: str, fidelity: Fidelity) -> Answer | None:
 
     paper: the first ``#### `` followed by digits, dots and commas, if it is a float without the
     commas (published extract_answer, which returns "[invalid]" instead of None).
-    strict: the first ``####`` followed by one well-formed number on the same line. A currency sign,
-    thousands commas, a trailing dot or comma, a unit and ``%`` are allowed and ignored; ``1.2.3``,
-    ``1,23``, ``3/4`` and ``5+3`` are not numbers.
+    strict: the number on the line of the first ``####`` whose line has a digit, by the grammar of
+    screl.grading.numbers. A line that is not certainly one number is no answer, unless another
+    ``####`` follows directly.
 
     >>> extract_answer("#### $1,234.50 a day", "strict")
     Fraction(2469, 2)
@@ -64,11 +55,34 @@ def is_correct(answer: Answer | None, gold: Answer, tolerance: float = 0.0) -> b
     return float(answer) == float(gold)
 
 
+def gold_text(problem: Problem) -> str:
+    r"""Return the text from which every grader reads the gold answer of ``problem``.
+
+    It is the solution or, where the problem has a short ``answer``, that answer both in ``\boxed``
+    and after ``####``, so that each grader finds it where it looks.
+
+    >>> gold_text(Problem(0, "1/4+1/4?", "Add them.", 1, answer=r"$\boxed{\frac12}$"))
+    '\\boxed{\\frac12}\n#### \\frac12'
+    """
+    if problem.answer is None:
+        return problem.solution
+    boxed = last_boxed(problem.answer)
+    answer = problem.answer.strip().strip("$") if boxed is None else boxed
+    return f"\\boxed{{{answer}}}\n#### {answer}"
+
+
+def gold_answer(problem: Problem, fidelity: Fidelity) -> Answer | None:
+    """Return the problem's gold answer as a number; None if it is not a number."""
+    return extract_answer(gold_text(problem), fidelity)
+
+
 def gold_answers(problems: Sequence[Problem], path: Path, fidelity: Fidelity) -> list[Answer]:
-    """Return the answer of every solution; raise UserError, with its line, if one has none."""
+    """Return every gold answer; raise UserError, with its line, if one is not a number."""
     answers = []
     for problem in problems:
-        answer = extract_answer(problem.solution, fidelity)
+        answer = gold_answer(problem, fidelity)
+        if answer is None and problem.answer is not None:
+            raise UserError(f"{path}:{problem.line}: the answer {problem.answer!r} is not a number")
         if answer is None:
             raise UserError(
                 f"{path}:{problem.line}: the response has no '#### <number>'; "
@@ -91,8 +105,10 @@ def _extract_published(text: str) -> str | None:
 
 
 def _extract_exact(text: str) -> Fraction | None:
-    match = STRICT_ANSWER.search(text)
-    if match is None or len(match["number"]) > MAX_DIGITS:
-        return None
-    number = Fraction(match["number"].replace(",", ""))
-    return -number if match["minus"] or match["inner_minus"] else number
+    for match in ANSWER_LINE.finditer(text):
+        line = match[1]
+        if any(character.isnumeric() for character in line):
+            number = read_number(line)
+            if number is not None or not text.startswith(CORRECTION, match.end()):
+                return number
+    return None

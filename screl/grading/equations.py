@@ -1,10 +1,9 @@
 """Find the equations ``<<3*4=12>>`` in a completion, join them into a path, and check them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from functools import lru_cache
-from keyword import kwlist
 from typing import Literal
 
 from screl.grading.answers import Fidelity
@@ -15,12 +14,17 @@ from screl.grading.arithmetic import (
     exact_value,
     python_value,
 )
+from screl.grading.units import NOT_UNITS
 
 EquationStatus = Literal["right", "false", "unparsed"]
 
 PAPER_TOLERANCE = 1e-3  # published check_equation
 
 EQUATION = re.compile(r"<<([^>]*)>>")
+# An equation in brackets that are not <<...>>: unclosed, doubled otherwise, or of another script.
+_INSIDE = r"[^<>\[\]《》«»≪≫⟪⟫＜＞\n]*+"
+ODD_EQUATION = re.compile(rf"(<<++|\[\[++|[《«≪⟪＜]++|<)({_INSIDE})(>>)?")
+ODD_BRACKET = re.compile(r"\[\[|[《«≪⟪＜]")
 SHORT = 1000  # characters; EQUATION takes quadratic time on longer texts like "<<<<<<..."
 
 NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
@@ -32,24 +36,6 @@ ROUNDED = re.compile(r"-?\s*[0-9]*\.([0-9]{2,})\s*(%?)")
 
 _WORD = r"(?![xX])[A-Za-z]{2,}+"  # neither 3xten nor 0xff has a unit
 UNIT = re.compile(rf"(?<=[0-9.]) *(?:/ *)?{_WORD}(?:(?: */ *| +){_WORD})*+")
-# Words, singular, that change the number before them or combine it with what follows.
-_SCALES = """
-    hundred thousand million billion trillion grand lakh crore mil mln mio mm mn mill bil bln bn
-    trn tn dozen score gross pair couple half halve quarter third fourth fifth sixth seventh eighth
-    ninth tenth hundredth thousandth single double triple quadruple twice thrice doubled tripled
-    quadrupled halved squared cubed factorial power root pi inf infinity nan pct permille
-"""
-_ONES = """
-    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
-    sixteen seventeen eighteen nineteen
-"""
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-ONES, TENS = _ONES.split(), _TENS.split()
-_OPERATIONS = """
-    plus minus times multiplied divided over by into of to off less than mod modulo equal
-"""
-_PYTHON = " ".join(kwlist).lower()  # "5 and -3" is neither 2 nor Python's -3
-NOT_UNITS = frozenset(" ".join((_SCALES, _ONES, _TENS, _OPERATIONS, _PYTHON)).split())
 
 
 def find_equations(completion: str) -> list[str]:
@@ -63,6 +49,26 @@ def find_equations(completion: str) -> list[str]:
     # The same in linear time: before a ">>" there is at most one equation, after any single ">".
     parts = [part.rpartition(">")[2].partition("<<") for part in completion.split(">>")[:-1]]
     return [equation for _, begin, equation in parts if begin]
+
+
+def has_odd_equation(completion: str, equations: Sequence[str]) -> bool:
+    """Return whether a text has an equation in other brackets than ``<<...>>``, or not closed.
+
+    ``equations`` are its find_equations. An equation has a digit and a ``=`` within the brackets,
+    on one line, so ``a << b`` and the matrix ``[[1,2],[3,4]]`` are none.
+
+    >>> [has_odd_equation(text, []) for text in ("<<48/2=25>", "[[48/2=25]]", "[[1,2],[3,4]]")]
+    [True, True, False]
+    """
+    is_closed = completion.count("<<") == completion.count(">>") == len(equations)
+    if is_closed and not ODD_BRACKET.search(completion):
+        return False
+    for equation in equations:
+        completion = completion.replace(f"<<{equation}>>", "\n", 1)
+    return any(
+        (opening != "<" or closing) and "=" in inside and any(map(str.isdigit, inside))
+        for opening, inside, closing in ODD_EQUATION.findall(completion)
+    )
 
 
 def equation_path(completion: str, fidelity: Fidelity = "paper") -> str:
@@ -95,8 +101,9 @@ def check_equation(equation: str, fidelity: Fidelity) -> EquationStatus:
     float between the first and the second ``=`` (published check_equation, without its ``eval``).
     strict: every part of ``a=b=c`` must equal the first in exact rational arithmetic. A later part
     with two or more decimals may also be the first correctly rounded (0.33 for 1/3, a tie either
-    way). ``$``, thousands commas, ``×``, ``÷`` and ``x`` are understood. ``%`` (or percent) after a
-    number is one hundredth, unless a number or a parenthesis follows: 7%3 is 1.
+    way). ``$``, thousands commas, ``×``, ``·``, ``÷``, ``x`` and ``^`` (a power) are understood;
+    ``5(3)`` and ``==`` are not. ``%`` (or percent) after a number is one hundredth, unless a number
+    or a parenthesis follows: 7%3 is 1.
 
     Units (strict): words of two or more letters after a number, joined by blanks or ``/``, are its
     unit and are dropped; units are neither compared nor converted. A word anywhere else or a single
@@ -127,9 +134,11 @@ def plain_arithmetic(part: str) -> str:
     part = PERCENT_WORD.sub("%", part)
     part = UNIT.sub(_drop_unit, part)
     part = THOUSANDS.sub(lambda match: match[0].replace(",", ""), part)
-    part = LETTER_TIMES.sub(r"\1*", part)
+    part = LETTER_TIMES.sub(r"\1*", part).replace("^", "**")
     # a space for the $, so that the numbers in "1$2" do not join
-    return part.translate({ord("×"): "*", ord("÷"): "/", ord("−"): "-", ord("$"): " "}).strip()
+    return part.translate(
+        {ord("×"): "*", ord("·"): "*", ord("⋅"): "*", ord("÷"): "/", ord("−"): "-", ord("$"): " "}
+    ).strip()
 
 
 def plain_value(part: str) -> Fraction:

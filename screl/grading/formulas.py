@@ -15,6 +15,9 @@ from functools import lru_cache
 from types import FrameType
 from typing import Any, TypeVar
 
+from screl.grading.boxed import last_boxed
+from screl.grading.spelling import equal_as_written, respell, written_answer
+
 T = TypeVar("T")
 
 MAX_CHARS = 200  # the longest answer in MATH's test set has 81
@@ -30,7 +33,8 @@ UNSAFE = re.compile(r"//|choose|binom|gcd|lcm|\\(?:i*int|oint|sum|prod|lim)(?![a
 def math_answer(text: str) -> str | None:
     r"""Return the answer in ``text`` as canonical LaTeX: where possible, one text per value.
 
-    The answer is the last ``\boxed{...}``, or else the rest of the line after the first ``####``.
+    The answer is the last ``\boxed{...}`` (see last_boxed), or else the rest of the line after the
+    first ``####``. Degree signs and units are dropped.
     Returns None if ``text`` has neither or the answer is longer than MAX_CHARS. ``x = 5`` is 5. A
     percent sign is a unit, as in GSM8K: for Math-Verify, 50% equals both 50 and 0.5, which cannot
     be one vote. An answer that cannot be parsed or is too large is returned as written.
@@ -38,14 +42,17 @@ def math_answer(text: str) -> str | None:
     >>> math_answer(r"so it is \boxed{0.5}") == math_answer(r"\boxed{\frac12}") == r"\frac{1}{2}"
     True
     """
-    boxed = _last_boxed(text)
+    boxed = last_boxed(text)
     answer = text.partition("####")[2].split("\n", maxsplit=1)[0] if boxed is None else boxed
     answer = answer.strip().rstrip(".")
     if not 0 < len(answer) <= MAX_CHARS:
         return None
+    answer = respell(" ".join(answer.split()))
+    if (written := written_answer(answer)) is not None:
+        return written
     if WORD.fullmatch(answer):
         return rf"\text{{{answer.lower()}}}"
-    return _canonical(" ".join(answer.split()), is_latex=boxed is not None)
+    return _canonical(answer, is_latex=boxed is not None)
 
 
 @lru_cache(maxsize=4096)
@@ -58,20 +65,10 @@ def math_answers_equal(gold: str, answer: str) -> bool:
         return True
     if INTEGER.fullmatch(gold) and INTEGER.fullmatch(answer):
         return False
+    as_written = equal_as_written(gold, answer)
+    if as_written is not None:
+        return as_written
     return _within_limit(lambda: _is_verified(gold, answer)) or False
-
-
-def _last_boxed(text: str) -> str | None:
-    """Return the content of the last ``\\boxed{...}``; None if it is missing or not closed."""
-    if "\\boxed{" not in text:
-        return None
-    rest = text.rpartition("\\boxed{")[2]
-    depth = 1
-    for i, character in enumerate(rest):
-        depth += (character == "{") - (character == "}")
-        if depth == 0:
-            return rest[:i]
-    return None
 
 
 def _is_verified(gold: str, answer: str) -> bool:

@@ -9,13 +9,13 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from screl.grading.answers import (
-    MAX_DIGITS,
     SCORING_TOLERANCE,
     Fidelity,
     extract_answer,
     is_correct,
 )
 from screl.grading.formulas import math_answer, math_answers_equal
+from screl.grading.numbers import MAX_DIGITS
 
 # "5-3" ends in 3, not in -3.
 SIGNED_NUMBER = re.compile(r"((?<![0-9)])[-−]\$?|\$[-−])?(\.[0-9]+|[0-9][0-9,]*(?:\.[0-9]+)?)")

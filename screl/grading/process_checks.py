@@ -19,16 +19,16 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
 
-from screl.grading.answers import MAX_DIGITS, Answer, extract_answer
+from screl.grading.answers import Answer, extract_answer
 from screl.grading.arithmetic import MAX_LENGTH, NotArithmeticError
 from screl.grading.equations import (
-    ONES,
-    TENS,
     THOUSANDS,
     find_equations,
     plain_arithmetic,
     plain_value,
 )
+from screl.grading.numbers import MAX_DIGITS
+from screl.grading.units import ONES, TENS
 
 ProcessCheck = Literal["unused_result", "last_equation_not_answer", "unexplained_number"]
 ExactNumber = int | Fraction

@@ -13,6 +13,7 @@ from typing import Literal
 from screl.core.problems import Problem
 from screl.core.progress import progress_bar
 from screl.grading.answers import Fidelity
+from screl.grading.equations import equation_path
 from screl.grading.process_checks import ProcessCheck
 from screl.grading.verdict import Reason, Verdict, make_judge
 from screl.rejection.selection import (
@@ -45,7 +46,8 @@ class FilterResult:
     """The result of filtering one problem's samples.
 
     ``counts[source]`` has the counts of one run: all samples ("sampled"), samples by reason, by
-    failed process check, and cut off, total lengths, and samples whose number of tokens is known.
+    failed process check, with equations in odd brackets, on the solution's own path, and cut off,
+    total lengths, and samples whose number of tokens is known.
     ``first_seen[path][source]`` is the first sample_id with this path in a run. ``kept`` is in the
     order of output.
     """
@@ -82,12 +84,16 @@ def filter_problem(
     not matter, and such a sample is not kept.
     """
     judge = make_judge(problem, rules.fidelity, rules.process_checks)
+    own_path = equation_path(problem.solution, rules.fidelity)
     counts: list[Counter[str]] = []
     first_seen: dict[str, dict[int, int]] = {}
     candidates: list[Candidate] = []
     for source, of_run in enumerate(samples):
         verdicts = [judge(sample.completion) for sample in of_run]
         counts.append(count_verdicts(of_run, verdicts))
+        counts[-1]["solution_path"] = sum(
+            v.reason == "valid" and v.path == own_path for v in verdicts
+        )
         for sample, verdict in zip(of_run, verdicts, strict=True):
             if verdict.reason == "valid":
                 candidates.append(Candidate(sample, verdict.path, source))
@@ -99,6 +105,7 @@ def count_verdicts(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> Co
     """Return the counts of FilterResult for one run's samples."""
     counts = Counter[str](verdict.reason for verdict in verdicts)
     counts.update(check for verdict in verdicts for check in verdict.failed_checks)
+    counts["odd_brackets"] = sum(verdict.odd_brackets for verdict in verdicts)
     counts["sampled"] = len(samples)
     counts["characters"] = sum([len(sample.completion) for sample in samples])
     n_tokens = [sample.n_tokens for sample in samples if sample.n_tokens is not None]

@@ -14,7 +14,7 @@ import numpy as np
 
 from screl.core.io import format_table
 from screl.grading.process_checks import ProcessCheck
-from screl.rejection.filter import FilterResult
+from screl.rejection.filter import FilterResult, FilterRules
 
 PAPER_KS = (1, 3, 6, 12, 25, 50, 100)  # Table 2
 # Share of a problem's samples that are right: the published buckets, for any k.
@@ -76,10 +76,13 @@ def reports_to_json(
 ) -> dict[str, Any]:
     """Return the results for run.json: row counts, a report per run, and the shared paths."""
     n_kept = [len(result.kept) for result in results]
+    total = _add(counts for result in results for counts in result.counts)
     values: dict[str, Any] = {
         "n_problems": len(results),
         "n_problems_without_path": n_kept.count(0),
         "n_rows": len(results) + sum(n_kept),
+        "n_on_solution_path": total["solution_path"],
+        "n_odd_brackets": total["odd_brackets"],
         "runs": [],
     }
     for report in reports:
@@ -91,6 +94,29 @@ def reports_to_json(
     if len(names) > 1:
         values["shared_paths"] = shared_paths(names, results)
     return values
+
+
+def notes(results: Sequence[FilterResult], rules: FilterRules) -> list[str]:
+    """Return lines on right samples that are not kept for reasons that users may not expect.
+
+    These are samples that repeat the solution's own path, and equations outside ``<<...>>``.
+    """
+    total = _add(counts for result in results for counts in result.counts)
+    lines = []
+    if total["odd_brackets"]:
+        lines.append(
+            f"{total['odd_brackets']} right samples have an equation that is not closed or in "
+            "other brackets than <<...>>; they count as not parsed"
+        )
+    if rules.fidelity == "strict" and rules.keep == "distinct" and total["solution_path"]:
+        n_passed, n_kept = _funnel(total, 0, 0).n_passed, sum(len(r.kept) for r in results)
+        lines.append(
+            f"{total['solution_path']} of {n_passed} passed samples repeat the solution's own path "
+            f"and are not kept: {n_kept} kept samples add {n_kept / len(results):.0%} to the "
+            f"{len(results)} solutions. To keep more: more samples or a higher temperature (new "
+            "paths), --fidelity paper (one sample on the solution's path too), or --no_dedup (all)"
+        )
+    return lines
 
 
 def shared_paths(names: Sequence[str], results: Sequence[FilterResult]) -> list[dict[str, Any]]:

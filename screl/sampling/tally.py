@@ -9,7 +9,7 @@ from screl.core.cost import Cost, add_session, count_samples, read_cost
 from screl.core.io import UserError, read_json_object
 from screl.core.problems import Problem, ProblemId
 from screl.core.shape import Shape
-from screl.grading.answers import extract_answer
+from screl.grading.answers import gold_answer
 from screl.grading.verdict import Verdict, make_judge
 from screl.samples.line_index import MISSING
 from screl.samples.reader import Run, map_problems
@@ -36,7 +36,7 @@ class ProblemTally:
     first_sample_ids: dict[str, int] = field(default_factory=dict)
 
     def add(self, sample: Sample, verdict: Verdict | None) -> None:
-        """Count one more sample; ``verdict`` is None if the problem's solution has no answer."""
+        """Count one more sample; ``verdict`` is None if the gold answer is no number."""
         self.lengths.append(sample.n_tokens or 0)
         self.n_cut_off += sample.is_cut_off is True
         if verdict is None:
@@ -55,8 +55,8 @@ def is_right(verdict: Verdict) -> bool:
 
 
 def judge_of(problem: Problem) -> Callable[[str], Verdict | None]:
-    """Return the strict judge of a problem; it returns None where the solution has no answer."""
-    if extract_answer(problem.solution, "strict") is None:
+    """Return the strict judge of a problem; it returns None where the gold answer is no number."""
+    if gold_answer(problem, "strict") is None:
         return lambda text: None
     return make_judge(problem, "strict")
 
@@ -103,6 +103,7 @@ def summarize_run(tallies: Iterable[ProblemTally], greedy: bool) -> RunSummary:
         # a run may have no samples at all, and no solution may have an answer
         "share_cut_off": sum(one.n_cut_off for one in tallies) / max(1, n_samples),
         "share_right": sum(one.n_right for one in tallies) / n_graded if n_graded else None,
+        "n_not_graded": n_samples - n_graded,  # their problem's gold answer is no number
     }
     counts = [sorted(one.path_counts.values()) for one in tallies]
     if greedy or not any(counts):

@@ -13,6 +13,7 @@ import numpy as np
 
 from screl.core.io import UserError, format_table
 from screl.core.problems import Problem, ProblemId
+from screl.grading.answers import gold_text
 from screl.grading.formulas import math_answer
 from screl.grading.graders import GRADERS, GraderVerdict
 from screl.samples.reader import Run, map_problems
@@ -32,6 +33,7 @@ class GraderCounts(NamedTuple):
     n_without_answer: int
     n_right_only_here: int  # right here but wrong under the reference
     n_right_only_reference: int
+    n_golds_unread: int  # 1 if the gold is not right by the grader itself, else 0
 
 
 class Disagreement(NamedTuple):
@@ -56,14 +58,16 @@ class GraderScore(NamedTuple):
     """The score of a run under one grader, as in metrics.json.
 
     ``value`` is the percentage of right completions, averaged over problems, with its standard
-    error (None for a single problem).
+    error (None for a single problem). Where the grader cannot read a problem's gold answer, its
+    completions count as wrong; ``value`` is None if it can read none.
     """
 
-    value: float
+    value: float | None
     standard_error: float | None
     n_without_answer: int
     n_right_only_here: int
     n_right_only_strict: int
+    n_golds_unread: int = 0
 
 
 def grade_run(run: Run, problems: Sequence[Problem]) -> list[ProblemPanel]:
@@ -84,16 +88,22 @@ def grade_problem(
     """
     (run_samples,) = samples
     texts = [sample.completion for sample in run_samples]
-    graded = grade_completions(texts, problem.solution)
-    gold = math_answer(problem.solution) or "?"
+    gold = gold_text(problem)
+    graded = grade_completions(texts, gold)
     disagreements = [
-        Disagreement(problem.problem_id, s.sample_id, s.completion[-TAIL_CHARS:], gold, verdicts)
+        Disagreement(
+            problem.problem_id,
+            s.sample_id,
+            s.completion[-TAIL_CHARS:],
+            math_answer(gold) or "?",
+            verdicts,
+        )
         for s, verdicts in zip(run_samples, graded, strict=True)
         if len({verdict.is_right for verdict in verdicts.values()}) > 1
     ]
     return ProblemPanel(
         n_completions=len(texts),
-        counts={name: _count(graded, name) for name in GRADERS},
+        counts={name: _count(graded, name, gold) for name in GRADERS},
         examples=nsmallest(n_examples, disagreements, key=_random_order),
     )
 
@@ -117,7 +127,8 @@ def score_graders(panels: Sequence[ProblemPanel]) -> dict[str, GraderScore]:
     scores = {}
     for name, value, error in zip(GRADERS, values, errors, strict=True):
         _, *counts = np.sum([panel.counts[name] for panel in panels], axis=0).tolist()
-        scores[name] = GraderScore(value, error, *counts)
+        is_graded = counts[-1] < len(panels)
+        scores[name] = GraderScore(value if is_graded else None, error, *counts)
     return scores
 
 
@@ -140,7 +151,8 @@ def grader_report(run: Run, panels: Sequence[ProblemPanel]) -> str:
     for name, score in scores.items():
         error = "" if score.standard_error is None else f" ± {score.standard_error:.1f}"
         share_without = score.n_without_answer / n_completions
-        rows.append([name, f"{score.value:.1f}{error}", f"{share_without:.1%}"])
+        value = "-" if score.value is None else f"{score.value:.1f}{error}"
+        rows.append([name, value, f"{share_without:.1%}"])
     differences = [["grader", "right only under it", f"right only under {REFERENCE}"]]
     for name, score in scores.items():
         if name != REFERENCE:
@@ -149,7 +161,18 @@ def grader_report(run: Run, panels: Sequence[ProblemPanel]) -> str:
     kind = "greedy" if run.greedy else f"{run.n_samples} samples per problem"
     title = f"{run.name}, {kind}; right: percent of completions ± standard error over problems"
     examples = [show_example(example) for example in choose_examples(panels, N_EXAMPLES)]
-    return "\n\n".join([title, format_table(rows), format_table(differences), *examples])
+    unread = unread_golds(scores, len(panels))
+    tables = [title, format_table(rows), *unread, format_table(differences)]
+    return "\n\n".join([*tables, *examples])
+
+
+def unread_golds(scores: dict[str, GraderScore], n_problems: int) -> list[str]:
+    """Return a line that says which graders cannot read some gold answers; none if all can."""
+    counts = {name: score.n_golds_unread for name, score in scores.items() if score.n_golds_unread}
+    if not counts:
+        return []
+    listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return [f"gold answers that cannot be read, of {n_problems} (counted as wrong): {listed}"]
 
 
 def show_example(example: Disagreement) -> str:
@@ -164,13 +187,14 @@ def show_example(example: Disagreement) -> str:
     return f"{ids}: …{_one_line(example.tail)}\n{format_table(rows)}"
 
 
-def _count(graded: Sequence[dict[str, GraderVerdict]], name: str) -> GraderCounts:
+def _count(graded: Sequence[dict[str, GraderVerdict]], name: str, gold: str) -> GraderCounts:
     pairs = [(verdicts[name], verdicts[REFERENCE]) for verdicts in graded]
     return GraderCounts(
         n_right=sum(verdict.is_right for verdict, _ in pairs),
         n_without_answer=sum(verdict.answer is None for verdict, _ in pairs),
         n_right_only_here=sum(v.is_right and not reference.is_right for v, reference in pairs),
         n_right_only_reference=sum(reference.is_right and not v.is_right for v, reference in pairs),
+        n_golds_unread=int(not GRADERS[name](gold, gold).is_right),
     )
 
 

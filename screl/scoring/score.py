@@ -23,6 +23,7 @@ from screl.grading.answers import (
     Fidelity,
     extract_answer,
     gold_answers,
+    gold_text,
     is_correct,
 )
 from screl.samples.line_index import MISSING
@@ -117,7 +118,7 @@ def score_runs(
     and pass@k for k = 2 to K (see screl.scoring.votes). If samples are missing (--allow_partial),
     problems without any are left out, and K is the smallest number of samples of the others.
     Problems with more than K samples use all of them (paper: the first K vote), up to 1,000. Raises
-    UserError if a solution has no answer or there is nothing to score.
+    UserError if a gold answer cannot be read or there is nothing to score.
     """
     _check_golds(problems, data_path, rules)
     n_expected = len(problems) * sum(run.n_samples for run in runs)
@@ -167,10 +168,10 @@ def score_problem(
 def read_answers(problem: Problem, samples: Sequence[Sample], rules: ScoreRules) -> AnswerReading:
     """Return the answers of ``samples``, reading equal texts only once.
 
-    Raises UserError if the problem's solution has no answer.
+    Raises UserError if the problem has no gold answer.
     """
     extract, is_right = _grader_functions(rules)
-    gold = extract(problem.solution)
+    gold = extract(gold_text(problem))
     if gold is None:  # a missing number was refused by _check_golds
         raise UserError(
             f"problem {problem.problem_id!r} (line {problem.line} of the data): Math-Verify finds "
@@ -198,7 +199,7 @@ def join_stats(parts: Sequence[CompletionStats]) -> CompletionStats:
 
 
 def _check_golds(problems: Sequence[Problem], path: Path, rules: ScoreRules) -> None:
-    """Raise UserError, with the line of ``path``, if a solution has no number to compare with.
+    """Raise UserError, with the line of ``path``, if a gold answer is not a number.
 
     Formulas are checked problem by problem instead, since parsing a whole file takes seconds.
     """

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,13 +11,16 @@ from hypothesis import strategies as st
 from screl.core.io import UserError
 from screl.core.problems import Problem, load_problems
 from screl.grading.answers import (
-    MAX_DIGITS,
     SCORING_TOLERANCE,
     Fidelity,
     extract_answer,
+    gold_answer,
     gold_answers,
+    gold_text,
     is_correct,
 )
+from screl.grading.numbers import MAX_DIGITS
+from tests.conftest import read_cases
 
 GSM8K = Path(__file__).parents[3] / "shared/gsm8k"
 
@@ -80,6 +84,7 @@ def test_the_paper_reads_the_first_match_as_text(text: str, expected: str | None
         ("#### 5\n#### 6", 5),
         ("#### none\n#### 6", 6),
         ("#### 1.2.3\n#### 6", 6),
+        ("#### 18-20\n\nQuestion: next?\n#### 6", None),
         ("#### 7\x00 #### 8", 7),
         ("x\x00#### 8", None),
         ("####\n5", None),
@@ -107,7 +112,7 @@ def test_the_paper_reads_the_first_match_as_text(text: str, expected: str | None
         ("#### 5+ $3", None),
         ("#### 5+€3", None),
         ("#### 5+£3", None),
-        ("#### 5+ -3", 5),
+        ("#### 5+ -3", None),
         ("#### 5 -", 5),
         ("#### 5+$", 5),
         ("#### 5+/", 5),
@@ -115,7 +120,7 @@ def test_the_paper_reads_the_first_match_as_text(text: str, expected: str | None
         ("#### 1E5", None),
         ("#### 1e-5", None),
         ("#### 1e+5", None),
-        ("#### 1e-", 1),
+        ("#### 1e-", None),
         ("#### x", None),
         ("#### ٥", None),
         ("", None),
@@ -123,6 +128,94 @@ def test_the_paper_reads_the_first_match_as_text(text: str, expected: str | None
 )
 def test_strict_reads_one_exact_number(text: str, expected: Fraction | int | None) -> None:
     assert extract_answer(text, "strict") == expected
+
+
+@pytest.mark.parametrize("case", read_cases("numbers"), ids=str)
+def test_number_cases(case: dict[str, Any]) -> None:
+    accepted = [None if value is None else Fraction(value) for value in case["value"]]
+    assert extract_answer(case["text"], "strict") in accepted
+
+
+ADORNED = [
+    "{}",
+    "**{}**",
+    "`{}`",
+    "_{}_",
+    "${}$",
+    "$${}$$",
+    r"\boxed{{{}}}",
+    r"\text{{{}}}",
+    r"\({}\)",
+]
+ADORNED += [
+    "{} apples",
+    "{} a day",
+    "{}%",
+    "{} °C",
+    "{} (eighteen)",
+    "{}. So it is.",
+    "{}</s>",
+    "+{}",
+]
+SIGNS = [
+    "{}",
+    "${}",
+    r"\${}",
+    "€{}",
+    "¥ {}",
+    "US${}",
+    "₹{}",
+    "−{}",
+    "–{}",
+    "-${}",
+    "$-{}",
+    r"-\${}",
+]
+CHANGED = ["{} million", "{}k", "{} dozen", "{} thousand", "{}-{}", "{} to {}", "{} or {}", "{}/{}"]
+CHANGED += [
+    "{}e3",
+    "{} x 10^3",
+    "{}²",
+    "{}!",
+    "{}π",
+    r"{}\sqrt{{2}}",
+    "{} and a half",
+    "{}:{}",
+    "{}_7",
+]
+CHANGED += [
+    "{},5",
+    "{}.000,5",
+    "{} feet 6",
+    "0,{}",
+    "{} + x",
+    "{}M",
+    "{} hundredths",
+    "±{}",
+    "{}.3...",
+]
+
+
+@given(st.integers(0, 10**8), st.sampled_from(SIGNS), st.sampled_from(ADORNED), st.data())
+def test_strict_reads_a_number_in_any_form_or_not_at_all(
+    number: int, sign: str, adorned: str, data: st.DataObject
+) -> None:
+    separator = data.draw(st.sampled_from(["", ",", " ", "'", "’", "\xa0", "\u202f", r"\,", "{,}"]))
+    text = f"{number:,}".replace(",", separator)
+    ending = data.draw(st.sampled_from(["", "", ".", ".0", ".00"]))
+    if data.draw(st.booleans()):
+        text = "".join(chr(ord(c) + 0xFEE0) if c.isascii() and c.isdigit() else c for c in text)
+    value = -number if any(minus in sign for minus in "-−–") else number
+    line = adorned.format(sign.format(text + ending))
+    is_plain = adorned == "{}" and sign in ("{}", "${}")
+    assert extract_answer(f"#### {line}", "strict") in ({value} if is_plain else {value, None}), (
+        line
+    )
+
+
+@given(st.integers(1, 999), st.sampled_from(CHANGED))
+def test_strict_never_reads_the_first_digits_of_something_else(number: int, form: str) -> None:
+    assert extract_answer("#### " + form.format(number, number + 2), "strict") is None
 
 
 def test_strict_bounds_the_digits() -> None:
@@ -162,6 +255,17 @@ def test_the_filter_is_exact_and_the_scorer_tolerates() -> None:
     assert not is_correct(Fraction("18.00005"), Fraction(18), SCORING_TOLERANCE)
     assert is_correct(Fraction("18.0"), Fraction(18))
     assert is_correct(None, Fraction(18)) is False
+
+
+def test_a_short_answer_is_the_gold() -> None:
+    problem = Problem(0, "q", "so #### 4", 1, answer=r"\boxed{5}")
+    assert gold_answers([problem], Path("d.jsonl"), "strict") == [5]
+    for text in ("5", " $5$ ", r"\$5", r"$\boxed 5$"):
+        assert gold_answer(Problem(0, "q", "so #### 4", 1, answer=text), "strict") == 5
+    assert gold_text(Problem(0, "q", "s", 1, answer=" $5$ ")) == "\\boxed{5}\n#### 5"
+    formula = Problem(1, "q", "so #### 4", 7, answer=r"\frac12")
+    with pytest.raises(UserError, match=r"^d\.jsonl:7: the answer .* is not a number"):
+        gold_answers([formula], Path("d.jsonl"), "strict")
 
 
 @pytest.mark.parametrize("fidelity", ["strict", "paper"])

@@ -5,6 +5,7 @@ import time
 import warnings
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -16,7 +17,9 @@ from screl.grading.equations import (
     check_equation,
     equation_path,
     find_equations,
+    has_odd_equation,
 )
+from tests.conftest import read_cases
 
 GSM8K = Path(__file__).parents[3] / "shared/gsm8k"
 
@@ -364,3 +367,41 @@ def test_gsm8k_solutions_are_valid() -> None:
     for equation in {equation for text in solutions for equation in find_equations(text)}:
         assert check_equation(equation, "strict") == "right"
         assert check_equation(equation, "paper") == "right"
+
+
+@pytest.mark.parametrize("case", read_cases("equations"), ids=str)
+def test_equation_cases(case: dict[str, Any]) -> None:
+    decided = {"3^2=9": True, "5(3)=15": False, "3==3": False, "2·3=6": True}  # docs/filter.md
+    valid = decided[case["equation"]] if case["valid"] is None else case["valid"]
+    assert (check_equation(case["equation"], "strict") == "right") is valid
+
+
+@pytest.mark.parametrize(
+    ("text", "is_odd"),
+    [
+        ("<<48/2=25>", True),
+        ("<<48/2=25", True),
+        ("<48/2=25>>", True),
+        ("[[48/2=25]]", True),
+        ("《48/2=25》", True),
+        ("«48/2=25»", True),
+        ("＜＜48/2=25＞＞", True),
+        ("<<2+3=5>>5 and <<48/2=25>24", True),
+        ("<<2+3=5>>5 and <<48/2=24>>24", False),
+        ("a << b", False),
+        ("x = [[1,2],[3,4]]", False),
+        ("[48/2=25] <b>x=3</b>", False),
+        ("《a=b》", False),
+    ],
+)
+def test_equations_in_odd_brackets_are_noticed(text: str, is_odd: bool) -> None:
+    assert has_odd_equation(text, find_equations(text)) is is_odd
+
+
+@pytest.mark.parametrize(
+    "junk", ["<" * 50_000, "[[1" * 20_000, "<<1=" * 20_000, "=<1" * 20_000], ids="abcd"
+)
+def test_odd_brackets_are_searched_in_linear_time(junk: str) -> None:
+    start = time.process_time()
+    has_odd_equation(junk, find_equations(junk))
+    assert time.process_time() - start < 1

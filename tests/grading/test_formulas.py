@@ -4,6 +4,7 @@ import json
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from screl.grading import formulas
 from screl.grading.formulas import math_answer, math_answers_equal
 from screl.grading.graders import math_verify
-from tests.conftest import ROOT
+from tests.conftest import ROOT, read_cases
 
 MATH = ROOT.parent / "shared/math/test.jsonl"
 
@@ -92,6 +93,34 @@ def test_equality_depends_on_which_answer_is_gold(gold: str, answer: str) -> Non
     assert math_answers_equal(answer_of(gold), answer_of(answer))
     assert not math_answers_equal(answer_of(answer), answer_of(gold))
     assert math_verify(boxed(answer), boxed(gold)).is_right
+
+
+@pytest.mark.parametrize("case", read_cases("formulas"), ids=str)
+@pytest.mark.parametrize("turn", [1, -1])
+def test_formula_cases(case: dict[str, Any], turn: int) -> None:
+    gold, text = (case["gold"], case["text"])[::turn]
+    assert math_verify(text, gold).is_right == case["equal"]
+
+
+@pytest.mark.parametrize(
+    ("gold", "text", "expected"),
+    [
+        (r"\boxed{1} or \boxed{2}", r"\boxed{2}", True),
+        (r"$\boxed{1}$, $\boxed{2}$ and $\boxed{3}$", r"\boxed{3,2,1}", True),
+        (r"\boxed{5}, \boxed{5}", r"\boxed{5}", True),
+        (r"\boxed{5 million}", r"\boxed{5}", False),
+        (r"\boxed{4343_6}", r"\boxed{4343_{\text{six}}}", True),
+        (r"\boxed{2A_{16}}", r"\boxed{2A_{12}}", False),
+        (r"\boxed{10:45 \text{ a.m.}}", r"\boxed{10:45}", True),
+        (r"\boxed{10:45 \text{ a.m.}}", r"\boxed{10:45 PM}", False),
+        (r"\boxed{45^{\circ}}", r"\boxed{45 \degree}", True),
+        (r"\boxed{1,234,567}", r"\boxed{1\,234\,567}", True),
+        (r"\boxed{D,A}", r"\boxed{\text{A, D}}", True),
+        (r"\boxed{A,B}", r"\boxed{A,D}", False),
+    ],
+)
+def test_spellings(gold: str, text: str, expected: bool) -> None:
+    assert math_verify(text, gold).is_right is math_verify(gold, text).is_right is expected
 
 
 def test_bare_equations_are_not_the_number_after_the_equals_sign() -> None:

@@ -94,9 +94,9 @@ def test_last_number_finds_a_number_after_any_words(number: int, words: str) -> 
         ("#### 18\n\nThat is 3 more.", "110101"),
         ("#### 3\n#### 18", "001010"),
         ("#### 36/2", "000001"),
-        (r"#### \boxed{18}", "001011"),
-        ("#### 18 of 20", "110100"),
-        (r"#### 18\sqrt{2}", "110100"),
+        (r"#### \boxed{18}", "101011"),
+        ("#### 18 of 20", "010100"),
+        (r"#### 18\sqrt{2}", "010100"),
     ],
 )
 def test_where_the_graders_differ(completion: str, right: str) -> None:

@@ -54,7 +54,7 @@ def test_the_same_text_and_the_same_equations_are_judged_once(
     texts = ["a <<2+1=3>>\n#### 3", "b <<2+1=3>>\n#### 3"]
     judge = make_judge(PROBLEM, "strict")
     assert len({judge(text) for text in texts * 2}) == 1
-    assert calls == [PROBLEM.solution, texts[0], ("2+1=3",), texts[1]]
+    assert calls == [texts[0], ("2+1=3",), texts[1]]
 
 
 def test_process_checks_apply_to_valid_completions_only() -> None:

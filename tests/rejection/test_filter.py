@@ -77,6 +77,7 @@ def test_samples_are_counted_by_reason() -> None:
             "unparsed_equation": 2,
             "false_equation": 2,
             "valid": 5,
+            "solution_path": 1,
             "characters": n_characters,
             "tokens": n_characters,
             "tokens_known": 11,

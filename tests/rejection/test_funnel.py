@@ -4,10 +4,12 @@ from collections import Counter
 
 import pytest
 
-from screl.rejection.filter import FilterResult
+from screl.core.problems import Problem
+from screl.rejection.filter import FilterResult, FilterRules, filter_problem
 from screl.rejection.funnel import (
     SOLVED,
     Funnel,
+    notes,
     report_runs,
     report_tables,
     reports_to_json,
@@ -130,3 +132,16 @@ def test_tables_show_the_shares_of_process_checks_and_of_exclusive_paths() -> No
     tables = report_tables(report_runs(["a", "b"], [10, 10], two_runs(), ["s", "s"]), 2)
     assert "60.0%" in tables
     assert "unused_result" not in tables
+
+
+def test_notes_say_why_right_samples_are_not_kept() -> None:
+    problem = Problem(0, "q", "<<1+2=3>>\n#### 3", 1)
+    texts = ["a <<1+2=3>>\n#### 3", "<<2+1=3>>\n#### 3", "[[1+2=4]]\n#### 3"]
+    samples = [[Sample(0, i, text) for i, text in enumerate(texts)]]
+    rules = FilterRules("strict")
+    odd, own = notes([filter_problem(problem, samples, rules)], rules)
+    assert odd.startswith("1 right samples have an equation that is not closed")
+    assert own.startswith("1 of 2 passed samples repeat the solution's own path and are not kept: ")
+    assert "1 kept samples add 100% to the 1 solutions" in own
+    paper = FilterRules("paper")
+    assert notes([filter_problem(problem, samples, paper)], paper) == []

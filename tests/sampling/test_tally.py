@@ -44,6 +44,7 @@ def test_only_samples_that_can_be_graded_count_as_right_or_wrong(tmp_path: Path)
     summary = summary_of(tmp_path, samples_of("a", RIGHT, OTHER, OTHER, WRONG) + cut_off)
     assert summary.results == {
         "n_samples": 8, "n_tokens": 44, "share_cut_off": 0.5, "share_right": 0.75,
+        "n_not_graded": 4,
         "more_samples": summary.more_samples,
     }  # fmt: skip
     assert "the next sample finds a new path with" in summary.more_samples
@@ -99,7 +100,7 @@ def test_a_run_a_resumed_run_and_a_reading_of_the_whole_store_agree(
     resumed = run(tmp_path / "b", 20)
     whole = read_summary(tmp_path / "a", problems)
     assert list(at_once) == [
-        "n_samples", "n_tokens", "share_cut_off", "share_right", "more_samples",
+        "n_samples", "n_tokens", "share_cut_off", "share_right", "n_not_graded", "more_samples",
         "n_samples_made_now", "tokens_per_second", "alarms", "cost",
     ]  # fmt: skip
     for key, value in whole.results.items():

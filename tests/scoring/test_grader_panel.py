@@ -17,6 +17,7 @@ from screl.scoring.grader_panel import (
     grade_problem,
     score_graders,
     show_example,
+    unread_golds,
 )
 
 ENDINGS = ["#### 18", "#### $18", "it is 18", "#### 3\n#### 18", "#### 18.0", "no idea", "#### 7"]
@@ -49,7 +50,33 @@ def test_scores_are_a_recount(completions: list[list[str]]) -> None:
             sum(grade(text, "#### 18").answer is None for text in every),
             pairs.count((True, False)),
             pairs.count((False, True)),
+            0,
         )
+
+
+def test_unread_golds_are_counted_and_never_zero_percent_in_silence() -> None:
+    problems = [
+        Problem(0, "q", r"It is $\boxed{\frac12}$.", 1),
+        Problem(1, "q", "Halve it.", 2, answer=r"\frac12"),
+    ]
+    texts = [Sample(0, 0, r"\boxed{0.5}")]
+    panels = [grade_problem(problem, [texts], 1) for problem in problems]
+    scores = score_graders(panels)
+    assert (scores["math_verify"].value, scores["math_verify"].n_golds_unread) == (100, 0)
+    assert (scores["strict"].value, scores["strict"].n_golds_unread) == (None, 2)
+    (line,) = unread_golds(scores, 2)
+    assert line.startswith("gold answers that cannot be read, of 2 (counted as wrong): strict 2, ")
+
+
+@pytest.mark.parametrize("answer", ["18", "$18$", r"\boxed{18}", r"\$18"])
+def test_every_grader_grades_by_a_short_answer(answer: str) -> None:
+    problem = Problem(0, "q", r"A proof without its number.", 1, answer=answer)
+    for text, is_right in (("So 18.\n#### 18", 1), ("So 19.\n#### 19", 0)):
+        panel = grade_problem(problem, [[Sample(0, 0, text)]], 0)
+        n_right = {name: counts.n_right for name, counts in panel.counts.items()}
+        if answer != r"\$18":  # lm_eval reads \$18 as the text "\\18"
+            assert set(n_right.values()) == {is_right}, n_right
+        assert n_right["strict"] == n_right["math_verify"] == is_right
 
 
 @settings(deadline=None)  # the first call imports sympy
