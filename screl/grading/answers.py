@@ -22,6 +22,8 @@ SCORING_TOLERANCE = 1e-4  # published eval.py; the published filter compares flo
 
 PAPER_ANSWER = re.compile(r"#### (-?[0-9.,]+)")
 CORRECTION = ("####", "\n####")  # directly after an answer that cannot be read, it replaces it
+# A Markdown heading, "#### 1. Find the cost", is not an answer.
+HEADING = re.compile(r"[ *_]*(?:(?:step|part|case) +)?[0-9]+[.):][ *_]+[A-Za-z]", re.IGNORECASE)
 ANSWER_LINE = re.compile(r"####[ \t#]*+((?:(?!####)[^\n\r])*+)")
 
 
@@ -30,9 +32,9 @@ def extract_answer(text: str, fidelity: Fidelity) -> Answer | None:
 
     paper: the first ``#### `` followed by digits, dots and commas, if it is a float without the
     commas (published extract_answer, which returns "[invalid]" instead of None).
-    strict: the number on the line of the first ``####`` whose line has a digit, by the grammar of
-    screl.grading.numbers. A line that is not certainly one number is no answer, unless another
-    ``####`` follows directly.
+    strict: the number on the line of the first ``####`` whose line has a digit and is not a numbered
+    heading, by the grammar of screl.grading.numbers. A line that is not certainly one number is no
+    answer, unless another ``####`` follows directly.
 
     >>> extract_answer("#### $1,234.50 a day", "strict")
     Fraction(2469, 2)
@@ -82,7 +84,10 @@ def gold_answers(problems: Sequence[Problem], path: Path, fidelity: Fidelity) ->
     for problem in problems:
         answer = gold_answer(problem, fidelity)
         if answer is None and problem.answer is not None:
-            raise UserError(f"{path}:{problem.line}: the answer {problem.answer!r} is not a number")
+            raise UserError(
+                f"{path}:{problem.line}: the answer {problem.answer!r} is not a number; fix it or "
+                "delete this line"
+            )
         if answer is None:
             raise UserError(
                 f"{path}:{problem.line}: the response has no '#### <number>'; "
@@ -107,7 +112,7 @@ def _extract_published(text: str) -> str | None:
 def _extract_exact(text: str) -> Fraction | None:
     for match in ANSWER_LINE.finditer(text):
         line = match[1]
-        if any(character.isnumeric() for character in line):
+        if any(character.isnumeric() for character in line) and not HEADING.match(line):
             number = read_number(line)
             if number is not None or not text.startswith(CORRECTION, match.end()):
                 return number

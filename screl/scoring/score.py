@@ -207,7 +207,7 @@ def _check_golds(problems: Sequence[Problem], path: Path, rules: ScoreRules) -> 
         try:
             gold_answers(problems, path, rules.fidelity)
         except UserError as error:
-            raise UserError(f"{error}, or for formulas give --grader math_verify") from None
+            raise UserError(f"{error}; for formulas, give --grader math_verify") from None
 
 
 def _grader_functions(

@@ -57,6 +57,9 @@ def test_the_paper_reads_the_first_match_as_text(text: str, expected: str | None
     ("text", "expected"),
     [
         ("#### 18", 18),
+        ("#### 1. Find the cost\n...\n#### 18", 18),
+        ("#### **Step 1:** Compute 3*6\n#### 18", 18),
+        ("#### 2) Add them up", None),
         ("####18", 18),
         ("####\t 18", 18),
         ("#### 18.0", 18),
