@@ -118,9 +118,9 @@ def check_cost(folder: Path, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--seeds"], ["--seeds", "0"], ["--full", "--seeds", "x"], ["-h"]]
+    "arguments", [["--seeds"], ["--seeds", "0"], ["--full", "--seeds", "x"], ["--sedes", "2"]]
 )
 def test_the_quickstart_refuses_a_wrong_option(arguments: list[str]) -> None:
     result = run_script("scripts/quickstart.sh", *arguments, launcher=("bash",))
     assert result.returncode == 2
-    assert result.stderr == "usage: bash scripts/quickstart.sh [--seeds N] [--full]\n"
+    assert "usage: bash scripts/quickstart.sh [-h] [--seeds SEEDS] [--full]\n" in result.stderr

@@ -32,9 +32,9 @@ def extract_answer(text: str, fidelity: Fidelity) -> Answer | None:
 
     paper: the first ``#### `` followed by digits, dots and commas, if it is a float without the
     commas (published extract_answer, which returns "[invalid]" instead of None).
-    strict: the number on the line of the first ``####`` whose line has a digit and is not a numbered
-    heading, by the grammar of screl.grading.numbers. A line that is not certainly one number is no
-    answer, unless another ``####`` follows directly.
+    strict: the number on the line of the first ``####`` whose line has a digit and is not a
+    numbered heading, by the grammar of screl.grading.numbers. A line that is not certainly one
+    number is no answer, unless another ``####`` follows directly.
 
     >>> extract_answer("#### $1,234.50 a day", "strict")
     Fraction(2469, 2)
