@@ -177,10 +177,12 @@ def _torch_moments(run: Workload) -> Iterator[Memory]:
         "last layer", weights, waiting + width * shape.layer, adam, run.activations,
         other=gathered + run.layer_work,
     )  # fmt: skip
-    # Gradients are put together in float32 to be reduced, the root's last of all. If they are not
-    # divided, the reduced ones are kept until then (torch's all_reduce_state), in addition to those
-    # they are added to.
-    again = 4 * (shape.root if divided else total) / parts if accumulates else 0
+    # Gradients are put together in float32 to be reduced, the root's last of all. Those that are not
+    # divided are added up in float32 and reduced once, layer by layer.
+    if accumulates and not divided:
+        yield Memory("end of backward", masters, gradients, adam, other=4 * (total + shape.layer))
+        return
+    again = 4 * shape.root / parts if accumulates else 0
     again += 5 * shape.root if run.on_cpu and divided else 0  # gloo's copy, and a quarter more
     whole = width * shape.root - (0 if accumulates else 4 * shape.root / parts)
     yield Memory(

@@ -1,5 +1,6 @@
 """Connect the processes of a training run: those that torchrun starts, or a single one."""
 
+import atexit
 import os
 import socket
 import sys
@@ -101,11 +102,12 @@ def watch_next_process(store: "Store") -> None:
     A collective that waits in vain says only that it has waited. Each process watches the one after
     it, and the last one the first, so a silent one is named wherever it is.
     """
+    ended = threading.Event()
 
     def watch() -> None:
         mine, other = rank(), (rank() + 1) % world_size()
         seen, since, beat = b"", time.monotonic(), 0
-        while True:
+        while not ended.wait(BEAT_SECONDS if beat else 0):
             beat += 1
             store.set(f"beat/{mine}", f"{socket.gethostname()} {os.getpid()} {beat}")
             key = f"beat/{other}"
@@ -120,13 +122,19 @@ def watch_next_process(store: "Store") -> None:
                     file=sys.stderr,
                 )
                 since = time.monotonic()
-            time.sleep(BEAT_SECONDS)
 
     def until_the_end() -> None:
         with suppress(RuntimeError):  # the store has gone, as at the end of a run
             watch()
 
-    threading.Thread(target=until_the_end, daemon=True).start()
+    thread = threading.Thread(target=until_the_end, daemon=True)
+    thread.start()
+
+    def end() -> None:
+        ended.set()
+        thread.join(timeout=10)
+
+    atexit.register(end)  # a thread that Python ends inside torch aborts the process
 
 
 def sum_over_processes(value: float) -> float:
