@@ -177,8 +177,8 @@ def _torch_moments(run: Workload) -> Iterator[Memory]:
         "last layer", weights, waiting + width * shape.layer, adam, run.activations,
         other=gathered + run.layer_work,
     )  # fmt: skip
-    # Gradients are put together in float32 to be reduced, the root's last of all. Those that are not
-    # divided are added up in float32 and reduced once, layer by layer.
+    # Gradients are put together in float32 to be reduced, the root's last of all. Those that are
+    # not divided are added up in float32 and reduced once, layer by layer.
     if accumulates and not divided:
         yield Memory("end of backward", masters, gradients, adam, other=4 * (total + shape.layer))
         return
