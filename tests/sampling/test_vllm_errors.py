@@ -17,7 +17,8 @@ WORKER = "RuntimeError: Worker failed with error 'x', please check the stack tra
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[ErrorLog]:
-    monkeypatch.delenv(CONFIG_PATH, raising=False)
+    for name in (CONFIG_PATH, "VLLM_LOGGING_LEVEL"):  # which other tests may have set
+        monkeypatch.delenv(name, raising=False)
     log = ErrorLog()
     yield log
     log.close()
@@ -64,7 +65,8 @@ def test_errors_are_still_shown_and_warnings_are_no_cause(
 def test_nothing_is_left_and_the_users_configuration_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv(CONFIG_PATH, raising=False)
+    for name in (CONFIG_PATH, "VLLM_LOGGING_LEVEL"):  # which other tests may have set
+        monkeypatch.delenv(name, raising=False)
     log = ErrorLog()
     folder = Path(os.environ[CONFIG_PATH]).parent
     log.close()
