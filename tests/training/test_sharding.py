@@ -49,8 +49,20 @@ def bases(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return {"untied": tiny_model, "tied": folder / "tied", "grown": folder / "grown"}
 
 
+BUILD_CPU_ADAM = "from deepspeed.ops.op_builder import CPUAdamBuilder; CPUAdamBuilder().load()"
+
+
 @pytest.fixture(scope="module")
-def runs(bases: dict[str, Path], data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cpu_adam() -> None:
+    """Compile DeepSpeed's optimizer, which takes minutes, before anything that has a time limit."""
+    environment = os.environ | {"DS_ACCELERATOR": "cpu"}
+    subprocess.run([sys.executable, "-c", BUILD_CPU_ADAM], env=environment, check=True)
+
+
+@pytest.fixture(scope="module")
+def runs(
+    cpu_adam: None, bases: dict[str, Path], data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Return a folder of runs ``BASE.MODE.PRECISION``: none in this process, all other modes on
     two processes.
 
