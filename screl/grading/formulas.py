@@ -196,14 +196,21 @@ def _with_signal(seconds: float, work: Callable[[], T]) -> T:
     def stop(signum: int, frame: FrameType | None) -> None:
         raise _OutOfTime
 
-    old_handler = signal.signal(signal.SIGVTALRM, stop)
-    # Repeated, in case a bare "except:" swallows the first.
+    def report(unraisable: "sys.UnraisableHookArgs") -> None:
+        if unraisable.exc_type is not _OutOfTime:
+            old_hook(unraisable)
+
+    old_handler, old_hook = signal.signal(signal.SIGVTALRM, stop), sys.unraisablehook
+    # The signal is repeated, in case a bare "except:" or a callback of the garbage collector
+    # swallows the first. Python would print the latter.
+    sys.unraisablehook = report
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds, seconds)
     try:
         return work()
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, old_handler)
+        sys.unraisablehook = old_hook
 
 
 def _with_trace(seconds: float, work: Callable[[], T]) -> T:

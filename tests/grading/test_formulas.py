@@ -1,6 +1,7 @@
 """Formulas: one text per value, equality by value, and bounded time for hostile text."""
 
 import json
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from fractions import Fraction
@@ -242,6 +243,28 @@ def test_work_without_end_is_stopped(in_thread: bool, monkeypatch: pytest.Monkey
         work()
     assert results == [None, 5]
     assert not swallowed
+
+
+def test_time_that_ends_in_a_finalizer_is_not_reported(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python prints what a finalizer raises and goes on; the next signal ends the work."""
+
+    class Endless:
+        def __del__(self) -> None:
+            while True:
+                pass
+
+    def work() -> None:
+        Endless()
+        while True:
+            pass
+
+    monkeypatch.setattr(formulas, "MAX_SECONDS", 0.05)
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)  # not pytest's
+    assert formulas._within_limit(work) is None
+    assert capsys.readouterr().err == ""
+    assert sys.unraisablehook is sys.__unraisablehook__
 
 
 @pytest.mark.skipif(not MATH.is_file(), reason="needs MATH in ../shared/math")
