@@ -138,8 +138,9 @@ def _text_rows(path: Path, file: BinaryIO) -> Iterator[tuple[int, Row]]:
 def _refuse_other_format(path: Path, start: bytes) -> None:
     text = start.removeprefix(BOM)
     found = [what for prefix, what in OTHER_FORMATS if text.lstrip().startswith(prefix)]
-    if b"\0" in start[:4] and not found:
-        found = ["UTF-16: save it as UTF-8"]
+    if not found and b"\0" in start[:4]:
+        is_blank = not start.strip(b"\0")  # a crash of the machine may leave such a file
+        found = ["full of NUL bytes: make it again" if is_blank else "UTF-16: save it as UTF-8"]
     if found:
         raise UserError(f"{path}: is {found[0]}")
     first = text.lstrip().split(b"\n")[0]

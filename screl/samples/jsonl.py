@@ -5,7 +5,7 @@ A row holds one completion, or a list of several for one problem. ``joining.py``
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,18 +58,23 @@ def index_jsonl(path: Path, problems: Sequence[Problem]) -> SampleIndex:
     """
     joiner, repeats = Joiner(path, problems), Repeats()
     plain = lines_of(path)
+    keys: set[str] = set()  # that hold completions
+    unread: set[str] = set()  # that would hold them if there were no other
     found: list[tuple[list[str], int, int]] = []
     for (number, row), start, length in zip(
         read_rows(path), *map(np.ndarray.tolist, find_all_lines(plain)), strict=True
     ):
         where = f"{path}:{number}"
         key = _text_key(row, where)
+        keys.add(key)
+        unread.update(other for other in TEXT_KEYS if other in row and other != key)
         if not repeats.is_other_filter(row):
             chat = chat_of(row[key], where) if key in CHAT_KEYS else None
             texts = [output.text for output in _outputs_of(row, key, where)]
             joiner.add(row, number, chat.user if chat else None, key)
             found.append((texts, start, length))
             repeats.add(row)
+    _report_keys(path, keys, unread)
     positions = joiner.positions()
     if all(
         texts == [problems[i].solution] for i, (texts, *_) in zip(positions, found, strict=True)
@@ -87,6 +92,13 @@ def index_jsonl(path: Path, problems: Sequence[Problem]) -> SampleIndex:
             n_seen[position] += 1
     of_file = SampleLines(*np.array(samples, np.int64).reshape(-1, 4).T)
     return make_index([plain], [of_file], problems, max(n_seen))
+
+
+def _report_keys(path: Path, keys: Iterable[str], unread: Iterable[str]) -> None:
+    """Say which keys of the rows hold completions, and which similar ones are not read."""
+    read, others = (" and ".join(map(repr, sorted(names))) for names in (keys, unread))
+    say = f"{path}: completion from {read}"
+    print(f"{say}; not read: {others}" if others else say, file=sys.stderr)
 
 
 class Repeats:

@@ -65,6 +65,7 @@ UTF8 = "save it as UTF-8$"
         (b'[{"a": 1},\n', ":1: not valid JSON"),
         (b'{\n  "a": 1\n}\n', ":1: a JSON object over several lines; write each on one line"),
         (LINES.encode("utf-16"), f": is UTF-16: {UTF8}"),
+        (b"\0" * 5000, ": is full of NUL bytes: make it again"),
         (LINES.encode("utf-16-le"), f": is UTF-16: {UTF8}"),
         (LINES.encode("utf-16-be"), f": is UTF-16: {UTF8}"),
         (LINES.encode("utf-32"), f": is UTF-32: {UTF8}"),

@@ -44,6 +44,15 @@ def test_each_key_of_a_completion(tmp_path: Path, key: str) -> None:
     assert texts(path) == [["of a"], ["of b"], ["of 7"]]
 
 
+def test_the_key_of_a_completion_and_those_not_read_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"id": name, "gen": f"of {name}", "solution": "?", "text": "!"} for name in IDS]
+    assert texts(write(tmp_path, *rows)) == [["of a"], ["of b"], ["of 7"]]
+    expected = "outputs.jsonl: completion from 'gen'; not read: 'solution' and 'text'\n"
+    assert expected in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("key", ID_KEYS)
 def test_each_key_of_an_id_in_any_order(tmp_path: Path, key: str) -> None:
     path = write(tmp_path, *({key: name, "text": f"of {name}"} for name in reversed(IDS)))
