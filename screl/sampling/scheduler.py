@@ -24,7 +24,7 @@ from screl.sampling.engine import ExchangeResult, Failure, Request, consecutive
 # batches or, near the end, when less is left for all workers, up to an even share.
 LOW, HIGH = 2, 3
 MAX_LOST = 3  # workers in a row that died without a sample: the next one would die too
-MAX_LOST_ISOLATED = 20  # the same limit for workers that had a single isolated request
+MAX_LOST_ISOLATED = 20  # the same limit for workers with a single isolated request, after a sample
 SECONDS_TO_RETRY = 60.0  # before a worker is started again where one could not start
 # A worker that is silent for this many seconds is given up. Answers come every second, but loading
 # a large model from a network disk may take long.
@@ -258,7 +258,9 @@ class _Scheduler:
         """Count a worker that died without a sample; raise UserError after too many in a row."""
         self.n_lost_isolated += is_isolated
         self.n_lost += not is_isolated
-        if self.n_lost == MAX_LOST or self.n_lost_isolated == MAX_LOST_ISOLATED:
+        # Where no worker ever made a sample, the model is more likely at fault than one request.
+        max_isolated = MAX_LOST_ISOLATED if self.has_produced else MAX_LOST
+        if self.n_lost == MAX_LOST or self.n_lost_isolated == max_isolated:
             n = self.n_lost_isolated if is_isolated else self.n_lost
             raise UserError(f"{n} workers in a row died without a sample: {failure.reason}")
         if self.has_produced and self.running and not is_isolated:  # its machine may be at fault

@@ -17,7 +17,6 @@ from screl.sampling.scheduler import (
     HIGH,
     LOW,
     MAX_LOST,
-    MAX_LOST_ISOLATED,
     Unfulfilled,
     WorkerLostError,
     run_requests,
@@ -188,7 +187,7 @@ def test_if_everything_fails_the_run_ends_and_not_problem_by_problem() -> None:
     pool = StubPool(1, 0, behave)
     with pytest.raises(UserError, match=r"workers in a row died without .* wrong kernel"):
         run_all(pool, [request(p, range(2)) for p in range(200)], batch_size=1000)
-    assert len(pool.started) <= MAX_LOST + MAX_LOST_ISOLATED
+    assert len(pool.started) <= 2 * MAX_LOST  # each may take a minute to start
 
 
 def test_a_worker_that_cannot_start_does_not_stop_the_others(
