@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 
 WORDS = """
     she he they sells buys makes apples every day pages books hours week friends more than each box

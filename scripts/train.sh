@@ -46,5 +46,7 @@ fi
 # torchrun would give each process one thread, too few for an optimizer on the CPU (zero3_offload).
 cores="$(nproc)"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cores > per_node ? cores / per_node : 1))}"
+# torchrun ends its processes so many seconds after a signal (30 if unset), too few for a step and a checkpoint.
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-600}"
 exec ${LAUNCHER:-} "${start[@]}" "$root/train.py" "${recipe[@]}" \
     --data_path "$2" --output_dir "$3" --num_train_epochs "$4" "${@:5}"

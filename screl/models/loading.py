@@ -1,13 +1,11 @@
 """Load a model, fit its vocabulary to the tokenizer, and read its shape and limits."""
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from accelerate import init_empty_weights
 from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils.logging import disable_progress_bar
 
 from screl.core.io import UserError
@@ -84,23 +82,12 @@ def fit_vocabulary(model: Model, tokenizer: Tokenizer) -> str | None:
     model.resize_token_embeddings(needed, pad_to_multiple_of=64, mean_resizing=False)
     with torch.no_grad():
         for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
-            with _gathered(layer.weight):
-                layer.weight[rows:] = layer.weight[:rows].mean(dim=0, dtype=torch.float32)
+            layer.weight[rows:] = layer.weight[:rows].mean(dim=0, dtype=torch.float32)
     return (
         f"the tokenizer has {needed:,} ids: the vocabulary grows from {rows:,} to "
         f"{model.config.get_text_config().vocab_size:,}, a multiple of 64; the new rows are the "
         "mean of the old ones"
     )
-
-
-def _gathered(weight: torch.Tensor) -> AbstractContextManager[Any]:
-    """Return a context in which a weight sharded by DeepSpeed's zero3 is whole."""
-    if not is_deepspeed_zero3_enabled():
-        return nullcontext()
-    import deepspeed
-
-    whole: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(weight, modifier_rank=0)
-    return whole
 
 
 def make_coherent(model: Model, tokenizer: Tokenizer) -> None:

@@ -17,7 +17,8 @@ ATTENTION = "slots"  # the name under which transformers finds slot_attention
 class SlotCache(Cache):
     """Keys and values of every slot; slot ``i`` holds ``lengths[i]`` tokens, from the left.
 
-    ``width`` is the number of positions that the next token attends to.
+    ``width`` is the number of positions that the next token attends to. All slots have room for the
+    longest sequence so far, of which few come near the most tokens that may be written.
     """
 
     def __init__(self, model: Model, n_slots: int) -> None:
@@ -25,20 +26,28 @@ class SlotCache(Cache):
         config = model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        shape = (config.num_hidden_layers, 2, n_slots, heads, 0, size)
-        self._states = torch.empty(shape, dtype=model.dtype, device=model.device)
+        # of each layer: keys and values
+        self._states = [
+            torch.empty(2, n_slots, heads, 0, size, dtype=model.dtype, device=model.device)
+            for _ in range(config.num_hidden_layers)
+        ]
         self._slots = torch.arange(n_slots, device=model.device)
         self.lengths = torch.zeros_like(self._slots)
         self.width = 0
 
     def reserve(self, n_tokens: int) -> None:
-        """Make room for ``n_tokens`` in every slot."""
-        *shape, capacity, size = self._states.shape
-        if n_tokens > capacity:
+        """Make room for ``n_tokens`` in every slot.
+
+        It grows by 64 tokens, so that growing costs about as much as reading it twice in 64 steps,
+        and one layer after the other, so that only one is in memory twice.
+        """
+        *shape, capacity, size = self._states[0].shape
+        if n_tokens <= capacity:
+            return
+        for i, before in enumerate(self._states):
             # zeros: masked values are multiplied by 0, and 0 times uninitialized memory may be NaN
-            states = self._states.new_zeros(*shape, 64 * math.ceil(n_tokens / 64), size)
-            states[..., :capacity, :] = self._states
-            self._states = states
+            self._states[i] = before.new_zeros(*shape, 64 * math.ceil(n_tokens / 64), size)
+            self._states[i][..., :capacity, :] = before
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: object
@@ -48,7 +57,7 @@ class SlotCache(Cache):
         Returns the keys and values of those slots, (rows, heads, width, size).
         """
         slots = self._slots[: len(key_states)]
-        keys, values = self._states[layer_idx, :, : len(slots)]
+        keys, values = self._states[layer_idx][:, : len(slots)]
         keys[slots, :, self.lengths[: len(slots)]] = key_states[:, :, 0]
         values[slots, :, self.lengths[: len(slots)]] = value_states[:, :, 0]
         return keys[:, :, : self.width], values[:, :, : self.width]
@@ -62,7 +71,8 @@ class SlotCache(Cache):
 
     def move(self, source: int, target: int, n_tokens: int) -> None:
         """Copy the ``n_tokens`` of slot ``source`` to slot ``target``."""
-        self._states[:, :, target, :, :n_tokens] = self._states[:, :, source, :, :n_tokens]
+        for states in self._states:
+            states[:, target, :, :n_tokens] = states[:, source, :, :n_tokens]
         self.lengths[target] = self.lengths[source]
 
 

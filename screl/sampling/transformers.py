@@ -184,7 +184,7 @@ class HFEngine:
         which = torch.tensor(numbers, device=self._model.device)
         at = slice(len(self._rows), len(self._rows) + n_new)
         self._rows += new
-        self._cache.reserve(prefilled.longest + self._params.max_new_tokens)
+        self._cache.reserve(prefilled.longest)
         self._cache.fill(at, prefilled.states, which)
         self._cache.lengths[at] = prefilled.lengths[which]
         self._n_written[at] = 0
@@ -203,6 +203,7 @@ class HFEngine:
         n_rows = len(self._rows)
         lengths = self._cache.lengths[:n_rows]
         self._cache.width = 1 + max(row.n_cached for row in self._rows)
+        self._cache.reserve(self._cache.width)
         seen = torch.arange(self._cache.width, device=lengths.device) <= lengths[:, None]
         logits = self._model(
             input_ids=self._tokens[:n_rows, None],

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.integrations import HfDeepSpeedConfig
+import torch.distributed as dist
+from torch import nn
 
 from screl.core.io import UserError
 from screl.models.loading import Model
 from screl.models.tokenizer import Tokenizer
 from screl.training.config import TrainConfig, deepspeed_settings
-from screl.training.engine import copy_buffers, load_trainable, materialize, parameter_groups
+from screl.training.engine import load_trainable, materialize, parameter_groups, set_buffers
+from screl.training.extensions import refuse_dead_locks
 from screl.training.model import Batch, PackedLM, evaluating
-from screl.training.processes import local_world_size, say
-from screl.training.weights import StoredWeights, find_weights
+from screl.training.processes import is_main_process, local_world_size, say
+from screl.training.weights import StoredWeights, find_weights, read_weights
 
 if not torch.cuda.is_available():  # chosen when deepspeed is imported, with a warning if not named
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -36,9 +38,13 @@ class DeepSpeedEngine:
     def __init__(self, config: TrainConfig, tokenizer: Tokenizer, device: torch.device) -> None:
         """Divide the base model; zero3 divides it while it is read."""
         self.device = device
+        refuse_dead_locks()
+        dist.barrier()  # from now on one of the processes may build what the others wait for
         settings = deepspeed_config(config)
-        exact = load_trainable(config, tokenizer, torch.device("meta"))  # no weights, but buffers
-        self.packed = PackedLM(load_for_deepspeed(config, tokenizer, settings, device))
+        model = load_trainable(config, tokenizer, torch.device("meta"))  # no weights, but buffers
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        load = load_copy if config.sharding == "zero2" else load_divided
+        self.packed = PackedLM(load(model, config, tokenizer, settings, device))
         groups = parameter_groups(self.packed)
         optimizer: torch.optim.Optimizer
         if config.sharding == "zero3_offload":
@@ -54,7 +60,7 @@ class DeepSpeedEngine:
             model=self.packed, optimizer=optimizer, config=settings
         )
         # zero3 rounds the frequencies of the rotary embedding to bf16, which shifts positions
-        copy_buffers(exact, self.packed.model, device)
+        set_buffers(self.packed.model, buffers, device)
 
     def add_gradients(self, batches: Sequence[Batch]) -> list[torch.Tensor]:
         """Run all micro-batches of a step forward and backward; return their losses.
@@ -119,29 +125,54 @@ class DeepSpeedEngine:
         }
 
 
-def load_for_deepspeed(
-    config: TrainConfig, tokenizer: Tokenizer, settings: dict[str, Any], device: torch.device
-) -> Model:
-    """Return the base model: with zero3 divided, with zero2 whole, read straight to ``device``.
+def load_divided(
+    model: Model, config: TrainConfig, tokenizer: Tokenizer, settings: dict[str, Any],
+    device: torch.device,
+) -> Model:  # fmt: skip
+    """Divide ``model``, which is on meta, for zero3; every process reads the part that it holds.
 
-    Raises UserError if zero2's processes would read more than the machine's memory holds, because
-    the checkpoint cannot be read in slices.
+    A checkpoint that cannot be read in parts is read by the first process for all others.
     """
-    if config.sharding != "zero2":
-        divides = HfDeepSpeedConfig(settings)  # while it lives, from_pretrained divides
-        model = load_trainable(config, tokenizer, torch.device("cpu"))
-        del divides
-        return model
-    model = load_trainable(config, tokenizer, torch.device("meta"))
+    stored = find_weights(config.model_name_or_path, model)
+    if isinstance(stored, str):
+        say(f"the first process reads the whole model in float32, since {stored}")
+        if is_main_process():
+            model = load_trainable(config, tokenizer, torch.device("cpu"))
+    model.to(arithmetic(config))
+    for name, weight in list(model.named_parameters()):
+        # DeepSpeed divides what is in memory, so one weight at a time is whole. It begins by
+        # copying the first process's to the others, which means nothing unless it was read.
+        whole = nn.Parameter(torch.empty_like(weight, device=device)) if weight.is_meta else weight
+        deepspeed.zero.Init(module=nn.ParameterList([whole]), config_dict_or_path=settings)
+        owner, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(owner), attribute, whole)
+    model.tie_weights()
+    if isinstance(stored, StoredWeights):
+        read_weights(model, stored)
+    return model
+
+
+def load_copy(
+    model: Model, config: TrainConfig, tokenizer: Tokenizer, _: dict[str, Any],
+    device: torch.device,
+) -> Model:  # fmt: skip
+    """Read the whole of ``model``, which is on meta, for zero2, straight to ``device``.
+
+    Raises UserError if the processes would read more than the machine's memory holds, because the
+    checkpoint cannot be read in slices.
+    """
     stored = find_weights(config.model_name_or_path, model)
     if isinstance(stored, StoredWeights):
-        # DeepSpeed makes its float32 masters from weights in the precision of the arithmetic
-        model.to(torch.bfloat16 if config.precision == "bf16" else torch.float32)
-        materialize(model, stored, device)
+        materialize(model.to(arithmetic(config)), stored, device)
         return model
     say(f"every process reads the whole model in float32, since {stored}")
     check_host_memory(4 * model.num_parameters() * local_world_size())
     return load_trainable(config, tokenizer, torch.device("cpu"))
+
+
+def arithmetic(config: TrainConfig) -> torch.dtype:
+    """Return the precision of weights from which DeepSpeed makes its float32 masters."""
+    return torch.bfloat16 if config.precision == "bf16" else torch.float32
 
 
 def check_host_memory(n_bytes: int) -> None:

@@ -228,7 +228,7 @@ def shard_model(
         broadcast_weights(model, device)
     model.tie_weights()
     fully_shard(packed, mesh=mesh, mp_policy=policy)
-    copy_buffers(model, model, device)
+    set_buffers(model, dict(model.named_buffers()), device)
 
 
 def broadcast_weights(module: nn.Module, device: torch.device) -> None:
@@ -249,17 +249,15 @@ def materialize(model: Model, stored: StoredWeights, device: torch.device) -> No
     buffers = dict(model.named_buffers())  # of these only the weights are on meta
     model.to_empty(device=device)
     model.tie_weights()
-    for name, buffer in buffers.items():
-        owner, _, attribute = name.rpartition(".")
-        setattr(model.get_submodule(owner), attribute, buffer.to(device))
+    set_buffers(model, buffers, device)
     read_weights(model, stored)
 
 
-def copy_buffers(source: nn.Module, target: nn.Module, device: torch.device) -> None:
-    """Copy the buffers of ``source``, the frequencies of the rotary embedding, to ``target``."""
-    for name, buffer in list(source.named_buffers()):
+def set_buffers(model: Model, buffers: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Give ``model`` these buffers, as those of the rotary embedding, on ``device``."""
+    for name, buffer in buffers.items():
         owner, _, attribute = name.rpartition(".")
-        setattr(target.get_submodule(owner), attribute, buffer.to(device))
+        setattr(model.get_submodule(owner), attribute, buffer.to(device))
 
 
 def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:

@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
+from transformers import GenerationConfig
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from screl.core.io import UserError, write_json
 from screl.core.parallel import n_processors
 from screl.core.problems import build_prompt
-from screl.models.folder import move_into_place
-from screl.models.loading import Model, load_model, make_coherent
+from screl.models.folder import check_weights, move_into_place
+from screl.models.loading import Model, empty_model, load_model, make_coherent
 from screl.models.prompts import QUESTION, set_trained_template, templated_ids
 from screl.models.tokenizer import Example, Tokenizer, eos_ids, load_tokenizer, pad_id, prompt_ids
+from screl.training.engine import materialize
 from screl.training.model import PACKED_ATTENTION, PackedLM, pack
 from screl.training.processes import counted, is_main_process, say
+from screl.training.weights import find_weights
 
 if TYPE_CHECKING:
     from screl.training.engine import TrainingEngine
@@ -178,10 +181,7 @@ def verify_checkpoint(
     tokens, and a greedy completion. If the saved model would choose another token than the trained
     one, both must be about equally probable, since another device may round a tie differently.
     """
-    model, tokenizer = (
-        load_model(str(folder), "auto", PACKED_ATTENTION),
-        load_tokenizer(str(folder)),
-    )
+    model, tokenizer = _read_again(folder), load_tokenizer(str(folder))
     if prompt_ids(tokenizer, build_prompt(QUESTION)) != prompt:
         raise _differs(folder, "its tokenizer splits a prompt into other tokens")
     if templated_ids(tokenizer, QUESTION) not in (prompt, None):
@@ -197,6 +197,21 @@ def verify_checkpoint(
     highest = logits.max(dim=1).values
     if (highest - chosen > TIE[arithmetic] * highest.abs()).any():
         raise _differs(folder, f"its greedy completion of {QUESTION!r} differs")
+
+
+def _read_again(folder: Path) -> Model:
+    """Return the saved model, read in slices if possible.
+
+    ``from_pretrained`` keeps the pages of all files in memory beside the model.
+    """
+    check_weights(str(folder))
+    model = empty_model(str(folder), PACKED_ATTENTION).eval()
+    stored = find_weights(str(folder), model)
+    if isinstance(stored, str):
+        return load_model(str(folder), "auto", PACKED_ATTENTION)
+    model.generation_config = GenerationConfig.from_pretrained(folder)
+    materialize(model, stored, torch.device("cpu"))
+    return model
 
 
 def _check_special_tokens(folder: Path, model: Model, tokenizer: Tokenizer) -> None:

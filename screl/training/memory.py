@@ -135,10 +135,12 @@ class Workload:
         With zero3_offload, every process holds its part: a copy in the width, masters, Adam's
         moments, and gradients twice (as they are added up and as the optimizer reads them).
         Otherwise this is a slice of a weight while the model is read, in float32 and as stored.
+        With zero3, DeepSpeed then moves each process's part through host memory to lay it out anew.
         """
         if self.sharding == "zero3_offload":
             return (self.width + 4 + 8 + 4 + 4) * self.n_weights / self.world_size
-        return 0 if self.sharding == "zero3" else 8 * SLICE_VALUES
+        part = self.width * self.n_weights / self.world_size if self.sharding == "zero3" else 0
+        return max(part, 8 * SLICE_VALUES)
 
 
 def peak_moment(workload: Workload) -> Memory:

@@ -1,4 +1,4 @@
-"""Read a checkpoint in slices, so that a process reads only the rows of a weight that it holds.
+"""Read a checkpoint in slices, so that a process reads only the part of a weight that it holds.
 
 transformers' own ``from_pretrained`` would read the whole model on every process or, if one process
 reads for all, let the others wait and take the whole model of that machine's memory.
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -29,19 +30,24 @@ class StoredWeights:
     shapes: dict[str, tuple[int, ...]]
 
     def fill(self, name: str, target: torch.Tensor, start: int) -> None:
-        """Copy the stored rows from ``start`` on into ``target``, in its precision.
+        """Copy the values from number ``start`` on, row by row, into the flat ``target``.
 
-        Rows beyond the stored ones get the mean of these, as ``fit_vocabulary`` sets them.
+        They get its precision. Rows beyond the stored ones get the mean of these, as
+        ``fit_vocabulary`` sets them.
         """
-        stored = max(0, min(len(target), self.shapes[name][0] - start))
-        for at, rows in self._slices(name, start, start + stored):
-            target[at - start : at - start + len(rows)] = rows
-        if stored < len(target):
-            target[stored:] = self._mean(name)
+        width = prod(self.shapes[name][1:])
+        stop = min(start + len(target), self.shapes[name][0] * width)
+        for at, rows in self._slices(name, start // width, -(-stop // width)):
+            first, values = at * width, rows.flatten()
+            low, high = max(start, first), min(stop, first + len(values))
+            target[low - start : high - start] = values[low - first : high - first]
+        if stop < start + len(target):
+            grown = torch.arange(max(start, stop), start + len(target))
+            target[grown - start] = self._mean(name).flatten()[grown % width].to(target)
 
     def _slices(self, name: str, start: int, stop: int) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield rows ``start`` to ``stop`` in pieces, each with the number of its first row."""
-        step = max(1, SLICE_VALUES // max(1, prod(self.shapes[name][1:])))
+        step = max(1, SLICE_VALUES // prod(self.shapes[name][1:]))
         for at in range(start, stop, step):
             # Opened for each piece: an open file keeps all pages that were read in memory.
             with safe_open(self.files[name], framework="pt") as file:
@@ -89,10 +95,17 @@ def _downloaded(name: str) -> Path:
 def read_weights(model: Model, stored: StoredWeights) -> None:
     """Fill this process's part of every weight."""
     for name, weight in model.named_parameters():
-        if isinstance(weight, DTensor):  # divided by rows over the last dimension of its mesh
-            mesh = weight.device_mesh
-            rows_each = -(-weight.shape[0] // mesh.size(mesh.ndim - 1))
-            first = rows_each * mesh.get_local_rank(mesh.ndim - 1)
-            stored.fill(name, weight.to_local(), first)
-        else:
-            stored.fill(name, weight, 0)
+        stored.fill(name, *_part(weight))
+
+
+def _part(weight: Any) -> tuple[torch.Tensor, int]:
+    """Return the values of a weight that this process holds, flat, and the number of the first."""
+    if isinstance(weight, DTensor):  # divided by rows over the last dimension of its mesh
+        mesh = weight.device_mesh
+        rows_each = -(-weight.shape[0] // mesh.size(mesh.ndim - 1))
+        first = rows_each * mesh.get_local_rank(mesh.ndim - 1)
+        return weight.to_local().view(-1), first * prod(weight.shape[1:])
+    if hasattr(weight, "ds_tensor"):  # divided by DeepSpeed's zero3, with padding at the end
+        first = len(weight.ds_tensor) * weight.ds_zero_partition_rank
+        return weight.ds_tensor[: max(0, weight.ds_numel - first)], first
+    return weight.view(-1), 0

@@ -1,5 +1,6 @@
 """Check samples against a slow reference: padded or not, cached or not, in any batch."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from screl.models.tokenizer import decode_completion, load_tokenizer, prompt_ids
 from screl.samples.store import Sample
 from screl.sampling import transformers as transformers_module
 from screl.sampling.engine import Request, SamplingParams, StopRule, sample_seed
+from screl.sampling.slot_cache import SlotCache
 from screl.sampling.transformers import HFEngine, choose_tokens, random_stream
 
 GREEDY = SamplingParams(True, 1.0, 1.0, 0, 12, 0)
@@ -156,6 +158,31 @@ def test_samples_that_end_at_different_times_equal_the_slow_way(
                 expected = reference(model, tokenizer, request, j, SAMPLED)
                 assert made[request.problem_id, j].completion == expected
     assert len({sample.n_tokens for sample in made.values()}) > 5
+
+
+def test_the_cache_has_room_for_what_is_written_and_not_for_what_may_be(
+    tiny_model, tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The samples are those of a cache that has room for everything from the beginning."""
+    model = load_model(str(tiny_model), torch.float32)
+    params = replace(SAMPLED, max_new_tokens=4000)
+    wanted, made, room = requests(tokenizer, 12), [], []
+    reserve = SlotCache.reserve
+
+    def watched(cache: SlotCache, n_tokens: int) -> None:
+        reserve(cache, n_tokens if growing else 4100)
+        room.append({states.shape[3] for states in cache._states})
+
+    monkeypatch.setattr(SlotCache, "reserve", watched)
+    with eos_bias(model, tokenizer, 2.5):
+        for growing in (True, False):
+            room.clear()
+            made.append(run(model, tokenizer, wanted, params, 7))
+            used = max(s.n_tokens + len(wanted[s.problem_id].prompt_ids) for s in made[0].values())
+            assert 100 < used < 1000
+            assert room[-1] == ({64 * math.ceil((used - 1) / 64)} if growing else {4160})
+            assert len(set(map(frozenset, room))) > (2 if growing else 0)
+    assert made[0] == made[1]
 
 
 @contextmanager
