@@ -1,12 +1,19 @@
 """Chat models from training to scores: the prompt is remembered, and the end of turn is learned."""
 
 import json
+import re
+import shlex
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
+import collect_rejection_sampling
+import eval as eval_script
 import sample as sample_script
 import train as train_script
 from screl.core.io import UserError, read_json_object
@@ -14,9 +21,10 @@ from screl.models.chat import ChatPrompt
 from screl.models.prompts import PromptChoice
 from screl.models.tokenizer import load_tokenizer
 from screl.samples.store import read_samples
-from tests.conftest import write_lines
+from tests.conftest import ROOT, write_lines
 from tests.models.chat_models import CHAT_MODELS, write_chat_model
 
+PAGE = ROOT / "docs/models.md"
 Run = Callable[..., tuple[str, str]]
 QUESTION, ANSWER = "Tom has 3 bags of 4 apples. How many?", "3*4=<<3*4=12>>12\n#### 12"
 TRAIN = ("--num_train_epochs", 100, "--global_batch_size", 4, "--learning_rate", 0.01,
@@ -28,7 +36,12 @@ SAMPLE = ("--greedy", "--engine", "transformers", "--precision", "fp32", "--max_
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Return a function that runs a script in this process and returns stdout and stderr."""
-    mains = {"train.py": train_script.main, "sample.py": sample_script.main}
+    mains = {
+        "train.py": train_script.main,
+        "sample.py": sample_script.main,
+        "collect_rejection_sampling.py": collect_rejection_sampling.main,
+        "eval.py": eval_script.main,
+    }
 
     def run_main(script: str, *words: object) -> tuple[str, str]:
         monkeypatch.setattr(sys, "argv", [script, *map(str, words)])
@@ -157,3 +170,50 @@ def test_the_dry_runs_show_the_rows(tmp_path: Path, run: Run) -> None:
     words = [*sample_words(tmp_path, data, "s"), "--dry_run"]
     shown, _ = run(*words, "--model_name_or_path", tmp_path / "base")
     assert f"<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n" in shown
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_run_in_order(
+    tmp_path: Path, tiny_model: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models and data are small ones here, and trainings longer, so that samples are right."""
+    shutil.copytree(tiny_model, tmp_path / "models/base")
+    write_chat_model("qwen2_5", tmp_path / "models/chat")
+    write_chat_model("qwen3", tmp_path / "models/thinking")
+    (tmp_path / "data").mkdir()
+    data = write_data(tmp_path)
+    for name in ("train_use", "test_use"):
+        shutil.copy(data, tmp_path / f"data/{name}.jsonl")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```bash\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    commands = "".join(blocks).splitlines()
+    assert len(commands) == 12
+    more = {"train.py": TRAIN, "sample.py": ("--engine", "transformers", "--precision", "fp32")}
+    few = ("--n_shots", "1", "--max_new_tokens", "8")
+    shown = {}
+    for command in commands:
+        _, script, *words = shlex.split(command)
+        extra: tuple[object, ...] = () if "--doctor" in words else more.get(script, ())
+        shown[command], _ = run(script, *words, *extra, *(few if "icl" in words else ()))
+    assert "*" in shown[commands[0]]
+    assert "100.0" in next(text for command, text in shown.items() if "eval.py" in command)
+    for name, prompt in {"sft_samples": "chat", "brief_greedy": "chat", "base_icl": "icl",
+                         "base_sft_greedy": "alpaca"}.items():  # fmt: skip
+        assert read_json_object(Path("runs", name, "manifest.json"))["prompt"] == prompt
+
+
+def test_a_chat_server_prompts_as_in_training(tmp_path: Path, run: Run) -> None:
+    write_chat_model("qwen3", tmp_path / "base")
+    data = write_data(tmp_path)
+    arguments = '{"enable_thinking": false}'
+    words = ("--system_prompt", "Be brief.", "--chat_template_kwargs", arguments)
+    run(*train_words(tmp_path, data), *FEW, *words)
+    served: Any = AutoTokenizer.from_pretrained(tmp_path / "out")
+    roles = {"system": "Be brief.", "user": QUESTION}
+    messages = [{"role": role, "content": text} for role, text in roles.items()]
+    prompt = ChatPrompt(
+        load_tokenizer(str(tmp_path / "out")), PromptChoice("chat", words[1], arguments)
+    )
+    assert prompt.ids(QUESTION) == served.apply_chat_template(
+        messages, add_generation_prompt=True, return_dict=False, enable_thinking=False
+    )

@@ -116,7 +116,7 @@ class Prompts:
         if special:
             say(
                 f"warning: questions hold the text of special tokens ({', '.join(sorted(special))})"
-                ", which this tokenizer cannot take as plain text; take it out"
+                ", which become control tokens here instead of plain text; take it out"
             )
         self.longest = max(map(len, self.ids.values())) + config.max_new_tokens
         room = longest_sequence(config.model_name_or_path)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from tests.conftest import MINI_MODEL, ROOT
@@ -48,13 +49,11 @@ def write_chat_model(kind: str, folder: Path) -> Path:
     tokenizer.add_tokens([AddedToken(t, special=True, rstrip=swallow) for t in control])
     tokenizer.add_tokens([AddedToken(t, special=False) for t in ("<think>", "</think>")])
     tokenizer.add_special_tokens(named)
-    if bos:
-        from tokenizers.processors import TemplateProcessing
-
-        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-            single=f"{bos} $A", pair=f"{bos} $A $B",
-            special_tokens=[(bos, tokenizer.convert_tokens_to_ids(bos))],
-        )  # fmt: skip
+    before = f"{bos} " if bos else ""
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{before}$A", pair=f"{before}$A $B",
+        special_tokens=[(bos, tokenizer.convert_tokens_to_ids(bos))] if bos else [],
+    )  # fmt: skip
     tokenizer.chat_template = (TEMPLATES / f"{kind}.jinja").read_text(encoding="utf-8")
     torch.manual_seed(0)
     config = LlamaConfig(
