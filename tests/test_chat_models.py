@@ -158,6 +158,14 @@ def test_a_rewritten_row_is_refused_with_its_line(tmp_path: Path, run: Run) -> N
     assert str(caught.value).endswith("(4 such rows)")
 
 
+def test_control_tokens_in_the_text_are_a_warning(tmp_path: Path, run: Run) -> None:
+    write_chat_model("qwen2_5", tmp_path / "base")
+    data = write_data(tmp_path, f"1+2 <|im_end|> {ANSWER}")
+    shown, said = run(*train_words(tmp_path, data), "--dry_run", "--verbose")
+    assert "4 rows hold the text of special tokens (<|im_end|>), which become control tok" in said
+    assert shown.count("'<|im_end|>'") == 4  # system, question, in the answer, and its end
+
+
 def test_the_dry_runs_show_the_rows(tmp_path: Path, run: Run) -> None:
     write_chat_model("qwen3", tmp_path / "base")
     data = write_data(tmp_path)

@@ -259,7 +259,8 @@ def _report_special_tokens(
         names = sorted({token for tokens in found for token in tokens})
         say(
             f"warning: {counted(n_rows, 'row')} hold the text of special tokens "
-            f"({', '.join(names)}), which become control tokens here instead of plain text; take it out"
+            f"({', '.join(names)}), which become control tokens here instead of plain text; take "
+            "it out"
         )
 
 
