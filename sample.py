@@ -33,11 +33,19 @@ def main() -> None:
     config = parse_config(SampleConfig, doc=__doc__)
     stopwatch = Stopwatch()
     check_sample_options(config)
+    config.prompt_choice.check()
     problems = load_problems(config.data_path, config.keys, say=say)
     # slow imports: after the cheap checks, and not for --help
     from screl.sampling.preview import describe_sampling_plan, remake_sample
-    from screl.sampling.run import Prompts, choose_engine, make_manifest, run_sampling
+    from screl.sampling.run import (
+        Prompts,
+        choose_engine,
+        make_manifest,
+        run_sampling,
+        with_prompt,
+    )  # fmt: skip
 
+    config = with_prompt(config)
     engine = choose_engine(config)
     prompts = Prompts(config, problems)
     if config.dry_run:

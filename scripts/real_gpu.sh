@@ -43,7 +43,7 @@ mkdir -p "$RUNS"
 [ -f "$MODEL/config.json" ] || step python data/get_model.py smollm2-135m --output_dir "$MODEL"
 head -n "$N_TRAIN" "$TRAIN_DATA" >"$RUNS/train.jsonl"
 head -n "$N_TEST" "$TEST_DATA" >"$RUNS/test.jsonl"
-draw "$MODEL" "$RUNS/test.jsonl" "$RUNS/base/greedy" --greedy
+draw "$MODEL" "$RUNS/test.jsonl" "$RUNS/base/greedy" --greedy --prompt alpaca
 for ((seed = 0; seed < SEEDS; seed++)); do
     run=$RUNS/seed$seed
     train "$RUNS/train.jsonl" "$run/sft" "$seed"

@@ -27,7 +27,7 @@ draw() { # MODEL DATA STORE [options]
     step python sample.py --model_name_or_path "$1" --data_path "$2" --output_dir "$3" "${@:4}"
 }
 
-draw "$model" "$runs/test.jsonl" "$runs/base_greedy" --greedy
+draw "$model" "$runs/test.jsonl" "$runs/base_greedy" --greedy --prompt alpaca
 train "$runs/train.jsonl" "$runs/sft"
 draw "$runs/sft" "$runs/test.jsonl" "$runs/sft_greedy" --greedy
 draw "$runs/sft" "$runs/train.jsonl" "$runs/sft_samples" --n_samples "$k"

@@ -49,7 +49,8 @@ def parse_config(
     fields: Any = dataclasses.fields(config_class)  # type: ignore[arg-type]
     kinds = typing.get_type_hints(config_class)
     parser = _make_parser(fields, kinds, doc, prog)
-    for field in dataclasses.fields(instead) if instead else ():
+    others = dataclasses.fields(instead) if instead else ()
+    for field in (field for field in others if field.name not in kinds):
         text = f"in place of all other options: {field.metadata['help']}"
         parser.add_argument(f"--{field.name}", help=text, default=argparse.SUPPRESS)
     words = _spell_out_flags(sys.argv[1:] if argv is None else argv, kinds)

@@ -12,12 +12,15 @@ from transformers import GenerationConfig
 
 from screl.core.io import UserError
 from screl.core.problems import Problem, build_prompt
+from screl.core.prompt_choice import PromptChoice
+from screl.models.chat import ChatPrompt
 from screl.models.folder import check_weights
 from screl.models.loading import Model, empty_model
 from screl.models.prompts import templated_ids
 from screl.models.tokenizer import (
     Example,
     Tokenizer,
+    describe_example,
     eos_ids,
     is_llama,
     load_generation_config,
@@ -36,6 +39,7 @@ PROBLEM = Problem(
     "Tom buys 3*1234=<<3*1234=3702>>3702 pens.\n3702-20=<<3702-20=3682>>3682 are left.\n#### 3682",
     1,
 )
+CHAT = PromptChoice("chat")
 PAPER_MAX_LENGTH, PAPER_MAX_NEW_TOKENS = 512, 256  # A.1
 SAMPLING_KEYS = (
     "do_sample", "temperature", "top_p", "top_k", "min_p", "typical_p", "repetition_penalty",
@@ -86,11 +90,14 @@ class Findings:
         return ", ".join(f"{i} {str(token)[:24]!r}" for i, token in zip(ids, tokens, strict=True))
 
 
-def examine(name: str, trial: str | UserError | None = None) -> tuple[str, list[str]]:
+def examine(
+    name: str, trial: str | UserError | None = None, choice: PromptChoice = CHAT
+) -> tuple[str, list[str]]:
     """Return the report on a model, and its mismatches: one line each, with the fix.
 
     ``trial`` is what training said when it tried the architecture, or the error that it raised.
-    Raises UserError if the model has no config or no usable tokenizer.
+    ``choice`` holds the arguments of the model's chat template. Raises UserError if the model has
+    no config or no usable tokenizer.
     """
     found = _read_findings(name)
     mismatches = list(_mismatches(found))
@@ -99,6 +106,7 @@ def examine(name: str, trial: str | UserError | None = None) -> tuple[str, list[
         mismatches.append(str(trial))
     elif trial is not None:
         lines.append(f"{'training':<14}{trial}")
+    lines += _chat_lines(found, choice)
     lines += [f"note      {line}" for line in _notes(found)]
     lines += [f"MISMATCH  {line}" for line in mismatches] or ["no mismatch"]
     return "\n".join(lines), mismatches
@@ -160,10 +168,36 @@ def _bos_source(found: Findings) -> str:
 def _describe_template(found: Findings) -> str:
     if templated_ids(found.tokenizer, PROBLEM.question) == found.prompt:
         return "the Alpaca prompt, as trained"
-    saved = "train.py saves the Alpaca prompt that it trains on"
     if found.tokenizer.chat_template:
-        return f"its own, with which chat servers prompt; {saved} in its place"
-    return f"none; {saved}"
+        return (
+            "its own, with which chat servers prompt; train.py keeps it with --prompt chat, and "
+            "saves the Alpaca prompt in its place with --prompt alpaca"
+        )
+    return "none; train.py saves the Alpaca prompt that it trains on"
+
+
+def _chat_lines(found: Findings, choice: PromptChoice) -> Iterator[str]:
+    """Yield the training row of the model's own chat template, token by token."""
+    tokenizer = found.tokenizer
+    if not tokenizer.chat_template or templated_ids(tokenizer, PROBLEM.question) == found.prompt:
+        return
+    try:
+        prompt = ChatPrompt(tokenizer, choice)
+        example = prompt.example(PROBLEM)
+    except UserError as error:
+        yield f"with --prompt chat: {error}"
+        return
+    yield f"with {choice}, " + describe_example(
+        tokenizer, PROBLEM, example, text=prompt.row_text(PROBLEM)
+    )
+    if prompt.inserted:
+        yield f"note      the template writes {prompt.inserted!r} before an answer without <think>"
+    if prompt.end_of_turn not in found.eos:
+        yield (
+            f"note      the template ends an answer with {found.show([int(example.input_ids[-1])])}"
+            ", which is not among the EOS; --prompt chat stops there all the same and writes it to "
+            "generation_config.json"
+        )
 
 
 def _describe_weights(found: Findings) -> str:

@@ -90,9 +90,10 @@ def fit_vocabulary(model: Model, tokenizer: Tokenizer) -> str | None:
     )
 
 
-def make_coherent(model: Model, tokenizer: Tokenizer) -> None:
-    """Copy the tokenizer's special tokens to the config and generation config."""
-    ends = eos_ids(model.generation_config, tokenizer)
+def make_coherent(model: Model, tokenizer: Tokenizer, end_of_turn: int | None = None) -> None:
+    """Copy the special tokens to the config and generation config: those of the tokenizer and the
+    ``end_of_turn`` that the model has learned."""
+    ends = eos_ids(model.generation_config, tokenizer, end_of_turn)
     for config in (model.config, model.generation_config):
         config.bos_token_id = tokenizer.bos_token_id
         config.eos_token_id = ends if len(ends) > 1 else ends[0]

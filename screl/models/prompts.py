@@ -1,11 +1,13 @@
-"""Build the few-shot prompt for base models, and the chat template of trained ones.
+"""Choose and build prompts: Alpaca's, chat, few-shot; and the chat template of trained models.
 
-With --prompt icl, a prompt is solved problems, then the question.
-The paper's tables begin with such a row (arXiv 2308.01825, Table 6, "ICL, 8-shot"). Its numbers
-come from the LLaMA papers, which do not publish their prompts. Wording, white space and stop string
-here follow the task ``gsm8k`` of lm-evaluation-harness. The harness draws new exemplars from
-GSM8K's training set for each question; the exemplars in ``data/icl/gsm8k.jsonl`` were written for
-this project and are the same for all questions.
+``screl/models/chat.py`` makes the prompts of a chat template.
+
+With --prompt icl, a prompt is solved problems, then the question. The paper's tables begin with
+such a row (arXiv 2308.01825, Table 6, "ICL, 8-shot"). Its numbers come from the LLaMA papers, which
+do not publish their prompts. Wording, white space and stop string here follow the task ``gsm8k`` of
+lm-evaluation-harness. The harness draws new exemplars from GSM8K's training set for each question;
+the exemplars in ``data/icl/gsm8k.jsonl`` were written for this project and are the same for all
+questions.
 """
 
 import json
@@ -23,11 +25,92 @@ from screl.core.problems import (
     load_problems,
     without_spaces,
 )
-from screl.models.tokenizer import Tokenizer, prompt_ids
+from screl.core.prompt_choice import PromptChoice
+from screl.core.run_info import training_config
+from screl.models.chat import ChatPrompt
+from screl.models.tokenizer import (
+    Example,
+    Tokenizer,
+    load_tokenizer,
+    prompt_ids,
+    tokenize_example,
+)
 
 QUESTION = "Tom has 3 boxes of 4 pens and gives 5 pens away. How many pens are left?"
 SHOTS = Path(__file__).parents[2] / "data/icl/gsm8k.jsonl"
 STOP = "Question:"  # the model has begun to make up another problem
+
+
+class TextPrompt:
+    """A prompt that is a text with the question filled in; EOS ends an answer."""
+
+    inserted = ""  # a template of text adds nothing to an answer
+
+    def __init__(self, tokenizer: Tokenizer, template: str = ALPACA_NO_INPUT) -> None:
+        self._tokenizer, self.template = tokenizer, template
+        self.end_of_turn: int = tokenizer.eos_token_id
+
+    def text(self, question: str) -> str:
+        """Return the prompt of a question as text."""
+        return build_prompt(question, self.template)
+
+    def ids(self, question: str) -> list[int]:
+        """Return the tokens of the prompt, with the BOS if the tokenizer adds one."""
+        return prompt_ids(self._tokenizer, self.text(question))
+
+    def row_text(self, problem: Problem) -> str:
+        """Return a training row as text, without EOS."""
+        return self.text(problem.question) + problem.solution
+
+    def example(self, problem: Problem) -> Example:
+        """Return one training row: the Alpaca prompt, the solution, and EOS."""
+        return tokenize_example(self._tokenizer, problem)
+
+
+Prompt = TextPrompt | ChatPrompt
+
+
+def make_prompt(tokenizer: Tokenizer, choice: PromptChoice) -> Prompt:
+    """Return the prompt of a settled choice; raise UserError if the model has no such prompt."""
+    return ChatPrompt(tokenizer, choice) if choice.prompt == "chat" else TextPrompt(tokenizer)
+
+
+def settle_prompt(
+    asked: PromptChoice, name: str, begun: PromptChoice | None = None
+) -> PromptChoice:
+    """Return the prompt to use for the model ``name``, with nothing left to decide.
+
+    ``auto`` is the prompt with which this run was ``begun``, else that of the model's training,
+    else ``chat`` if the model has a chat template, else ``alpaca``. A system prompt and arguments
+    that are not given are those of the same run or training. Raises UserError if they are given
+    and the prompt is not ``chat``.
+    """
+    asked.check()
+    if asked.prompt not in ("auto", "chat"):
+        return asked
+    tokenizer = load_tokenizer(name)
+    known = begun or trained_prompt(name, tokenizer)
+    prompt = asked.prompt
+    if prompt == "auto":
+        prompt = known.prompt if known else "chat" if tokenizer.chat_template else "alpaca"
+    system, arguments = asked.system_prompt, asked.chat_template_kwargs
+    if known and known.prompt == "chat":
+        system = known.system_prompt if system is None else system
+        arguments = known.chat_template_kwargs if arguments is None else arguments
+    choice = PromptChoice(prompt, system, arguments)
+    choice.check()
+    return choice
+
+
+def trained_prompt(name: str, tokenizer: Tokenizer) -> PromptChoice | None:
+    """Return the prompt that train.py trained the model on, None if it did not train it.
+
+    Its run.json says so or, where that is missing, a chat template that is the Alpaca prompt.
+    """
+    if config := training_config(Path(name)):
+        return PromptChoice.of(config)
+    alpaca = prompt_ids(tokenizer, build_prompt(QUESTION))
+    return PromptChoice("alpaca") if templated_ids(tokenizer, QUESTION) == alpaca else None
 
 
 def icl_template(shots: Sequence[Problem]) -> str:

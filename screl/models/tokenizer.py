@@ -124,11 +124,16 @@ def load_generation_config(name: str) -> GenerationConfig:
         return GenerationConfig.from_model_config(load_explained(AutoConfig.from_pretrained, name))
 
 
-def eos_ids(generation_config: GenerationConfig, tokenizer: Tokenizer) -> list[int]:
-    """Return all tokens that end a completion: the tokenizer's EOS and the generation config's."""
+def eos_ids(
+    generation_config: GenerationConfig, tokenizer: Tokenizer, end_of_turn: int | None = None
+) -> list[int]:
+    """Return all tokens that end a completion.
+
+    They are the tokenizer's EOS, the generation config's, and the ``end_of_turn`` of the prompt.
+    """
     configured = generation_config.eos_token_id
     several = configured if isinstance(configured, list) else [configured]
-    return sorted({tokenizer.eos_token_id, *several} - {None})
+    return sorted({tokenizer.eos_token_id, *several, end_of_turn} - {None})
 
 
 def pad_id(tokenizer: Tokenizer) -> int:
@@ -216,9 +221,12 @@ def tokenize_example(tokenizer: Tokenizer, problem: Problem) -> Example:
 
 
 def describe_example(
-    tokenizer: Tokenizer, problem: Problem, example: Example, verbose: bool = True
-) -> str:
+    tokenizer: Tokenizer, problem: Problem, example: Example, verbose: bool = True,
+    text: str | None = None,
+) -> str:  # fmt: skip
     """Return a row as ``--dry_run`` prints it: its text, then its tokens, with ``*`` for loss.
+
+    ``text`` is the row's text; None stands for the Alpaca prompt and the solution.
 
     Without ``verbose``, only the first and last N_SHOWN tokens.
     """
@@ -233,7 +241,7 @@ def describe_example(
     return "\n".join(
         [
             f"first row (problem {problem.problem_id!r}):",
-            build_prompt(problem.question) + problem.solution,
+            build_prompt(problem.question) + problem.solution if text is None else text,
             f"{len(example)} tokens, {example.n_targets} with loss (*), "
             f"from {tokens[example.n_prompt]!r} on:",
             *rows,

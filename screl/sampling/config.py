@@ -1,12 +1,13 @@
 """Options of sample.py, and the checks that need only the options."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from screl.core.config import option
 from screl.core.io import UserError
 from screl.core.layouts import ANSWER_KEY, QUERY_KEY, RESPONSE_KEY, RowKeys
+from screl.core.prompt_choice import CHAT_TEMPLATE_KWARGS, SYSTEM_PROMPT, PromptChoice
 
 AT_LEAST_1 = (
     "n_samples", "batch_size", "chunk_size", "max_new_tokens", "n_workers", "tensor_parallel_size",
@@ -30,10 +31,14 @@ class SampleConfig:
     top_k: int = option("sample from the k likeliest tokens; 0: all (published code: 50)", 0)
     max_new_tokens: int = option("longest completion, in tokens", 256)
     seed: int = option("random seed of the run; each sample's seed is derived from it", 0)
-    prompt: Literal["alpaca", "icl"] = option(
-        "alpaca: for fine-tuned models; icl: for base models, solved problems before the question",
-        "alpaca",
+    prompt: Literal["alpaca", "icl", "chat", "auto"] = option(
+        "alpaca: the paper's prompt; icl: for base models, solved problems before the question; "
+        "chat: the model's own chat template; auto: the store's, else the prompt that train.py "
+        "trained the model on, else chat if it has a template, else alpaca",
+        "auto",
     )
+    system_prompt: str | None = option(SYSTEM_PROMPT, None)
+    chat_template_kwargs: str | None = option(CHAT_TEMPLATE_KWARGS, None)
     n_shots: int = option("number of solved problems in the prompt, with --prompt icl", 8)
     shots_path: Path | None = option(
         'solved problems: the first --n_shots rows of this JSONL of {"query", "response"}; '
@@ -79,6 +84,11 @@ class SampleConfig:
     def keys(self) -> RowKeys:
         """The keys of the data that the user chose."""
         return RowKeys(self.query_key, self.response_key, self.answer_key)
+
+    @property
+    def prompt_choice(self) -> PromptChoice:
+        """The prompt that the user chose."""
+        return PromptChoice.of(asdict(self))
 
 
 def check_sample_options(config: SampleConfig) -> None:

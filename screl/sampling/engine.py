@@ -19,7 +19,8 @@ PATIENCE = 1.0  # seconds of work per exchange; completions that have ended are 
 class SamplingParams:
     """The parameters of sampling a token. ``top_k`` 0 and ``top_p`` 1.0 mean no limit.
 
-    ``stop`` is a text that ends a completion, as EOS does, and is not part of it.
+    ``stop`` is a text that ends a completion, as EOS does, and is not part of it. ``end_of_turn``
+    is the token with which the prompt's chat template ends an answer.
     """
 
     greedy: bool
@@ -29,6 +30,7 @@ class SamplingParams:
     max_new_tokens: int
     seed: int
     stop: str | None = None
+    end_of_turn: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

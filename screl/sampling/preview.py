@@ -30,7 +30,8 @@ def describe_sampling_plan(
     if (n_left_out := len(ids) - FIRST_SHOWN - LAST_SHOWN) > 100:
         listed[FIRST_SHOWN:-LAST_SHOWN] = [f"  ... {n_left_out} more ..."]
     spec = make_spec(config, engine, prompts)
-    eos = eos_ids(load_generation_config(config.model_name_or_path), tokenizer)
+    configured = load_generation_config(config.model_name_or_path)
+    eos = eos_ids(configured, tokenizer, spec.params.end_of_turn)
     ends = ", ".join(f"{i} {tokenizer.convert_ids_to_tokens(i)!r}" for i in eos)
     if spec.params.stop:
         ends += f", before {spec.params.stop!r}"

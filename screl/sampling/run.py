@@ -2,19 +2,31 @@
 
 import importlib.util
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from screl.core.config import say
 from screl.core.cost import PROCESSORS, Devices
 from screl.core.io import UserError, file_sha256
-from screl.core.problems import ALPACA_NO_INPUT, Problem, ProblemId, build_prompt
+from screl.core.problems import Problem, ProblemId
+from screl.core.prompt_choice import PromptChoice
 from screl.core.run_info import package_versions, training_config
 from screl.grading.answers import gold_answers
 from screl.models.folder import check_weights, fingerprint
 from screl.models.loading import longest_sequence
-from screl.models.prompts import SHOTS, STOP, choose_shots, icl_template
-from screl.models.tokenizer import load_tokenizer, prompt_ids, special_tokens_in
+from screl.models.prompts import (
+    SHOTS,
+    STOP,
+    Prompt,
+    TextPrompt,
+    choose_shots,
+    icl_template,
+    make_prompt,
+    settle_prompt,
+    trained_prompt,
+)
+from screl.models.tokenizer import load_tokenizer, special_tokens_in
 from screl.samples.line_index import MISSING, SampleIndex
 from screl.samples.reader import open_runs
 from screl.samples.store import SampleWriter, is_store, questions_sha256, read_manifest
@@ -57,6 +69,24 @@ def choose_engine(config: SampleConfig) -> EngineName:
     return engine
 
 
+def with_prompt(config: SampleConfig) -> SampleConfig:
+    """Return the options with nothing left to decide about the prompt, and say what was decided.
+
+    Warns if the model was trained on another prompt.
+    """
+    name, asked = config.model_name_or_path, config.prompt_choice
+    begun = None
+    if is_store(config.output_dir):
+        begun = PromptChoice.of(read_manifest(config.output_dir))
+    choice = settle_prompt(asked, name, begun)
+    trained = trained_prompt(name, load_tokenizer(name))
+    if trained and not trained.is_same(choice):
+        say(f"warning: {name} was trained with {trained}, but is sampled with {choice}")
+    elif asked.prompt == "auto" and choice.prompt == "chat":
+        say(f"prompt: the chat template of {name} ({choice})")
+    return replace(config, **asdict(choice))
+
+
 class Prompts:
     """The prompt of each problem.
 
@@ -67,14 +97,15 @@ class Prompts:
     def __init__(self, config: SampleConfig, problems: Sequence[Problem]) -> None:
         tokenizer = load_tokenizer(config.model_name_or_path)
         self._chunk_size = config.chunk_size
-        self.template = ALPACA_NO_INPUT
+        self._prompt: Prompt = make_prompt(tokenizer, config.prompt_choice)
         if config.prompt == "icl":
             shots = choose_shots(
                 config.shots_path or SHOTS, config.n_shots, config.shots_seed, problems,
                 config.data_path,
             )  # fmt: skip
-            self.template = icl_template(shots)
-        self.ids = {p.problem_id: prompt_ids(tokenizer, self.text(p)) for p in problems}
+            self._prompt = TextPrompt(tokenizer, icl_template(shots))
+        self.template, self.end_of_turn = self._prompt.template, self._prompt.end_of_turn
+        self.ids = {p.problem_id: self._prompt.ids(p.question) for p in problems}
         special = {
             token
             for problem in problems
@@ -85,7 +116,7 @@ class Prompts:
         if special:
             say(
                 f"warning: questions hold the text of special tokens ({', '.join(sorted(special))})"
-                ", which this tokenizer cannot take as plain text; take it out"
+                ", which become control tokens here instead of plain text; take it out"
             )
         self.longest = max(map(len, self.ids.values())) + config.max_new_tokens
         room = longest_sequence(config.model_name_or_path)
@@ -101,7 +132,7 @@ class Prompts:
 
     def text(self, problem: Problem) -> str:
         """Return the prompt of ``problem`` as text."""
-        return build_prompt(problem.question, self.template)
+        return self._prompt.text(problem.question)
 
     def requests(self, wanted: Iterable[WantedSamples]) -> list[Request]:
         """Return requests of at most ``--chunk_size`` samples each."""
@@ -124,6 +155,11 @@ def make_manifest(
         "shots_path": str(config.shots_path or SHOTS),
         "stop": STOP,
     }
+    of_chat = {
+        "system_prompt": config.system_prompt,
+        "chat_template_kwargs": config.chat_template_kwargs,
+    }
+    more: dict[str, dict[str, Any]] = {"icl": of_icl, "chat": of_chat}
     return {
         "model_name_or_path": config.model_name_or_path,
         "model_sha256": fingerprint(config.model_name_or_path),
@@ -132,7 +168,7 @@ def make_manifest(
         "questions_sha256": questions_sha256(problems),
         "n_problems": len(problems),
         "prompt": config.prompt,
-        **(of_icl if config.prompt == "icl" else {}),
+        **more.get(config.prompt, {}),
         "prompt_template": prompts.template,
         "greedy": config.greedy,
         "n_samples": config.max_samples or config.n_samples,
@@ -157,6 +193,7 @@ def make_spec(config: SampleConfig, engine: EngineName, prompts: Prompts) -> Eng
         max_new_tokens=config.max_new_tokens,
         seed=config.seed,
         stop=STOP if config.prompt == "icl" else None,
+        end_of_turn=prompts.end_of_turn,
     )
     return EngineSpec(
         engine=engine,
@@ -234,8 +271,8 @@ def run_sampling(
         summary = summarize_run(tallies.values(), config.greedy)
         return SessionResult(0, 0, None, {}, [], PROCESSORS, summary)
     expects_variety = not config.greedy and config.temperature >= MIN_TEMPERATURE
-    # exemplars show a base model how to end
-    is_tuned = config.prompt == "icl" or bool(training_config(Path(config.model_name_or_path)))
+    # exemplars show a base model how to end, and a chat template is that of a tuned model
+    is_tuned = config.prompt != "alpaca" or bool(training_config(Path(config.model_name_or_path)))
     health = Health(expects_variety, is_tuned)
     spec = make_spec(config, engine, prompts)
     with SampleWriter(config.output_dir) as writer:

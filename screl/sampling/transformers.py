@@ -99,9 +99,8 @@ class HFEngine:
                 f"{type(model).__name__} computes attention by code of its own; give --engine vllm"
             )
         self._model, self._tokenizer, self._params = model, tokenizer, params
-        self._stop_rule = StopRule(
-            tokenizer, eos_ids(model.generation_config, tokenizer), params.stop
-        )
+        eos = eos_ids(model.generation_config, tokenizer, params.end_of_turn)
+        self._stop_rule = StopRule(tokenizer, eos, params.stop)
         self._queue: deque[Request] = deque()
         # samples without a slot whose prompt has been run, with its number in self._prefilled
         self._ready: deque[tuple[int, _Row]] = deque()

@@ -56,7 +56,8 @@ class VLLMEngine:
         from vllm.usage.usage_lib import UsageContext
 
         self._params = spec.params
-        self._eos = eos_ids(load_generation_config(spec.model_name_or_path), tokenizer)
+        configured = load_generation_config(spec.model_name_or_path)
+        self._eos = eos_ids(configured, tokenizer, spec.params.end_of_turn)
         self._stop_rule = StopRule(tokenizer, self._eos, spec.params.stop)
         self._request_numbers = itertools.count()
         self._requests: dict[str, Request] = {}

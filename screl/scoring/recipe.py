@@ -34,6 +34,7 @@ NOT_FILTERING = frozenset(
         "data_path", "samples", "output_path", "seed", "compare", "explain", "n_workers", "dry_run",
     }
 )  # fmt: skip
+UNRECORDED = {"prompt": "alpaca"}  # in older manifests and run.json
 # A control that is trained for as many steps as each seed's RFT has other epochs for each seed.
 SIMILAR_EPOCHS = 0.1
 
@@ -82,7 +83,7 @@ def sampling_recipe(store: Path, inside: tuple[Path, ...]) -> Recipe:
 
     ``inside`` holds the models whose recipes include this one; a reused path could make a cycle.
     """
-    manifest = {"prompt": "alpaca"} | read_manifest(store)  # older stores do not record it
+    manifest = UNRECORDED | read_manifest(store)
     model = Path(str(manifest.get("model_name_or_path")))
     return _settings(manifest, NOT_SAMPLING) | _of("model", training_recipe(model, inside))
 
@@ -95,7 +96,7 @@ def training_recipe(model: Path, inside: tuple[Path, ...]) -> Recipe:
     inside, base = (*inside, model), Path(config["model_name_or_path"])
     made = training_recipe(base, inside) or {"name": os.path.normpath(base)}
     data = data_recipe(Path(config["data_path"]), inside)
-    return _of("data", data) | _settings(config, NOT_TRAINING) | _of("base", made)
+    return _of("data", data) | _settings(UNRECORDED | config, NOT_TRAINING) | _of("base", made)
 
 
 def data_recipe(data: Path, inside: tuple[Path, ...]) -> Recipe:

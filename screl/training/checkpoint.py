@@ -13,6 +13,7 @@ from typing import Any
 
 from screl.core.config import plain_config
 from screl.core.io import UserError, file_sha256, read_json_object, write_json
+from screl.core.prompt_choice import PromptChoice
 from screl.core.run_info import refuse_another_run
 from screl.models.folder import check_model_folder, check_weights, fingerprint
 from screl.training.config import TrainConfig
@@ -20,7 +21,8 @@ from screl.training.config import TrainConfig
 STATE = "state.json"
 FULL_DISK = 2**24  # bytes: if a write fails with less than 16 MiB free, the disk is full
 # Options that change the data only if they are given; earlier versions did not have them.
-DATA_KEYS = {"query_key", "response_key", "answer_key"}
+DATA_KEYS = {"query_key", "response_key", "answer_key", "system_prompt", "chat_template_kwargs"}
+ALPACA = {"prompt": "alpaca"}  # the prompt of earlier versions, which recorded none
 # Options that do not change the result of a run, so they may differ when it is resumed.
 RESUMABLE_KEYS = {
     "model_name_or_path", "data_path", "output_dir", "micro_batch_tokens", "save_steps",
@@ -39,12 +41,22 @@ def run_identity(config: TrainConfig) -> dict[str, Any]:
     recipe = {
         key: value
         for key, value in plain_config(config).items()
-        if key not in RESUMABLE_KEYS and (value or key not in DATA_KEYS)
+        if key not in RESUMABLE_KEYS
+        and (value or key not in DATA_KEYS)
+        and (key, value) not in ALPACA.items()
     }
     return recipe | {
         "model_sha256": fingerprint(config.model_name_or_path),
         "data_sha256": file_sha256(config.data_path),
     }
+
+
+def begun_prompt(output_dir: Path) -> PromptChoice | None:
+    """Return the prompt of the run that ``output_dir`` holds, None if it holds none."""
+    path = output_dir / "training.json"
+    if path.exists() and ((output_dir / "config.json").exists() or last_checkpoint(output_dir)):
+        return PromptChoice.of(read_json_object(path))
+    return None
 
 
 def is_finished(output_dir: Path, identity: dict[str, Any]) -> bool:
@@ -57,7 +69,7 @@ def is_finished(output_dir: Path, identity: dict[str, Any]) -> bool:
     has_model = (output_dir / "config.json").exists()
     if path.exists():
         if has_model or last_checkpoint(output_dir):
-            refuse_another_run(output_dir, read_json_object(path), identity)
+            refuse_another_run(output_dir, ALPACA | read_json_object(path), ALPACA | identity)
         if finished:
             check_weights(str(output_dir))
         return finished

@@ -1,17 +1,22 @@
 """Options of train.py, and the checks that need only the options."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from screl.core.config import option
 from screl.core.io import UserError
 from screl.core.layouts import ANSWER_KEY, QUERY_KEY, RESPONSE_KEY, RowKeys
+from screl.core.prompt_choice import CHAT_TEMPLATE_KWARGS, SYSTEM_PROMPT, PromptChoice
 from screl.training.processes import world_size
 
 # DeepSpeed's settings for zero2, zero3 and zero3_offload; none of them changes what a run learns.
 DEEPSPEED_FOLDER = Path(__file__).parents[2] / "configs/deepspeed"
+PROMPT = (
+    "alpaca: the paper's prompt; chat: the model's own chat template; auto: the prompt that "
+    "train.py trained the model on, else chat if it has a template, else alpaca"
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,9 @@ class TrainConfig:
         "bf16 peak of the GPU to plan for; default: this machine's, or 312 (A100)", None
     )
     seed: int = option("random seed for the order of the data", 42)
+    prompt: Literal["alpaca", "chat", "auto"] = option(PROMPT, "auto")
+    system_prompt: str | None = option(SYSTEM_PROMPT, None)
+    chat_template_kwargs: str | None = option(CHAT_TEMPLATE_KWARGS, None)
     query_key: tuple[str, ...] = option(QUERY_KEY, ())
     response_key: str | None = option(RESPONSE_KEY, None)
     answer_key: str | None = option(ANSWER_KEY, None)
@@ -78,12 +86,19 @@ class TrainConfig:
         """The keys of the data that the user chose."""
         return RowKeys(self.query_key, self.response_key, self.answer_key)
 
+    @property
+    def prompt_choice(self) -> PromptChoice:
+        """The prompt that the user chose."""
+        return PromptChoice.of(asdict(self))
+
 
 @dataclass(frozen=True)
 class DoctorConfig:
-    """The one option of train.py --doctor."""
+    """The options of train.py --doctor."""
 
     doctor: str = option("model to examine: a local folder or a hub id")
+    system_prompt: str | None = option(SYSTEM_PROMPT, None)
+    chat_template_kwargs: str | None = option(CHAT_TEMPLATE_KWARGS, None)
 
 
 def check_train_options(config: TrainConfig) -> None:

@@ -18,12 +18,12 @@ import transformers
 
 from screl.core.io import UserError, file_sha256
 from screl.core.problems import Problem, ProblemId, load_problems
+from screl.models.prompts import Prompt, make_prompt
 from screl.models.tokenizer import (
     Example,
     Tokenizer,
     load_tokenizer,
     special_tokens_in,
-    tokenize_example,
 )
 from screl.training.config import TrainConfig
 from screl.training.packing import check_step
@@ -33,7 +33,8 @@ SCREL = Path(__file__).parents[1]
 # The code that turns rows into tokens: changing it invalidates the cache.
 ROW_CODE = [
     *(SCREL / "core" / name for name in ("layouts.py", "problems.py", "rows.py")),
-    *(SCREL / "models/tokenizer.py", Path(__file__)),
+    *(SCREL / "models" / name for name in ("chat.py", "prompts.py", "tokenizer.py")),
+    Path(__file__),
 ]
 
 
@@ -67,9 +68,15 @@ def load_training_data(
     Raises UserError if a row, or the number of processes, makes a step impossible.
     """
     tokenizer = load_tokenizer(config.model_name_or_path)
-    key = cache_key(identity["model_sha256"], identity["data_sha256"], repr(config.keys))
-    examples = tokenize_examples(tokenizer, problems, key)
+    prompt = make_prompt(tokenizer, config.prompt_choice)
+    made_by = (
+        identity["model_sha256"], repr(config.prompt_choice), str(tokenizer.chat_template),
+        repr(config.keys),
+    )  # fmt: skip
+    key = cache_key(identity["data_sha256"], *made_by)
+    examples = tokenize_examples(prompt, problems, key, config.data_path)
     _report_rows(config, config.data_path, problems, examples)
+    _report_inserted(prompt, problems)
     _report_special_tokens(tokenizer, problems, examples)
     kept = [row for row, example in enumerate(examples) if len(example) <= config.max_length]
     longest = max(len(examples[row]) for row in kept)
@@ -80,25 +87,26 @@ def load_training_data(
     _report_epochs(config, len(kept), len(steps))
     data = TrainingData(
         [examples[row] for row in kept], [problems[row].problem_id for row in kept], steps,
-        load_held_out(config, problems, tokenizer, identity["model_sha256"], n_processes),
+        load_held_out(config, problems, tokenizer, made_by, n_processes),
     )  # fmt: skip
     return tokenizer, data
 
 
 def load_held_out(
-    config: TrainConfig, problems: Sequence[Problem], tokenizer: Tokenizer, model_sha256: str,
-    n_processes: int,
+    config: TrainConfig, problems: Sequence[Problem], tokenizer: Tokenizer,
+    made_by: tuple[str, ...], n_processes: int,
 ) -> list[Example]:  # fmt: skip
     """Return the rows of ``eval_data_path``, none without it; warn of questions of the training.
 
-    Raises UserError if the rows cannot be divided among the processes.
+    ``made_by`` is the part of the cache's key that does not depend on the data. Raises UserError if
+    the rows cannot be divided among the processes.
     """
     path = config.eval_data_path
     if path is None:
         return []
     held_out = load_problems(path, config.keys, needs_solution=True, say=say)
-    key = cache_key(model_sha256, file_sha256(path), repr(config.keys))
-    examples = tokenize_examples(tokenizer, held_out, key)
+    prompt = make_prompt(tokenizer, config.prompt_choice)
+    examples = tokenize_examples(prompt, held_out, cache_key(file_sha256(path), *made_by), path)
     _report_rows(config, path, held_out, examples)
     _report_special_tokens(tokenizer, held_out, examples)
     questions = {problem.question for problem in problems}
@@ -131,18 +139,36 @@ def training_order(
     ]
 
 
-def tokenize_examples(tokenizer: Tokenizer, problems: Sequence[Problem], key: str) -> list[Example]:
+def tokenize_examples(
+    prompt: Prompt, problems: Sequence[Problem], key: str, path: Path
+) -> list[Example]:
     """Return the token row of every problem, from the cache if it holds ``key``.
 
-    If the cache cannot be written, the run goes on; only the next one must tokenize again.
+    If the cache cannot be written, the run goes on; only the next one must tokenize again. Raises
+    UserError, with the line in ``path``, for a row that the chat template does not keep.
     """
     cached = cache_folder() / f"{key}.npz"
     try:
         return _read_examples(cached)
     except (OSError, ValueError, KeyError, BadZipFile):  # missing or torn
-        examples = [tokenize_example(tokenizer, problem) for problem in problems]
+        examples = _make_examples(prompt, problems, path)
     with suppress(OSError):
         _write_examples(cached, examples)
+    return examples
+
+
+def _make_examples(prompt: Prompt, problems: Sequence[Problem], path: Path) -> list[Example]:
+    examples: list[Example] = []
+    refused: dict[int, UserError] = {}
+    for problem in problems:
+        try:
+            examples.append(prompt.example(problem))
+        except UserError as error:
+            refused[problem.line] = error
+    if refused:
+        line, first = next(iter(refused.items()))
+        more = f" ({len(refused)} such rows)" if len(refused) > 1 else ""
+        raise UserError(f"{path}:{line}: {first}{more}")
     return examples
 
 
@@ -208,6 +234,17 @@ def _report_rows(
         raise UserError(f"{path}: no row is left; raise --max_length")
 
 
+def _report_inserted(prompt: Prompt, problems: Sequence[Problem]) -> None:
+    """Warn of text that the chat template puts before an answer, as the model learns it too."""
+    if prompt.inserted and (n_rows := sum("</think>" not in p.solution for p in problems)):
+        say(
+            f"warning: the chat template writes {prompt.inserted!r} before the response of "
+            f"{counted(n_rows, 'row')}, and the model learns to write it; where the template has "
+            "an argument for that, --chat_template_kwargs '{\"enable_thinking\": false}' moves it "
+            "into the prompt"
+        )
+
+
 def _report_special_tokens(
     tokenizer: Tokenizer, problems: Sequence[Problem], examples: Sequence[Example]
 ) -> None:
@@ -222,7 +259,8 @@ def _report_special_tokens(
         names = sorted({token for tokens in found for token in tokens})
         say(
             f"warning: {counted(n_rows, 'row')} hold the text of special tokens "
-            f"({', '.join(names)}), which this tokenizer cannot take as plain text; take it out"
+            f"({', '.join(names)}), which become control tokens here instead of plain text; take "
+            "it out"
         )
 
 

@@ -19,11 +19,11 @@ from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from screl.core.io import UserError, write_json
 from screl.core.parallel import n_processors
-from screl.core.problems import build_prompt
+from screl.core.prompt_choice import PromptChoice
 from screl.models.folder import check_weights, move_into_place
 from screl.models.loading import Model, empty_model, load_model, make_coherent
-from screl.models.prompts import QUESTION, set_trained_template, templated_ids
-from screl.models.tokenizer import Example, Tokenizer, eos_ids, load_tokenizer, pad_id, prompt_ids
+from screl.models.prompts import QUESTION, make_prompt, set_trained_template, templated_ids
+from screl.models.tokenizer import Example, Tokenizer, eos_ids, load_tokenizer, pad_id
 from screl.training.engine import materialize
 from screl.training.model import PACKED_ATTENTION, PackedLM, pack
 from screl.training.processes import counted, is_main_process, say
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 FILE_BYTES = 5 * 10**9  # most weights of one file, held by the main process until it is written
+ALPACA = PromptChoice("alpaca")
 N_GREEDY = 16  # tokens of the completion that is compared
 # How far below the highest logit the choice of another device may be, relative to that logit. In
 # bf16, whose numbers are 1/128 apart, another attention kernel moved logits of 32 to 40 by up to
@@ -42,33 +43,36 @@ TIE = {torch.bfloat16: 1 / 32, torch.float32: 1 / 256}  # float32: a GPU multipl
 
 
 def save_and_verify(
-    engine: "TrainingEngine", tokenizer: Tokenizer, folder: Path, precision: str, arithmetic: str
-) -> None:
+    engine: "TrainingEngine", tokenizer: Tokenizer, folder: Path, precision: str, arithmetic: str,
+    choice: PromptChoice = ALPACA,
+) -> None:  # fmt: skip
     """Write model and tokenizer to ``folder`` in ``precision``; all processes must call this.
 
-    The files go to a subfolder first, where they are read again and compared with the trained
-    model, in the ``arithmetic`` of the training. Then they are moved, ``config.json`` last, because
-    no model loads without it. Raises UserError if anything differs.
+    ``choice`` is the prompt that it was trained on. The files go to a subfolder first, where they
+    are read again and compared with the trained model, in the ``arithmetic`` of the training. Then
+    they are moved, ``config.json`` last, because no model loads without it. Raises UserError if
+    anything differs.
     """
     model, dtype = engine.packed.model, DTYPES[precision]
-    prompt = prompt_ids(tokenizer, build_prompt(QUESTION))
+    trained = make_prompt(tokenizer, choice)
+    prompt = trained.ids(QUESTION)
     completion = greedy_tokens(engine.packed, prompt, engine.device)
     temporary = folder / "saving"
     if is_main_process():
         shutil.rmtree(temporary, ignore_errors=True)  # left by a run that was killed
         temporary.mkdir(parents=True)
-        make_coherent(model, tokenizer)
+        make_coherent(model, tokenizer, trained.end_of_turn)
     weights = write_weights(engine, dtype, temporary)
     if not is_main_process():
         return
-    if not set_trained_template(tokenizer):
+    if choice.prompt != "chat" and not set_trained_template(tokenizer):
         say("warning: the model is saved without a chat template: none yields the trained prompt")
     model.config.dtype, model.config.architectures = dtype, [type(model).__name__]
     model.config.save_pretrained(temporary)
     model.generation_config.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
     with _all_cores():
-        verify_checkpoint(temporary, weights, prompt, completion, DTYPES[arithmetic])
+        verify_checkpoint(temporary, weights, prompt, completion, DTYPES[arithmetic], choice)
     move_into_place(temporary, folder)
 
 
@@ -173,7 +177,7 @@ def _all_cores() -> Iterator[None]:
 
 def verify_checkpoint(
     folder: Path, weights: dict[str, Trained], prompt: list[int], completion: list[int],
-    arithmetic: torch.dtype,
+    arithmetic: torch.dtype, choice: PromptChoice = ALPACA,
 ) -> None:  # fmt: skip
     """Raise UserError if the checkpoint in ``folder`` is not the trained model.
 
@@ -182,9 +186,9 @@ def verify_checkpoint(
     one, both must be about equally probable, since another device may round a tie differently.
     """
     model, tokenizer = _read_again(folder), load_tokenizer(str(folder))
-    if prompt_ids(tokenizer, build_prompt(QUESTION)) != prompt:
+    if make_prompt(tokenizer, choice).ids(QUESTION) != prompt:
         raise _differs(folder, "its tokenizer splits a prompt into other tokens")
-    if templated_ids(tokenizer, QUESTION) not in (prompt, None):
+    if choice.prompt != "chat" and templated_ids(tokenizer, QUESTION) not in (prompt, None):
         raise _differs(folder, "its chat template is not the prompt")
     _check_special_tokens(folder, model, tokenizer)
     _compare_weights(folder, weights, dict(model.named_parameters()))

@@ -10,6 +10,7 @@ from screl.core.problems import Problem
 from screl.core.run_info import PeakWatch, gpu, has_gpu, machine_memory_gib, write_run_info
 from screl.core.shape import Shape, n_weights
 from screl.models.loading import load_shape
+from screl.models.prompts import make_prompt
 from screl.models.tokenizer import describe_example
 from screl.training.checkpoint import (
     bytes_to_write,
@@ -46,7 +47,8 @@ def dry_run(config: TrainConfig, problems: list[Problem], identity: dict[str, An
     tokenizer, data = load_training_data(config, problems, identity, n_processes)
     by_id = {problem.problem_id: problem for problem in problems}
     first = by_id[data.problem_ids[0]]
-    print(describe_example(tokenizer, first, data.examples[0], config.verbose))
+    row = make_prompt(tokenizer, config.prompt_choice).row_text(first)
+    print(describe_example(tokenizer, first, data.examples[0], config.verbose, row))
     refuse_long_rows(config.model_name_or_path, max(map(len, data.examples)))
     print(f"architecture: {try_architecture(config.model_name_or_path)}")
     shape = load_shape(config.model_name_or_path)
@@ -109,8 +111,9 @@ def train(
     }
     with explain_full_disk(config.output_dir), patience():
         save_and_verify(
-            engine, tokenizer, config.output_dir, config.save_precision, config.precision
-        )
+            engine, tokenizer, config.output_dir, config.save_precision, config.precision,
+            config.prompt_choice,
+        )  # fmt: skip
     n_tokens = counts["n_tokens"]
     cost = replace(log.device_time(), flops=training_flops(shape, n_tokens), tokens=n_tokens)
     if is_main_process():

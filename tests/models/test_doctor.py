@@ -91,7 +91,7 @@ def test_the_report_says_with_what_chat_servers_prompt(copy: Path) -> None:
         return next(line for line in examine(str(copy))[0].split("\n") if line.startswith("chat"))
 
     (copy / "chat_template.jinja").write_text("{{ messages[0].content }}<|assistant|>")
-    assert "its own, with which chat servers prompt; train.py saves" in reported()
+    assert "its own, with which chat servers prompt; train.py keeps" in reported()
     tokenizer = load_tokenizer(str(copy))
     set_trained_template(tokenizer)
     tokenizer.save_pretrained(copy)

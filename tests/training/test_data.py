@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from screl.core.io import UserError
 from screl.core.problems import Problem, build_prompt, load_problems
+from screl.models.prompts import TextPrompt
 from screl.models.tokenizer import describe_example, load_tokenizer, tokenize_example
 from screl.training import data as data_module
 from screl.training.data import cache_key, tokenize_examples, training_order
@@ -18,6 +19,7 @@ from screl.training.model import pack
 from tests.conftest import write_lines
 from tests.training.conftest import run_here, train_options
 
+DATA = Path("data.jsonl")
 PROBLEM = Problem(0, "Jo has 2 pens and 3 cups. How many?", "2+3=<<2+3=5>>5\n#### 5", 1)
 
 
@@ -74,15 +76,15 @@ def test_rows_are_tokenized_once(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     problems = [PROBLEM, Problem(1, "How many?", "9\n#### 9", 2)]
-    first = tokenize_examples(tokenizer, problems, "key")
-    again = tokenize_examples(None, problems, "key")  # needs no tokenizer
+    first = tokenize_examples(TextPrompt(tokenizer), problems, "key", DATA)
+    again = tokenize_examples(None, problems, "key", DATA)  # needs no tokenizer
     assert len(again) == 2
     for one, other in zip(first, again, strict=True):
         assert one.input_ids.tolist() == other.input_ids.tolist()
         assert (one.input_ids.dtype, one.n_prompt) == (other.input_ids.dtype, other.n_prompt)
     (cached,) = (tmp_path / "gsm8k-screl/tokens").iterdir()
     cached.write_bytes(cached.read_bytes()[:100])
-    torn = tokenize_examples(tokenizer, problems, "key")
+    torn = tokenize_examples(TextPrompt(tokenizer), problems, "key", DATA)
     assert torn[1].input_ids.tolist() == first[1].input_ids.tolist()
 
 
@@ -102,7 +104,7 @@ def test_a_cache_that_cannot_be_written_does_no_harm(
 ) -> None:
     (tmp_path / "gsm8k-screl").write_text("a file in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert len(tokenize_examples(tokenizer, [PROBLEM], "key")) == 1
+    assert len(tokenize_examples(TextPrompt(tokenizer), [PROBLEM], "key", DATA)) == 1
 
 
 @given(
