@@ -21,6 +21,7 @@ from screl.core.config import parse_config, run_main, show_config
 from screl.core.cost import PROCESSORS, Stopwatch
 from screl.core.io import sibling, write_atomic, write_json
 from screl.core.run_info import write_run_info
+from screl.grading.verifiers import failure_lines
 from screl.scoring import metrics_json, report
 from screl.scoring.breakdown import break_down, mistake_lines
 from screl.scoring.comparison import changes_from_first, check_seeds, compare_with_first
@@ -28,7 +29,7 @@ from screl.scoring.config import EvalConfig, check_eval_options
 from screl.scoring.grader_panel import grade_run, grader_report
 from screl.scoring.metrics_json import Entries
 from screl.scoring.runs import ScoringInput, open_inputs, store_table
-from screl.scoring.score import ScoreRules, score_runs
+from screl.scoring.score import score_runs
 
 NO_RUNS = "no samples under ./runs yet; make some: bash scripts/quickstart.sh (or sample.py)"
 
@@ -41,7 +42,7 @@ def main() -> None:
     if config.dry_run:
         print(show_config(config))
     if not config.samples:
-        print(store_table(Path("runs"), ScoreRules(config.fidelity, config.grader)) or NO_RUNS)
+        print(store_table(Path("runs"), config.rules()) or NO_RUNS)
         return
     inputs = open_inputs(config)
     if config.dry_run:
@@ -59,10 +60,12 @@ def score_all(config: EvalConfig, inputs: Sequence[ScoringInput]) -> tuple[Entri
 
     Returns the entries of metrics.json, and each run's shares for run.json.
     """
-    rules = ScoreRules(config.fidelity, config.grader)
-    scores = [score_runs(i.runs, i.problems, i.data_path, rules) for i in inputs]
+    scores = [score_runs(i.runs, i.problems, i.data_path, i.rules) for i in inputs]
     for warning in filter(None, map(report.partial_warning, scores)):
         print(warning, file=sys.stderr)
+    for score in scores:
+        for line in failure_lines(score.failures):
+            print(line if line.startswith(" ") else f"{score.run}: {line}", file=sys.stderr)
     entries = [metrics_json.score_entry(score) for score in scores]
     print(report.score_report(scores, with_curves=not config.seeds))
     if config.seeds:
@@ -82,18 +85,18 @@ def score_all(config: EvalConfig, inputs: Sequence[ScoringInput]) -> tuple[Entri
         rows = changes_from_first(scores)
         write_atomic(config.changes_path, (orjson.dumps(row).decode() + "\n" for row in rows))
     if config.errors_path:
-        print(f"\n{write_mistakes(config.errors_path, inputs, rules)}")
+        print(f"\n{write_mistakes(config.errors_path, inputs)}")
     shares = ("share_without_answer", "share_cut_off")
     return entries, {score.run: {key: getattr(score, key) for key in shares} for score in scores}
 
 
-def write_mistakes(path: Path, inputs: Sequence[ScoringInput], rules: ScoreRules) -> str:
+def write_mistakes(path: Path, inputs: Sequence[ScoringInput]) -> str:
     """Write each wrong completion and return a table that counts them by kind."""
     counts: list[Counter[str]] = [Counter() for _ in inputs]
 
     def lines() -> Iterator[str]:
         for source, source_counts in zip(inputs, counts, strict=True):
-            yield from mistake_lines(source.problems, source.runs, rules, source_counts)
+            yield from mistake_lines(source.problems, source.runs, source.rules, source_counts)
 
     write_atomic(path, lines())
     return report.mistake_table([str(source.path) for source in inputs], counts)
@@ -102,7 +105,7 @@ def write_mistakes(path: Path, inputs: Sequence[ScoringInput], rules: ScoreRules
 def compare_graders(inputs: Sequence[ScoringInput]) -> tuple[Entries, dict[str, Any]]:
     """Print the verdicts of six graders on each run; return the metrics.json entries, no shares."""
     entries: Entries = []
-    for _, data_path, problems, runs in inputs:
+    for _, data_path, problems, runs, _ in inputs:
         for run in runs:
             panels = grade_run(run, problems)
             print(("\n" if entries else "") + grader_report(run, panels))

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 from screl.core.config import parse_config, run_main, say, show_config
 from screl.core.cost import Stopwatch
 from screl.core.io import UserError, locked
-from screl.core.problems import load_problems
 from screl.core.run_info import write_run_info
 from screl.core.stopping import stop_signals
+from screl.grading.styles import load_judged_problems
+from screl.grading.verdict import FOR_FORMULAS, GOLD_KINDS
+from screl.grading.verifiers import failure_lines
 from screl.samples.store import finish_store, open_store
 from screl.sampling.checks import show_alarm
 from screl.sampling.config import SampleConfig, check_sample_options
@@ -34,7 +36,7 @@ def main() -> None:
     stopwatch = Stopwatch()
     check_sample_options(config)
     config.prompt_choice.check()
-    problems = load_problems(config.data_path, config.keys, say=say)
+    problems, rules = load_judged_problems(config.data_path, config.keys, config.path_rules(), say)
     # slow imports: after the cheap checks, and not for --help
     from screl.sampling.preview import describe_sampling_plan, remake_sample
     from screl.sampling.run import (
@@ -59,7 +61,7 @@ def main() -> None:
         manifest = make_manifest(config, engine, problems, prompts)
         open_store(config.output_dir, manifest, problems)
         with stop_signals():
-            session = run_sampling(config, engine, problems, prompts)
+            session = run_sampling(config, engine, problems, prompts, rules)
         if config.until_correct and not session.unfulfilled and not session.is_interrupted:
             finish_store(config.output_dir)
         if session.n_samples or not (config.output_dir / "run.json").exists():
@@ -116,9 +118,12 @@ def report(config: SampleConfig, session: "SessionResult", n_problems: int) -> N
     if results["n_not_graded"]:
         print(
             f"warning: {results['n_not_graded']} samples are not graded here, because the gold "
-            "answer of their problems is not a number; eval.py has --grader math_verify",
+            f"answer of their problems is not {GOLD_KINDS[config.grader]}"
+            f"{FOR_FORMULAS if config.grader == 'number' else ''}",
             file=sys.stderr,
         )
+    for line in failure_lines(results.get("verifier", {}).get("not_verified", {})):
+        print(line, file=sys.stderr)
     if more_samples:
         print(more_samples)
     for name, line in session.alarms.items():

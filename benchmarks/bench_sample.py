@@ -39,6 +39,7 @@ os.environ["TQDM_DISABLE"] = "1"
 from screl.core.cost import PROCESSORS, Devices
 from screl.core.problems import Problem, load_problems
 from screl.core.run_info import peak_memory_mib
+from screl.grading.verdict import JudgeRules
 from screl.samples.store import Sample, open_store
 from screl.sampling import run as sampling
 from screl.sampling.config import SampleConfig
@@ -359,7 +360,7 @@ def in_new_store(
         config = replace(config, output_dir=Path(folder))
         POOLS[config.output_dir] = pool
         open_store(config.output_dir, {"n_samples": config.n_samples, "greedy": False}, problems)
-        return sampling.run_sampling(config, config.engine, problems, prompts)
+        return sampling.run_sampling(config, config.engine, problems, prompts, JudgeRules())
 
 
 def timed(way: Callable[[], int]) -> Callable[[], float]:

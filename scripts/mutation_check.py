@@ -29,11 +29,25 @@ from scripts.mutants import mutants
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = (
     "grading/answers",
+    "grading/boxed",
+    "grading/choices",
+    "grading/numbers",
+    "grading/paths",
+    "grading/spelling",
+    "grading/styles",
+    "grading/thinking",
     "grading/verdict",
+    "grading/written",
     "rejection/selection",
     "rejection/filter",
     "scoring/votes",
 )
+# Modules that are tested through the one that uses them.
+TESTED_BY = {
+    "grading/boxed": "grading/formulas",
+    "grading/numbers": "grading/answers",
+    "grading/spelling": "grading/formulas",
+}
 CPU_SECONDS = 60  # ten times as long as a module's tests; a mutant may loop forever
 MEMORY_BYTES = 8 << 30  # or fill the memory
 
@@ -56,12 +70,8 @@ EQUIVALENT = {
     f"{_BAR} -> {_BAR.replace(_PROBLEM, _XX_PROBLEM)}": "only the progress bar differs",
     "bar.update() -> pass": "only the progress bar differs",
     "bar.close() -> pass": "only the progress bar differs",
-    'if verdict.reason == "valid" and process_checks: -> '
+    'if verdict.reason == "valid" and rules.process_checks: -> '
     "if (verdict.reason == 'valid'):": "without process checks, none fails",
-    "problem: Problem, fidelity: Fidelity, process_checks: Sequence[ProcessCheck] = () -> "
-    "problem: Problem, fidelity: Fidelity, process_checks: Sequence[ProcessCheck] = None": (
-        "only used if it is not empty"
-    ),
     "counts[answer] += 1 -> counts[answer] += 2": "the order of the counts is the same",
     f"{_LEAD} -> {_LEAD.replace('winner is None', 'False')}": "a Counter's missing count is 0",
     f"{_LEAD} -> {_LEAD.replace('1 if', '2 if')}": "only its sign matters",
@@ -77,7 +87,7 @@ EQUIVALENT = {
 
 def tests_of(module: str) -> str:
     """Return the file that holds the tests of ``module``, such as scoring/votes."""
-    path = Path(module)
+    path = Path(TESTED_BY.get(module, module))
     return f"tests/{path.parent}/test_{path.name}.py"
 
 

@@ -17,9 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from screl.core.config import run_main
 from screl.core.io import format_table, read_json
 from screl.core.problems import load_problems
+from screl.grading.verdict import JudgeRules
 from screl.samples.reader import open_runs
 from screl.scoring.report import show_metric
-from screl.scoring.score import ScoreRules, score_runs
+from screl.scoring.score import score_runs
 from screl.scoring.statistics import Floats, mean_and_error, paired_difference
 
 TEST = Path("data/mini/test.jsonl")
@@ -46,7 +47,7 @@ def scores_of(stores: list[Path], metric: str) -> Floats | None:
         return None
     problems = load_problems(TEST)
     scores = [
-        score_runs(open_runs(store, problems, "test"), problems, TEST, ScoreRules()).scores[metric]
+        score_runs(open_runs(store, problems, "test"), problems, TEST, JudgeRules()).scores[metric]
         for store in stores
     ]
     return np.stack(scores)

@@ -21,9 +21,10 @@ from screl.core.config import run_main
 from screl.core.io import UserError, format_table, read_json_object, write_atomic
 from screl.core.problems import Problem, load_problems
 from screl.core.run_info import git_commit
+from screl.grading.verdict import JudgeRules
 from screl.samples.reader import open_runs
 from screl.scoring.report import show_interval, show_mean, show_metric
-from screl.scoring.score import ScoreRules, score_runs
+from screl.scoring.score import score_runs
 from screl.scoring.statistics import Floats, compare, difference_over_seeds, mean_over_seeds
 
 Info = dict[str, Any]  # a run.json
@@ -66,7 +67,7 @@ class Results:
     def scores_of(self, store: Path) -> dict[str, Floats]:
         """Return the scores of one store by metric, each of shape (problems,)."""
         data = self.root / "test.jsonl"
-        return score_runs(open_runs(store, self.test, "test"), self.test, data, ScoreRules()).scores
+        return score_runs(open_runs(store, self.test, "test"), self.test, data, JudgeRules()).scores
 
 
 def show_scores(scores: Floats) -> str:

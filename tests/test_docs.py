@@ -32,7 +32,7 @@ from screl.core.layouts import (
     SOLUTION_KEYS,
 )
 from screl.core.problems import ALPACA_NO_INPUT, load_problems
-from screl.grading.answers import gold_answers
+from screl.grading.verdict import JudgeRules, gold_answer
 from screl.rejection.config import CollectConfig
 from screl.samples.joining import ID_KEYS
 from screl.samples.joining import QUESTION_KEYS as SAMPLE_QUESTION_KEYS
@@ -64,7 +64,8 @@ REQUIRED = ["--model_name_or_path", "M", "--data_path", "D", "--output_dir", "O"
 OTHER_PROGRAMS = {"head", "pip", "python3", "sha256sum"}  # not ours; not checked
 LAUNCHERS = re.compile(r"scripts/(train|group_sample|greedy_test|icl_test|(single_)?test_).*")
 
-FOLDERS = ("benchmarks", "configs", "data", "docs", "results", "screl", "scripts", "tests")
+FOLDERS = ("benchmarks", "configs", "data", "docs", "examples", "results", "screl", "scripts",
+           "tests")  # fmt: skip
 GENERATED = tuple(
     line.strip("/") for line in (ROOT / ".gitignore").read_text().split() if "*" not in line
 )
@@ -285,7 +286,7 @@ def test_the_example_row_is_understood(tmp_path: Path) -> None:
     ]
     path = tmp_path / "row.jsonl"
     path.write_text(json.dumps(json.loads(row)) + "\n")
-    assert gold_answers(load_problems(path), path, "strict") == [12]
+    assert [gold_answer(p, JudgeRules()) for p in load_problems(path)] == [12]
 
 
 def test_the_picture_and_the_table_show_what_was_printed() -> None:

@@ -15,10 +15,11 @@ from screl.core.cost import Cost, read_cost
 from screl.core.io import UserError, read_json_object, real_path, sibling
 from screl.core.problems import load_problems
 from screl.core.run_info import training_config
+from screl.grading.verdict import JudgeRules
 from screl.samples.reader import find_data_path, open_runs, other_data_warning
 from screl.samples.store import MANIFEST, is_store, read_manifest
 from screl.scoring.comparison import is_comparable
-from screl.scoring.score import RunScore, ScoreRules, score_runs
+from screl.scoring.score import RunScore, score_runs
 from screl.scoring.statistics import Difference, Metric, compare
 
 METRIC = "maj1@1"
@@ -208,7 +209,7 @@ def _greedy_score(store: Path) -> RunScore | None:
         problems = load_problems(data_path)
         if warning := other_data_warning(store, data_path, problems):
             print(warning, file=sys.stderr)
-        score = score_runs(open_runs(store, problems, "test"), problems, data_path, ScoreRules())
+        score = score_runs(open_runs(store, problems, "test"), problems, data_path, JudgeRules())
     except UserError as error:
         print(f"warning: {error}; not scored", file=sys.stderr)
         return None

@@ -13,11 +13,11 @@ from screl.core.cost import read_cost
 from screl.core.io import UserError, read_json_object
 from screl.core.problems import Problem, load_problems
 from screl.core.run_info import training_config
-from screl.grading.verdict import make_judge
+from screl.grading.verdict import JudgeRules, make_judge
 from screl.rejection.funnel import PAPER_KS
 from screl.samples.reader import Run, map_problems, open_runs
 from screl.samples.store import Sample, read_manifest
-from screl.scoring.score import RunScore, ScoreRules, score_runs
+from screl.scoring.score import RunScore, score_runs
 from screl.scoring.statistics import Floats
 
 CAUTIONS = (
@@ -144,7 +144,7 @@ def _other_problems(store: Path) -> UserError:
 
 
 def _score(problems: list[Problem], data_path: Path, run: Run) -> RunScore:
-    return score_runs([run], problems, data_path, ScoreRules())
+    return score_runs([run], problems, data_path, JudgeRules())
 
 
 def _paths_by_k(store: Path) -> dict[int, Estimate]:
@@ -160,7 +160,7 @@ def count_paths(
     problem: Problem, samples: Sequence[Sequence[Sample]], ks: Sequence[int]
 ) -> list[int]:
     """Return, for every k, the number of distinct paths in the solution and first k samples."""
-    judge = make_judge(problem, "strict")
+    judge = make_judge(problem, JudgeRules())
     verdicts = [judge(sample.completion) for sample in samples[0]]
     found = [verdict.path if verdict.reason == "valid" else None for verdict in verdicts]
     solution = judge(problem.solution).path
@@ -169,7 +169,7 @@ def count_paths(
 
 def count_correct_paths(problem: Problem, samples: Sequence[Sequence[Sample]]) -> int:
     """Return the number of distinct paths of the valid completions of a single run."""
-    judge = make_judge(problem, "strict")
+    judge = make_judge(problem, JudgeRules())
     verdicts = [judge(sample.completion) for sample in samples[0]]
     return len({verdict.path for verdict in verdicts if verdict.reason == "valid"})
 

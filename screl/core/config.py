@@ -46,7 +46,7 @@ def parse_config(
     Raises UserError for a bad YAML file, OSError if it cannot be read; exits with status 2 for a
     bad command line.
     """
-    fields: Any = dataclasses.fields(config_class)  # type: ignore[arg-type]
+    fields: Any = _fields(config_class)
     kinds = typing.get_type_hints(config_class)
     parser = _make_parser(fields, kinds, doc, prog)
     others = dataclasses.fields(instead) if instead else ()
@@ -116,7 +116,16 @@ def plain_config(config: "DataclassInstance") -> dict[str, Any]:
             return [plain(item) for item in value]
         return str(value) if isinstance(value, Path) else value
 
-    return {key: plain(value) for key, value in dataclasses.asdict(config).items()}
+    return {field.name: plain(getattr(config, field.name)) for field in _fields(type(config))}
+
+
+def _fields(config_class: type) -> list[dataclasses.Field[Any]]:
+    """Return the options of a script: its own, then those that it shares with other scripts."""
+    bases = filter(dataclasses.is_dataclass, config_class.__bases__)
+    shared = [field for base in bases for field in _fields(base)]
+    names = {field.name for field in shared}
+    every = dataclasses.fields(config_class)
+    return [field for field in every if field.name not in names] + shared
 
 
 def _make_parser(

@@ -45,6 +45,19 @@ class RowKeys:
     answer: str | None = None
 
 
+class KeyOptions:
+    """A config whose options choose the keys of the data."""
+
+    query_key: tuple[str, ...]
+    response_key: str | None
+    answer_key: str | None
+
+    @property
+    def keys(self) -> RowKeys:
+        """The keys of the data that the user chose."""
+        return RowKeys(self.query_key, self.response_key, self.answer_key)
+
+
 class Text(NamedTuple):
     """A text and its key in the row."""
 

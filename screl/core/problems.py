@@ -32,7 +32,7 @@ class Problem:
 
     ``answer`` is the row's short final answer, by which completions are graded; if it is None, the
     answer is read from the solution. ``extra`` holds the row's other keys (such as ``level``), by
-    which scores can be broken down.
+    which scores can be broken down. ``row`` is the whole row of the data file, for verifiers.
     """
 
     problem_id: ProblemId
@@ -41,6 +41,7 @@ class Problem:
     line: int
     extra: dict[str, Any] = field(default_factory=dict, hash=False)
     answer: str | None = None
+    row: dict[str, Any] = field(default_factory=dict, hash=False, compare=False, repr=False)
 
 
 def load_problems(
@@ -48,11 +49,13 @@ def load_problems(
     keys: RowKeys = ANY_KEYS,
     needs_solution: bool = False,
     say: Callable[[str], None] | None = None,
+    needs_gold: bool = True,
 ) -> list[Problem]:
     """Return the rows of a data file in order; the id is ``problem_id`` or the 0-based row.
 
     ``say`` gets one line about what was read as what. Raises UserError, with file and line, for a
-    row with no certain reading, a repeated id or, with ``needs_solution``, only a short answer.
+    row with no certain reading, a repeated id, neither a solution nor an answer (``needs_gold``)
+    or, with ``needs_solution``, only a short answer.
     """
     problems: list[Problem] = []
     line_of_id: dict[ProblemId, int] = {}
@@ -60,7 +63,8 @@ def load_problems(
     readings = _settle(path, numbered, keys)
     for (number, row), reading in zip(numbered, readings, strict=True):
         where = f"{path}:{number}"
-        _check_solution(row, reading, needs_solution, where)
+        if needs_gold:
+            _check_solution(row, reading, needs_solution, where)
         problem_id = row.get("problem_id", len(problems))
         if not isinstance(problem_id, int | str):
             raise UserError(f"{where}: problem_id must be a number or a string")
@@ -74,7 +78,9 @@ def load_problems(
         extra = {key: value for key, value in row.items() if key not in used}
         solution = reading.solution.text if reading.solution else ""
         answer = reading.answer.text if reading.answer else None
-        problems.append(Problem(problem_id, reading.question.text, solution, number, extra, answer))
+        problems.append(
+            Problem(problem_id, reading.question.text, solution, number, extra, answer, row)
+        )
     if say:
         say(_describe(path, readings, problems))
     return problems

@@ -1,22 +1,22 @@
-"""Extract the final answer of a completion, ``#### n``, and compare it with the gold answer.
+r"""Extract the final answer of a completion and compare it with the gold answer.
 
-``paper`` follows the published code, with text and floats; ``strict`` reads exact numbers.
+``paper`` follows the published code, with text and floats after ``####``; ``strict`` reads exact
+numbers, after ``####`` or in another style: ``\boxed{...}``, "The answer is: ...".
 """
 
 import re
-from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Literal
 
-from screl.core.io import UserError
 from screl.core.problems import Problem
 from screl.grading.boxed import last_boxed
-from screl.grading.numbers import read_number
+from screl.grading.numbers import MAX_DIGITS, read_number
 
 Fidelity = Literal["strict", "paper"]
 # strict: an exact number. paper: text without commas, because the published vote counts texts.
 Answer = Fraction | str
+
+AnswerStyle = Literal["hash", "boxed", "the_answer_is", "last_number", "auto"]
 
 SCORING_TOLERANCE = 1e-4  # published eval.py; the published filter compares floats exactly
 
@@ -25,6 +25,13 @@ CORRECTION = ("####", "\n####")  # directly after an answer that cannot be read,
 # A Markdown heading, "#### 1. Find the cost", is not an answer.
 HEADING = re.compile(r"[ *_]*(?:(?:step|part|case) +)?[0-9]+[.):][ *_]+[A-Za-z]", re.IGNORECASE)
 ANSWER_LINE = re.compile(r"####[ \t#]*+((?:(?!####)[^\n\r])*+)")
+ANSWER_IS = re.compile(
+    r"\bthe\s{1,3}(?:final\s{1,3}|correct\s{1,3})?answer\s{1,3}is\b[*_\s]{0,5}:?[*_\s]{0,5}",
+    re.IGNORECASE,
+)
+SENTENCE_END = re.compile(r"[\n\r]|####|(?<=[^\s.])\.(?=[*_$)\"'\]]{0,4}(?:\s|$))")
+# "5-3" ends in 3, not in -3.
+SIGNED_NUMBER = re.compile(r"((?<![0-9)])[-−]\$?|\$[-−])?(\.[0-9]+|[0-9][0-9,]*(?:\.[0-9]+)?)")
 
 
 def extract_answer(text: str, fidelity: Fidelity) -> Answer | None:
@@ -44,6 +51,39 @@ def extract_answer(text: str, fidelity: Fidelity) -> Answer | None:
     if "\0" in text:
         text = text.split("\0", maxsplit=1)[0]
     return _extract_exact(text) if fidelity == "strict" else _extract_published(text)
+
+
+def styled_answer(text: str, style: AnswerStyle) -> str | None:
+    r"""Return the text of the answer that ``text`` gives in ``style``; None if it gives none.
+
+    boxed: the last box, see last_boxed. the_answer_is: the rest of the sentence after the last "The
+    answer is", with or without a colon (MetaMath and MuggleMATH). hash: the rest of the line after
+    the first ``####`` that is not blank. last_number: the last digits anywhere.
+
+    >>> styled_answer("The answer is: $5$. I hope so.", "the_answer_is")
+    '$5$'
+    """
+    match style:
+        case "boxed":
+            return last_boxed(text)
+        case "the_answer_is":
+            ends = [match.end() for match in ANSWER_IS.finditer(text)]
+            return SENTENCE_END.split(text[ends[-1] :], maxsplit=1)[0].strip() if ends else None
+        case "last_number":
+            number = last_number(text)
+            return None if number is None else str(number)
+    lines = (match[1].strip() for match in ANSWER_LINE.finditer(text))
+    return next(filter(None, lines), None)
+
+
+def last_number(text: str) -> Fraction | None:
+    """Return the last number anywhere in ``text``, without ``$``, commas and a trailing dot."""
+    numbers = SIGNED_NUMBER.findall(text)
+    if not numbers or len(numbers[-1][1]) > MAX_DIGITS:
+        return None
+    sign, digits = numbers[-1]
+    number = Fraction(digits.replace(",", ""))
+    return -number if sign else number
 
 
 def is_correct(answer: Answer | None, gold: Answer, tolerance: float = 0.0) -> bool:
@@ -71,30 +111,6 @@ def gold_text(problem: Problem) -> str:
     boxed = last_boxed(problem.answer)
     answer = problem.answer.strip().strip("$") if boxed is None else boxed
     return f"\\boxed{{{answer}}}\n#### {answer}"
-
-
-def gold_answer(problem: Problem, fidelity: Fidelity) -> Answer | None:
-    """Return the problem's gold answer as a number; None if it is not a number."""
-    return extract_answer(gold_text(problem), fidelity)
-
-
-def gold_answers(problems: Sequence[Problem], path: Path, fidelity: Fidelity) -> list[Answer]:
-    """Return every gold answer; raise UserError, with its line, if one is not a number."""
-    answers = []
-    for problem in problems:
-        answer = gold_answer(problem, fidelity)
-        if answer is None and problem.answer is not None:
-            raise UserError(
-                f"{path}:{problem.line}: the answer {problem.answer!r} is not a number; fix it or "
-                "delete this line"
-            )
-        if answer is None:
-            raise UserError(
-                f"{path}:{problem.line}: the response has no '#### <number>'; "
-                "end it with its final answer or delete this line"
-            )
-        answers.append(answer)
-    return answers
 
 
 def _extract_published(text: str) -> str | None:

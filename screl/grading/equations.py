@@ -52,23 +52,29 @@ def find_equations(completion: str) -> list[str]:
 
 
 def has_odd_equation(completion: str, equations: Sequence[str]) -> bool:
-    """Return whether a text has an equation in other brackets than ``<<...>>``, or not closed.
+    """Return whether a text has odd_equations."""
+    return bool(odd_equations(completion, equations))
+
+
+def odd_equations(completion: str, equations: Sequence[str]) -> list[str]:
+    """Return the equations of a text in other brackets than ``<<...>>``, or not closed.
 
     ``equations`` are its find_equations. An equation has a digit and a ``=`` within the brackets,
     on one line, so ``a << b`` and the matrix ``[[1,2],[3,4]]`` are none.
 
-    >>> [has_odd_equation(text, []) for text in ("<<48/2=25>", "[[48/2=25]]", "[[1,2],[3,4]]")]
-    [True, True, False]
+    >>> [odd_equations(text, []) for text in ("<<48/2=25>", "[[48/2=25]]", "[[1,2],[3,4]]")]
+    [['<<48/2=25'], ['[[48/2=25'], []]
     """
     is_closed = completion.count("<<") == completion.count(">>") == len(equations)
     if is_closed and not ODD_BRACKET.search(completion):
-        return False
+        return []
     for equation in equations:
         completion = completion.replace(f"<<{equation}>>", "\n", 1)
-    return any(
-        (opening != "<" or closing) and "=" in inside and any(map(str.isdigit, inside))
+    return [
+        opening + inside + closing
         for opening, inside, closing in ODD_EQUATION.findall(completion)
-    )
+        if (opening != "<" or closing) and "=" in inside and any(map(str.isdigit, inside))
+    ]
 
 
 def equation_path(completion: str, fidelity: Fidelity = "paper") -> str:

@@ -44,6 +44,11 @@ def math_answer(text: str) -> str | None:
     """
     boxed = last_boxed(text)
     answer = text.partition("####")[2].split("\n", maxsplit=1)[0] if boxed is None else boxed
+    return read_formula(answer, is_latex=boxed is not None)
+
+
+def read_formula(answer: str, is_latex: bool) -> str | None:
+    """Return an answer, without what surrounds it, as math_answer does."""
     answer = answer.strip().rstrip(".")
     if not 0 < len(answer) <= MAX_CHARS:
         return None
@@ -52,7 +57,7 @@ def math_answer(text: str) -> str | None:
         return written
     if WORD.fullmatch(answer):
         return rf"\text{{{answer.lower()}}}"
-    return _canonical(answer, is_latex=boxed is not None)
+    return _canonical(answer, is_latex)
 
 
 @lru_cache(maxsize=4096)

@@ -5,7 +5,6 @@ Each grader reads the gold answer from the solution in its own way, as its users
 
 import re
 from collections.abc import Callable
-from fractions import Fraction
 from typing import NamedTuple
 
 from screl.grading.answers import (
@@ -14,11 +13,11 @@ from screl.grading.answers import (
     extract_answer,
     is_correct,
 )
+from screl.grading.answers import (
+    last_number as read_last_number,
+)
 from screl.grading.formulas import math_answer, math_answers_equal
-from screl.grading.numbers import MAX_DIGITS
 
-# "5-3" ends in 3, not in -3.
-SIGNED_NUMBER = re.compile(r"((?<![0-9)])[-−]\$?|\$[-−])?(\.[0-9]+|[0-9][0-9,]*(?:\.[0-9]+)?)")
 # lm-evaluation-harness, lm_eval/tasks/gsm8k/gsm8k.yaml (version 3.0).
 LM_EVAL_STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
 LM_EVAL_FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
@@ -43,7 +42,7 @@ def published(completion: str, solution: str) -> GraderVerdict:
 
 def last_number(completion: str, solution: str) -> GraderVerdict:
     """Grade by the last number anywhere in the text, without ``$``, commas and a trailing dot."""
-    answer, gold = _last_number(completion), _last_number(solution)
+    answer, gold = read_last_number(completion), read_last_number(solution)
     return GraderVerdict(
         None if answer is None else str(answer), answer is not None and answer == gold
     )
@@ -86,15 +85,6 @@ def _grade_by_fidelity(completion: str, solution: str, fidelity: Fidelity) -> Gr
     answer, gold = extract_answer(completion, fidelity), extract_answer(solution, fidelity)
     is_right = gold is not None and is_correct(answer, gold, SCORING_TOLERANCE)
     return GraderVerdict(None if answer is None else str(answer), is_right)
-
-
-def _last_number(text: str) -> Fraction | None:
-    numbers = SIGNED_NUMBER.findall(text)
-    if not numbers or len(numbers[-1][1]) > MAX_DIGITS:
-        return None
-    sign, digits = numbers[-1]
-    number = Fraction(digits.replace(",", ""))
-    return -number if sign else number
 
 
 def _lm_eval_verdict(answer: str | None, solution: str) -> GraderVerdict:

@@ -6,8 +6,9 @@ from typing import Literal
 
 from screl.core.config import option
 from screl.core.io import UserError, refuse_to_overwrite, sibling
-from screl.core.layouts import ANSWER_KEY, QUERY_KEY, RESPONSE_KEY, RowKeys
+from screl.core.layouts import ANSWER_KEY, QUERY_KEY, RESPONSE_KEY, KeyOptions
 from screl.grading.answers import Fidelity
+from screl.grading.options import PathOptions
 from screl.grading.process_checks import ProcessCheck
 from screl.rejection.filter import FilterRules
 from screl.rejection.selection import Keep
@@ -17,7 +18,7 @@ KEEP: dict[str, Keep] = {"none": "distinct", "rows": "random_rows", "tokens": "r
 
 
 @dataclass(frozen=True)
-class CollectConfig:
+class CollectConfig(PathOptions, KeyOptions):
     """Options of collect_rejection_sampling.py."""
 
     data_path: Path = option("the problems that were sampled; JSONL, JSON or parquet")
@@ -48,11 +49,6 @@ class CollectConfig:
     n_workers: int | None = option("number of processes; default: one per processor", None)
     dry_run: bool = option("print the resolved config and what would be read, then stop", False)
 
-    @property
-    def keys(self) -> RowKeys:
-        """The keys of the data that the user chose."""
-        return RowKeys(self.query_key, self.response_key, self.answer_key)
-
 
 def check_options(config: CollectConfig) -> None:
     """Raise UserError for options that contradict each other or would overwrite an input."""
@@ -71,4 +67,7 @@ def check_options(config: CollectConfig) -> None:
 def rules_of(config: CollectConfig) -> FilterRules:
     """Return the filter rules that the options ask for."""
     keep = "all" if config.no_dedup else KEEP[config.control]
-    return FilterRules(config.fidelity, config.process_checks, keep, config.seed)
+    return FilterRules(
+        config.fidelity, config.grader, config.answer_style, config.path_style, think=config.think,
+        process_checks=config.process_checks, verifier=config.verifier, keep=keep, seed=config.seed,
+    )  # fmt: skip

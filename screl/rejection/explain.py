@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 from screl.core.io import format_table
 from screl.core.problems import Problem
-from screl.grading.equations import check_equation, find_equations
+from screl.grading.equations import check_equation, find_equations, odd_equations
+from screl.grading.paths import read_steps
+from screl.grading.verdict import as_published, read_text
 from screl.rejection.filter import Fate, FilterRules, sample_fates
 from screl.samples.store import Sample
 
@@ -39,21 +41,30 @@ def explain_problem(
     fates = sample_fates(problem, samples, rules)
     for name, of_run, run_fates in zip(names, samples, fates, strict=True):
         for sample, fate in zip(of_run, run_fates, strict=True):
-            wrong = [
-                f"{status} <<{equation}>>"
-                for equation in find_equations(sample.completion)
-                if (status := check_equation(equation, rules.fidelity)) != "right"
-            ]
+            wrong = _faults(sample.completion, rules)
             details = f" ({', '.join(wrong)})" if wrong else ""
             yield f"\n{name} sample {sample.sample_id}: {fate}{details}"
             yield sample.completion
+
+
+def _faults(completion: str, rules: FilterRules) -> list[str]:
+    """Return the equations that do not hold or cannot be read, each with what is wrong with it."""
+    text = read_text(completion, rules)
+    faults = [
+        f"{status} <<{equation}>>"
+        for equation in read_steps(text, rules.path_style, rules.fidelity).equations
+        if (status := check_equation(equation, rules.fidelity)) != "right"
+    ]
+    if rules.fidelity == "strict" and rules.path_style in ("calculator", "arithmetic"):
+        faults += [f"odd brackets {odd}" for odd in odd_equations(text, find_equations(text))]
+    return faults
 
 
 def compare_problem(
     problem: Problem, samples: Sequence[Sequence[Sample]], rules: FilterRules
 ) -> FatePairs:
     """Count one problem's samples by their fates under both fidelities."""
-    paper = sample_fates(problem, samples, replace(rules, fidelity="paper"))
+    paper = sample_fates(problem, samples, as_published(rules))
     strict = sample_fates(problem, samples, replace(rules, fidelity="strict"))
     found: FatePairs = {}
     for source, of_run in enumerate(samples):

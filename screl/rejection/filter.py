@@ -7,15 +7,14 @@ are judged, some of the valid ones are selected, and those become rows of the RF
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from screl.core.problems import Problem
 from screl.core.progress import progress_bar
-from screl.grading.answers import Fidelity
-from screl.grading.equations import equation_path
-from screl.grading.process_checks import ProcessCheck
-from screl.grading.verdict import Reason, Verdict, make_judge
+from screl.grading.paths import join_paths
+from screl.grading.thinking import has_thinking, outside_thinking
+from screl.grading.verdict import JudgeRules, Reason, Verdict, make_judge, solution_path
 from screl.rejection.selection import (
     Candidate,
     Keep,
@@ -32,11 +31,9 @@ SOLUTION = "solution"  # the source of a row that is not sampled
 
 
 @dataclass(frozen=True, slots=True)
-class FilterRules:
+class FilterRules(JudgeRules):
     """The rules by which samples are judged and selected."""
 
-    fidelity: Fidelity
-    process_checks: tuple[ProcessCheck, ...] = ()
     keep: Keep = "distinct"
     seed: int = 0  # of random_rows and random_tokens
 
@@ -46,15 +43,18 @@ class FilterResult:
     """The result of filtering one problem's samples.
 
     ``counts[source]`` has the counts of one run: all samples ("sampled"), samples by reason, by
-    failed process check, with equations in odd brackets, on the solution's own path, and cut off,
+    failed process check, with equations in odd brackets, on the solution's own path, with thinking,
+    with nothing else, and cut off,
     total lengths, and samples whose number of tokens is known.
     ``first_seen[path][source]`` is the first sample_id with this path in a run. ``kept`` is in the
-    order of output.
+    order of output. ``solution_path`` is the path of the problem's own solution.
     """
 
     counts: list[Counter[str]]
     first_seen: dict[str, dict[int, int]]
     kept: list[Candidate]
+    solution_path: str | None = None
+    failures: Counter[str] = field(default_factory=Counter)  # of the verifier
 
 
 def filter_problems(
@@ -83,14 +83,14 @@ def filter_problem(
     matters and, as published, a kept sample may repeat the solution's path. strict: the order does
     not matter, and such a sample is not kept.
     """
-    judge = make_judge(problem, rules.fidelity, rules.process_checks)
-    own_path = equation_path(problem.solution, rules.fidelity)
+    judged, own_path = judge_samples(problem, samples, rules)
     counts: list[Counter[str]] = []
     first_seen: dict[str, dict[int, int]] = {}
     candidates: list[Candidate] = []
-    for source, of_run in enumerate(samples):
-        verdicts = [judge(sample.completion) for sample in of_run]
+    failures = Counter[str]()
+    for source, (of_run, verdicts) in enumerate(zip(samples, judged, strict=True)):
         counts.append(count_verdicts(of_run, verdicts))
+        failures.update(verdict.failure for verdict in verdicts if verdict.failure)
         counts[-1]["solution_path"] = sum(
             v.reason == "valid" and v.path == own_path for v in verdicts
         )
@@ -98,7 +98,23 @@ def filter_problem(
             if verdict.reason == "valid":
                 candidates.append(Candidate(sample, verdict.path, source))
                 first_seen.setdefault(verdict.path, {}).setdefault(source, sample.sample_id)
-    return FilterResult(counts, first_seen, select_candidates(candidates, problem, rules))
+    kept = select_candidates(candidates, problem, own_path, rules)
+    return FilterResult(counts, first_seen, kept, own_path, failures)
+
+
+def judge_samples(
+    problem: Problem, samples: Sequence[Sequence[Sample]], rules: FilterRules
+) -> tuple[list[list[Verdict]], str | None]:
+    """Return the verdicts of every run and the solution's path, with near-duplicates joined."""
+    judge = make_judge(problem, rules)
+    judged = [[judge(sample.completion) for sample in of_run] for of_run in samples]
+    own_path = solution_path(problem, rules)
+    found = {verdict.path for verdicts in judged for verdict in verdicts}
+    joined = join_paths(found if own_path is None else found | {own_path})
+    verdicts_joined = [
+        [verdict._replace(path=joined[verdict.path]) for verdict in verdicts] for verdicts in judged
+    ]
+    return verdicts_joined, None if own_path is None else joined[own_path]
 
 
 def count_verdicts(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> Counter[str]:
@@ -106,6 +122,10 @@ def count_verdicts(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> Co
     counts = Counter[str](verdict.reason for verdict in verdicts)
     counts.update(check for verdict in verdicts for check in verdict.failed_checks)
     counts["odd_brackets"] = sum(verdict.odd_brackets for verdict in verdicts)
+    thoughts = [sample.completion for sample in samples if has_thinking(sample.completion)]
+    counts["thinking"] = len(thoughts)
+    counts["only_thinking"] = sum(not outside_thinking(text).strip() for text in thoughts)
+    counts["no_equation"] = sum(v.reason == "valid" and not v.path for v in verdicts)
     counts["sampled"] = len(samples)
     counts["characters"] = sum([len(sample.completion) for sample in samples])
     n_tokens = [sample.n_tokens for sample in samples if sample.n_tokens is not None]
@@ -115,7 +135,7 @@ def count_verdicts(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> Co
 
 
 def select_candidates(
-    candidates: Sequence[Candidate], problem: Problem, rules: FilterRules
+    candidates: Sequence[Candidate], problem: Problem, own_path: str | None, rules: FilterRules
 ) -> list[Candidate]:
     """Return the candidates to keep, in the order of output."""
     if rules.keep == "all":
@@ -123,7 +143,7 @@ def select_candidates(
     if rules.fidelity == "paper":
         chosen = select_as_published(candidates)
     else:
-        chosen = select_farthest(candidates, problem.solution)
+        chosen = select_farthest(candidates, problem.solution, own_path)
     if rules.keep == "distinct":
         return chosen
     return select_at_random(candidates, chosen, rules.keep, f"{rules.seed} {problem.problem_id}")
@@ -133,13 +153,12 @@ def sample_fates(
     problem: Problem, samples: Sequence[Sequence[Sample]], rules: FilterRules
 ) -> list[list[Fate]]:
     """Filter one problem and return what happened to every sample of every run."""
-    judge = make_judge(problem, rules.fidelity, rules.process_checks)
+    judged, _ = judge_samples(problem, samples, rules)
     kept = filter_problem(problem, samples, rules).kept
     kept_ids = {(candidate.source, candidate.sample.sample_id) for candidate in kept}
     kept_paths = {candidate.path for candidate in kept}
 
-    def fate(source: int, sample: Sample) -> Fate:
-        verdict = judge(sample.completion)
+    def fate(source: int, sample: Sample, verdict: Verdict) -> Fate:
         if verdict.reason != "valid":
             return verdict.reason
         if (source, sample.sample_id) in kept_ids:
@@ -148,16 +167,27 @@ def sample_fates(
             return "not_drawn"
         return "repeated_path" if verdict.path in kept_paths else "solution_path"
 
-    return [[fate(source, sample) for sample in of_run] for source, of_run in enumerate(samples)]
+    return [
+        [fate(source, *pair) for pair in zip(of_run, verdicts, strict=True)]
+        for source, (of_run, verdicts) in enumerate(zip(samples, judged, strict=True))
+    ]
 
 
-def training_rows(problems: Sequence[Problem], results: Sequence[FilterResult]) -> Iterator[str]:
-    """Yield JSON lines: every problem's solution, then its kept completions."""
+def training_rows(
+    problems: Sequence[Problem], results: Sequence[FilterResult], rules: FilterRules
+) -> Iterator[str]:
+    """Yield JSON lines: every problem's solution, then its kept completions.
+
+    ``--think drop`` leaves their thinking out, with the blank lines after it.
+    """
     for problem, result in zip(problems, results, strict=True):
         query = json.dumps(problem.question)
         texts = [candidate.text for candidate in result.kept]
+        solutions = [problem.solution] if problem.solution else []
         # a problem of which only the answer is known has no row of its own
-        for response in [problem.solution, *texts] if problem.solution else texts:
+        for response in [*solutions, *texts]:
+            if rules.think == "drop" and has_thinking(response):
+                response = outside_thinking(response).strip()
             yield f'{{"query": {query}, "response": {json.dumps(response)}}}\n'
 
 

@@ -14,11 +14,17 @@ import numpy as np
 
 from screl.core.io import format_table
 from screl.grading.process_checks import ProcessCheck
+from screl.grading.verdict import Think
 from screl.rejection.filter import FilterResult, FilterRules
 
 PAPER_KS = (1, 3, 6, 12, 25, 50, 100)  # Table 2
 # Share of a problem's samples that are right: the published buckets, for any k.
 SOLVED = ("never", "to 20%", "to 40%", "to 60%", "to 80%", "below 100%", "always")
+THINKING: dict[Think, str] = {
+    "keep": "rows keep it, and it is searched for answer and equations only if nothing follows it",
+    "drop": "rows lose it, and it is not searched for answer and equations",
+    "only_answer": "rows keep it, and it is not searched for answer and equations",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ def report_runs(
     names: Sequence[str],
     n_samples: Sequence[int],
     results: Sequence[FilterResult],
-    solution_paths: Sequence[str],
+    solution_paths: Sequence[str | None],
 ) -> list[RunReport]:
     """Return a report on every run and, if there are several, on all of them together.
 
@@ -103,10 +109,22 @@ def notes(results: Sequence[FilterResult], rules: FilterRules) -> list[str]:
     """
     total = _add(counts for result in results for counts in result.counts)
     lines = []
+    if total["thinking"]:
+        lines.append(
+            f"{total['thinking']} of {total['sampled']} samples think aloud (<think>), "
+            f"{total['only_thinking']} of them to their end; {THINKING[rules.think]}"
+        )
     if total["odd_brackets"]:
         lines.append(
             f"{total['odd_brackets']} right samples have an equation that is not closed or in "
             "other brackets than <<...>>; they count as not parsed"
+        )
+    n_valid = _funnel(total, 0, 0).n_passed
+    if rules.path_style == "calculator" and total["no_equation"] > n_valid / 2:
+        lines.append(
+            f"{total['no_equation']} of {n_valid} passed samples have no <<a=b>> and share one "
+            "empty path per problem; --path_style arithmetic reads 3 x 4 = 12, symbolic and text "
+            "the rest"
         )
     if rules.fidelity == "strict" and rules.keep == "distinct" and total["solution_path"]:
         n_passed, n_kept = _funnel(total, 0, 0).n_passed, sum(len(r.kept) for r in results)
@@ -142,7 +160,7 @@ def _report(
     n_samples: int,
     sources: Collection[int],
     results: Sequence[FilterResult],
-    solution_paths: Sequence[str],
+    solution_paths: Sequence[str | None],
 ) -> RunReport:
     per_problem = [_add(result.counts[source] for source in sources) for result in results]
     total = _add(per_problem)
@@ -181,7 +199,7 @@ def _ratio(total: int, n: int) -> float | None:
 
 
 def _funnel(total: Mapping[str, int], n_distinct: int, n_kept: int) -> Funnel:
-    n_answered = total["sampled"] - total["no_answer"]
+    n_answered = total["sampled"] - total["no_answer"] - total["not_verified"]
     n_right = n_answered - total["wrong_answer"]
     n_parsed = n_right - total["unparsed_equation"]
     n_valid = n_parsed - total["false_equation"]
@@ -216,13 +234,15 @@ def _distinct_paths(
     n_samples: int,
     only_all: bool,
     paths: Sequence[Mapping[str, int]],
-    solution_paths: Sequence[str],
+    solution_paths: Sequence[str | None],
 ) -> dict[int, tuple[float, float | None]]:
     ks = [] if only_all else [k for k in PAPER_KS if k < n_samples]
     curve = {}
     for k in [*ks, n_samples]:
         counts = [
-            len({solution_path, *(path for path, first in of_problem.items() if first < k)})
+            len(
+                {solution_path, *(path for path, first in of_problem.items() if first < k)} - {None}
+            )
             for of_problem, solution_path in zip(paths, solution_paths, strict=True)
         ]
         error = float(np.std(counts, ddof=1)) / math.sqrt(len(counts)) if len(counts) > 1 else None

@@ -11,7 +11,6 @@ from typing import Literal, NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
-from screl.grading.equations import equation_path
 from screl.samples.store import Sample
 
 Keep = Literal["distinct", "all", "random_rows", "random_tokens"]
@@ -94,14 +93,15 @@ def distance_bound(
     return total
 
 
-def select_farthest(candidates: Iterable[Candidate], solution: str) -> list[Candidate]:
+def select_farthest(
+    candidates: Iterable[Candidate], solution: str, solution_path: str | None
+) -> list[Candidate]:
     """Select the candidate farthest from ``solution`` for each path but the solution's own.
 
     Distances are Levenshtein. Ties go to the smallest text, then to the first source and sample.
     Because it is a maximum, the result depends neither on the order of samples nor on the order of
     runs. It is sorted by path.
     """
-    solution_path = equation_path(solution, "strict")
     best: dict[str, tuple[int, Candidate]] = {}
     for candidate in candidates:
         if candidate.path == solution_path:

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from screl.core.problems import Problem, ProblemId
-from screl.grading.equations import equation_path
+from screl.grading.paths import join_paths
+from screl.grading.verdict import JudgeRules, solution_path
 from screl.samples.store import Sample
 from screl.sampling.tally import ProblemTally
 
@@ -24,7 +25,7 @@ class WantedSamples(NamedTuple):
 class Budget:
     """Decides how many samples each problem gets.
 
-    A problem gets samples until the strict filter would keep ``until_correct`` of them, but at most
+    A problem gets samples until the filter would keep ``until_correct`` of them, but at most
     ``max_samples``. ``missing`` holds, per problem, the sample_ids below ``max_samples`` that the
     store lacks. ``tallies`` must count every sample before it is passed to ``next_blocks``. Every
     solution must have an answer.
@@ -36,10 +37,11 @@ class Budget:
         tallies: Mapping[ProblemId, ProblemTally],
         until_correct: int,
         max_samples: int,
+        rules: JudgeRules,
     ) -> None:
         self._until_correct, self._max_samples = until_correct, max_samples
         self._blocks = {
-            wanted.problem.problem_id: _Blocks(wanted, tallies[wanted.problem.problem_id])
+            wanted.problem.problem_id: _Blocks(wanted, tallies[wanted.problem.problem_id], rules)
             for wanted in missing
         }
 
@@ -70,10 +72,10 @@ class Budget:
 class _Blocks:
     """A problem whose samples 0 to n_wanted - 1 are stored or pending."""
 
-    def __init__(self, missing: WantedSamples, tally: ProblemTally) -> None:
+    def __init__(self, missing: WantedSamples, tally: ProblemTally, rules: JudgeRules) -> None:
         self.problem, self._missing = missing
         self._tally = tally
-        self._solution_path = equation_path(self.problem.solution, "strict")
+        self._solution_path = solution_path(self.problem, rules)
         self.n_wanted = self.n_pending = self._n_requested = 0
 
     def request(self) -> Sequence[int]:
@@ -86,7 +88,6 @@ class _Blocks:
     def n_paths(self) -> int:
         """Return how many distinct right paths the samples below n_wanted have."""
         first_ids = self._tally.first_sample_ids
-        return sum(
-            first < self.n_wanted and path != self._solution_path
-            for path, first in first_ids.items()
-        )
+        found = {path for path, first in first_ids.items() if first < self.n_wanted}
+        own = set() if self._solution_path is None else {self._solution_path}
+        return len(set(join_paths(found | own).values())) - len(own)

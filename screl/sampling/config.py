@@ -6,8 +6,9 @@ from typing import Literal
 
 from screl.core.config import option
 from screl.core.io import UserError
-from screl.core.layouts import ANSWER_KEY, QUERY_KEY, RESPONSE_KEY, RowKeys
+from screl.core.layouts import ANSWER_KEY, QUERY_KEY, RESPONSE_KEY, KeyOptions
 from screl.core.prompt_choice import CHAT_TEMPLATE_KWARGS, SYSTEM_PROMPT, PromptChoice
+from screl.grading.options import PathOptions
 
 AT_LEAST_1 = (
     "n_samples", "batch_size", "chunk_size", "max_new_tokens", "n_workers", "tensor_parallel_size",
@@ -16,7 +17,7 @@ AT_LEAST_1 = (
 
 
 @dataclass(frozen=True)
-class SampleConfig:
+class SampleConfig(PathOptions, KeyOptions):
     """Options of sample.py."""
 
     model_name_or_path: str = option("checkpoint: a local folder or a hub id")
@@ -79,11 +80,6 @@ class SampleConfig:
         "PROBLEM_ID:SAMPLE_ID: make this sample again and compare it with the stored one", None
     )
     dry_run: bool = option("print config, first prompt, and plan, then stop", False)
-
-    @property
-    def keys(self) -> RowKeys:
-        """The keys of the data that the user chose."""
-        return RowKeys(self.query_key, self.response_key, self.answer_key)
 
     @property
     def prompt_choice(self) -> PromptChoice:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from screl.core.problems import Problem, ProblemId
 from screl.core.progress import progress_bar
+from screl.grading.verdict import JudgeRules
 from screl.samples.store import Sample, SampleWriter
 from screl.sampling.adaptive import Budget, WantedSamples
 from screl.sampling.checks import Health, run_alarms, show_alarm
@@ -31,8 +32,10 @@ class SampleCollector:
         budget: Budget | None,
         to_requests: Callable[[Iterable[WantedSamples]], list[Request]],
         requests: Iterable[Request],
+        rules: JudgeRules,
     ) -> None:
         self._writer, self._tallies, self._health = writer, tallies, health
+        self._rules = rules
         self._problems = {problem.problem_id: problem for problem in problems}
         self._budget, self._to_requests = budget, to_requests
         self.n_samples = self.n_tokens = self._n_graded = self._n_right = 0
@@ -56,7 +59,7 @@ class SampleCollector:
         return more
 
     def _count(self, sample: Sample) -> None:
-        verdict = judge_of(self._problems[sample.problem_id])(sample.completion)
+        verdict = judge_of(self._problems[sample.problem_id], self._rules)(sample.completion)
         self._tallies[sample.problem_id].add(sample, verdict)
         self.n_samples += 1
         self.n_tokens += sample.n_tokens or 0

@@ -12,7 +12,8 @@ from screl.core.io import UserError, file_sha256
 from screl.core.problems import Problem, ProblemId
 from screl.core.prompt_choice import PromptChoice
 from screl.core.run_info import package_versions, training_config
-from screl.grading.answers import gold_answers
+from screl.grading.verdict import JudgeRules, require_golds
+from screl.grading.verifiers import record_verifier
 from screl.models.folder import check_weights, fingerprint
 from screl.models.loading import longest_sequence
 from screl.models.prompts import (
@@ -251,24 +252,25 @@ class SessionResult(NamedTuple):
 
 
 def run_sampling(
-    config: SampleConfig, engine: EngineName, problems: Sequence[Problem], prompts: Prompts
-) -> SessionResult:
+    config: SampleConfig, engine: EngineName, problems: Sequence[Problem], prompts: Prompts,
+    rules: JudgeRules,
+) -> SessionResult:  # fmt: skip
     """Make the samples that the store lacks, until KeyboardInterrupt.
 
-    The caller has opened the store and holds its lock.
+    The caller has opened the store and holds its lock. ``rules`` judge the samples.
     """
     n_samples = config.max_samples or config.n_samples
-    index, tallies = read_store(config.output_dir, problems)
+    index, tallies = read_store(config.output_dir, problems, rules)
     n_before = count_samples(tallies)
     wanted: Iterable[WantedSamples] = missing_samples(problems, index, n_samples)
     budget = None
     if config.until_correct:
-        gold_answers(problems, config.data_path, "strict")  # every solution must have an answer
-        budget = Budget(wanted, tallies, config.until_correct, n_samples)
+        require_golds(problems, config.data_path, rules)  # every solution must have an answer
+        budget = Budget(wanted, tallies, config.until_correct, n_samples, rules)
         wanted = budget.first_blocks()
     requests = prompts.requests(wanted)
     if not requests:
-        summary = summarize_run(tallies.values(), config.greedy)
+        summary = summarize(tallies, config.greedy, rules)
         return SessionResult(0, 0, None, {}, [], PROCESSORS, summary)
     expects_variety = not config.greedy and config.temperature >= MIN_TEMPERATURE
     # exemplars show a base model how to end, and a chat template is that of a tuned model
@@ -277,7 +279,7 @@ def run_sampling(
     spec = make_spec(config, engine, prompts)
     with SampleWriter(config.output_dir) as writer:
         collector = SampleCollector(
-            writer, problems, tallies, health, budget, prompts.requests, requests
+            writer, problems, tallies, health, budget, prompts.requests, requests, rules
         )
         pool = make_pool(config, spec)
         try:
@@ -288,7 +290,7 @@ def run_sampling(
         finally:
             collector.close()
     if is_interrupted:  # perhaps after storing some samples and before counting them
-        _, tallies = read_store(config.output_dir, problems)
+        _, tallies = read_store(config.output_dir, problems, rules)
     return SessionResult(
         n_samples=count_samples(tallies) - n_before,
         n_tokens=collector.n_tokens,
@@ -296,17 +298,27 @@ def run_sampling(
         alarms=run_alarms(health),
         unfulfilled=unfulfilled,
         devices=pool.devices(),
-        summary=summarize_run(tallies.values(), config.greedy),
+        summary=summarize(tallies, config.greedy, rules),
         is_interrupted=is_interrupted,
     )
 
 
+def summarize(
+    tallies: Mapping[ProblemId, ProblemTally], greedy: bool, rules: JudgeRules
+) -> RunSummary:
+    """Return the summary of a run, with what its verifier could not judge."""
+    summary = summarize_run(tallies.values(), greedy)
+    failures = {problem_id: tally.failures for problem_id, tally in tallies.items()}
+    verified = record_verifier(rules.verifier, failures)
+    return summary._replace(results=summary.results | verified)
+
+
 def read_store(
-    path: Path, problems: Sequence[Problem]
+    path: Path, problems: Sequence[Problem], rules: JudgeRules
 ) -> tuple[SampleIndex, dict[ProblemId, ProblemTally]]:
     """Return where the samples of a store are, and the tally of each problem."""
     (stored,) = open_runs(path, problems, "train", allow_partial=True)
-    return stored.index, read_tallies(problems, stored)
+    return stored.index, read_tallies(problems, stored, rules)
 
 
 def count_samples(tallies: Mapping[ProblemId, ProblemTally]) -> int:

@@ -1,5 +1,6 @@
 """Count the samples of a run: their tokens, right answers, paths, and cost."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,8 +10,7 @@ from screl.core.cost import Cost, add_session, count_samples, read_cost
 from screl.core.io import UserError, read_json_object
 from screl.core.problems import Problem, ProblemId
 from screl.core.shape import Shape
-from screl.grading.answers import gold_answer
-from screl.grading.verdict import Verdict, make_judge
+from screl.grading.verdict import JudgeRules, Verdict, gold_answer, make_judge
 from screl.samples.line_index import MISSING
 from screl.samples.reader import Run, map_problems
 from screl.samples.store import Sample
@@ -34,15 +34,18 @@ class ProblemTally:
     n_right: int = 0
     path_counts: dict[str, int] = field(default_factory=dict)
     first_sample_ids: dict[str, int] = field(default_factory=dict)
+    failures: Counter[str] = field(default_factory=Counter)  # of the verifier
 
     def add(self, sample: Sample, verdict: Verdict | None) -> None:
-        """Count one more sample; ``verdict`` is None if the gold answer is no number."""
+        """Count one more sample; ``verdict`` is None if the gold answer cannot be read."""
         self.lengths.append(sample.n_tokens or 0)
         self.n_cut_off += sample.is_cut_off is True
         if verdict is None:
             return
         self.n_graded += 1
         self.n_right += is_right(verdict)
+        if verdict.failure:
+            self.failures[verdict.failure] += 1
         if verdict.reason == "valid":
             path, i = verdict.path, sample.sample_id
             self.path_counts[path] = self.path_counts.get(path, 0) + 1
@@ -51,30 +54,34 @@ class ProblemTally:
 
 def is_right(verdict: Verdict) -> bool:
     """Return whether the answer is right, regardless of the equations."""
-    return verdict.reason not in ("no_answer", "wrong_answer")
+    return verdict.reason not in ("no_answer", "not_verified", "wrong_answer")
 
 
-def judge_of(problem: Problem) -> Callable[[str], Verdict | None]:
-    """Return the strict judge of a problem; it returns None where the gold answer is no number."""
-    if gold_answer(problem, "strict") is None:
+def judge_of(problem: Problem, rules: JudgeRules) -> Callable[[str], Verdict | None]:
+    """Return the judge of a problem; it returns None where the gold answer cannot be read."""
+    if not rules.verifier and gold_answer(problem, rules) is None:
         return lambda text: None
-    return make_judge(problem, "strict")
+    return make_judge(problem, rules)
 
 
-def tally_problem(problem: Problem, samples_of_runs: Sequence[Sequence[Sample]]) -> ProblemTally:
+def tally_problem(
+    problem: Problem, samples_of_runs: Sequence[Sequence[Sample]], rules: JudgeRules
+) -> ProblemTally:
     """Return the tally of a problem's samples in a single run, as ``map_problems`` passes them."""
     (samples,) = samples_of_runs
-    tally, judge = ProblemTally(), judge_of(problem)
+    tally, judge = ProblemTally(), judge_of(problem, rules)
     for sample in samples:
         tally.add(sample, judge(sample.completion))
     return tally
 
 
-def read_tallies(problems: Sequence[Problem], run: Run) -> dict[ProblemId, ProblemTally]:
+def read_tallies(
+    problems: Sequence[Problem], run: Run, rules: JudgeRules
+) -> dict[ProblemId, ProblemTally]:
     """Return the tally of each problem, in the order of ``problems``, by reading all of ``run``."""
     if (run.index.file_no == MISSING).all():
         return {problem.problem_id: ProblemTally() for problem in problems}
-    tallies = map_problems(tally_problem, problems, [run])
+    tallies = map_problems(tally_problem, problems, [run], rules)
     return {problem.problem_id: tally for problem, tally in zip(problems, tallies, strict=True)}
 
 
@@ -103,7 +110,7 @@ def summarize_run(tallies: Iterable[ProblemTally], greedy: bool) -> RunSummary:
         # a run may have no samples at all, and no solution may have an answer
         "share_cut_off": sum(one.n_cut_off for one in tallies) / max(1, n_samples),
         "share_right": sum(one.n_right for one in tallies) / n_graded if n_graded else None,
-        "n_not_graded": n_samples - n_graded,  # their problem's gold answer is no number
+        "n_not_graded": n_samples - n_graded,  # their problem's gold answer cannot be read
     }
     counts = [sorted(one.path_counts.values()) for one in tallies]
     if greedy or not any(counts):

@@ -20,13 +20,13 @@ from screl.core.io import UserError
 from screl.core.problems import Problem
 from screl.grading.answers import Fidelity
 from screl.grading.equations import check_equation, find_equations
+from screl.grading.verdict import JudgeRules
 from screl.samples.reader import Run, map_problems
 from screl.samples.store import Sample
 from screl.scoring.score import (
     UNKNOWN,
     CompletionStats,
     RunScore,
-    ScoreRules,
     join_stats,
     read_answers,
     show_answer,
@@ -102,7 +102,7 @@ def clustered_mean(
 
 
 def mistake_lines(
-    problems: Sequence[Problem], runs: Sequence[Run], rules: ScoreRules, counts: Counter[str]
+    problems: Sequence[Problem], runs: Sequence[Run], rules: JudgeRules, counts: Counter[str]
 ) -> Iterator[str]:
     """Yield the JSON lines of each problem's wrong completions, and add to the runs' ``counts``."""
     names = [run.name for run in runs]
@@ -112,7 +112,7 @@ def mistake_lines(
 
 
 def find_mistakes(
-    problem: Problem, samples: Sequence[Sequence[Sample]], runs: Sequence[str], rules: ScoreRules
+    problem: Problem, samples: Sequence[Sequence[Sample]], runs: Sequence[str], rules: JudgeRules
 ) -> tuple[str, Counter[str]]:
     """Return a problem's wrong completions in each of ``runs`` as JSON lines, with counts.
 
@@ -121,9 +121,9 @@ def find_mistakes(
     lines: list[str] = []
     counts: Counter[str] = Counter()
     for run, run_samples in zip(runs, samples, strict=True):
-        gold, answers, right = read_answers(problem, run_samples, rules)
+        gold, answers, right, failures = read_answers(problem, run_samples, rules)
         counts["all"] += len(run_samples)
-        for sample, answer in zip(run_samples, answers, strict=True):
+        for sample, answer, failure in zip(run_samples, answers, failures, strict=True):
             if answer in right:
                 continue
             kind = mistake_kind(sample.completion, answer is not None, rules.fidelity)
@@ -139,8 +139,11 @@ def find_mistakes(
                 "gold": show_answer(gold),
                 "question": problem.question,
                 "solution": problem.solution,
+                **({} if problem.answer is None else {"short_answer": problem.answer}),
                 "text": sample.completion,
             }
+            if failure:
+                row["failure"] = failure
             lines.append(orjson.dumps(row).decode() + "\n")
     return "".join(lines), counts
 

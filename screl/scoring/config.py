@@ -1,16 +1,17 @@
 """Options of eval.py, and the checks that they go together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from screl.core.config import exit_with_usage, option
-from screl.core.layouts import ANSWER_KEY, QUERY_KEY, RESPONSE_KEY, RowKeys
+from screl.core.layouts import ANSWER_KEY, QUERY_KEY, RESPONSE_KEY, KeyOptions
 from screl.grading.answers import Fidelity
-from screl.scoring.score import Grader
+from screl.grading.options import AnswerOptions
+from screl.grading.verdict import JudgeRules
 
 
 @dataclass(frozen=True)
-class EvalConfig:
+class EvalConfig(AnswerOptions, KeyOptions):
     """Options of eval.py."""
 
     samples: tuple[Path, ...] = option(
@@ -23,9 +24,6 @@ class EvalConfig:
     )
     fidelity: Fidelity = option(
         "strict: exact numbers; paper: the published code's rules", "strict"
-    )
-    grader: Grader = option(
-        "number: '#### n'; math_verify: formulas, as in MATH, by Math-Verify", "number"
     )
     graders: bool = option("compare six graders on the same completions instead of scoring", False)
     seeds: bool = option(
@@ -47,10 +45,9 @@ class EvalConfig:
     allow_partial: bool = option("score an unfinished run by the samples that it has", False)
     dry_run: bool = option("print the resolved config and what would be scored, then stop", False)
 
-    @property
-    def keys(self) -> RowKeys:
-        """The keys of the data that the user chose."""
-        return RowKeys(self.query_key, self.response_key, self.answer_key)
+    def rules(self) -> JudgeRules:
+        """Return the rules by which completions are judged."""
+        return replace(self.answer_rules(), fidelity=self.fidelity)
 
 
 def check_eval_options(config: EvalConfig) -> None:
@@ -61,6 +58,8 @@ def check_eval_options(config: EvalConfig) -> None:
         wrong = "give SAMPLES; without any, eval.py only lists the stores under ./runs"
     elif config.graders and extra:
         wrong = "--graders prints only the graders; run the other options in a second command"
+    elif config.graders and config.verifier:
+        wrong = "--graders compares six graders; leave out --verifier"
     elif config.seeds and len(config.samples) < 2:
         wrong = "--seeds needs two or more SAMPLES: one seed has no spread"
     elif config.baseline and not config.seeds:

@@ -6,6 +6,7 @@ Users' scripts read this file: keys may be added, but none may change its name o
 from collections.abc import Sequence
 from typing import Any
 
+from screl.grading.verifiers import record_verifier
 from screl.samples.reader import Run
 from screl.scoring.breakdown import GroupScore
 from screl.scoring.comparison import compare_seeds, summarize_seeds
@@ -24,6 +25,7 @@ def score_entry(score: RunScore) -> Entry:
         "data_path": score.data_path,
         "fidelity": score.rules.fidelity,
         "grader": score.rules.grader,
+        **record_verifier(score.rules.verifier, score.failures),
         "n_problems": len(score.problems),
         "n_problems_left_out": len(score.left_out),
         "n_samples": score.n_samples,

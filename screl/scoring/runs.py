@@ -7,13 +7,15 @@ from typing import NamedTuple
 from screl.core.config import say
 from screl.core.io import UserError, format_table, refuse_to_overwrite, sibling
 from screl.core.problems import Problem, load_problems
+from screl.grading.styles import load_judged_problems, settle_styles
+from screl.grading.verdict import JudgeRules
 from screl.samples.reader import Run, find_data_path, open_and_report, open_runs, refuse_repeats
 from screl.samples.store import MANIFEST, read_manifest, stored_n_samples
 from screl.scoring.breakdown import check_breakdown_key
 from screl.scoring.config import EvalConfig
 from screl.scoring.recipe import check_recipe
 from screl.scoring.report import show_mean
-from screl.scoring.score import ScoreRules, score_runs
+from screl.scoring.score import score_runs
 
 # The list scores test sets with 100 samples per problem, but not the 747,300 samples of a training
 # set, since training scores are rarely compared.
@@ -28,6 +30,7 @@ class ScoringInput(NamedTuple):
     data_path: Path
     problems: list[Problem]
     runs: list[Run]
+    rules: JudgeRules
 
 
 def open_inputs(config: EvalConfig) -> list[ScoringInput]:
@@ -46,28 +49,28 @@ def open_inputs(config: EvalConfig) -> list[ScoringInput]:
     if config.output_path:
         outputs.append(sibling(config.output_path, ".run.json"))
     refuse_to_overwrite([path for path in outputs if path], [*data_paths, *paths])
-    problems = {
-        data_path: load_problems(data_path, config.keys, say=say)
+    data = {
+        data_path: load_judged_problems(data_path, config.keys, config.rules(), say)
         for data_path in dict.fromkeys(data_paths)
     }
     for key in config.breakdown:
-        for data_path in problems:
-            check_breakdown_key(problems[data_path], key, data_path)
+        for data_path, (problems, _) in data.items():
+            check_breakdown_key(problems, key, data_path)
     stream = sys.stdout if config.dry_run else sys.stderr
     inputs = []
     for path, data_path in zip(paths, data_paths, strict=True):
-        found = problems[data_path]
+        found, rules = data[data_path]
         runs = open_and_report(path, data_path, found, "test", stream, config.allow_partial)
         if any(run.is_adaptive for run in runs):
             raise UserError(
                 f"{path}: was sampled with --until_correct, which takes more samples where answers "
                 "are wrong, so its scores would be too low; score a run with --n_samples"
             )
-        inputs.append(ScoringInput(path, data_path, found, runs))
+        inputs.append(ScoringInput(path, data_path, found, runs, rules))
     return inputs
 
 
-def store_table(root: Path, rules: ScoreRules) -> str | None:
+def store_table(root: Path, rules: JudgeRules) -> str | None:
     """Return the progress and scores of each sample store under ``root``; None if there is none.
 
     Finished stores of up to MAX_SCORED samples are scored; in others, only lines are counted.
@@ -78,7 +81,7 @@ def store_table(root: Path, rules: ScoreRules) -> str | None:
     return format_table(rows) if paths else None
 
 
-def _store_row(path: Path, rules: ScoreRules) -> list[str]:
+def _store_row(path: Path, rules: JudgeRules) -> list[str]:
     """Return the row of one store; if it cannot be read or scored, its last cell says why."""
     try:
         manifest = read_manifest(path)
@@ -103,8 +106,9 @@ def _store_row(path: Path, rules: ScoreRules) -> list[str]:
         return [*cells, f"not scored: {error}"]
 
 
-def _scores(path: Path, data_path: Path, rules: ScoreRules) -> str:
+def _scores(path: Path, data_path: Path, rules: JudgeRules) -> str:
     problems = load_problems(data_path)
+    rules, _ = settle_styles(rules, problems, data_path)
     score = score_runs(open_runs(path, problems, "test"), problems, data_path, rules)
     names = [name for name in score.headline() if not name.startswith("pass@")]
     return ", ".join(f"{name} {show_mean(score.scores[name])}" for name in names)

@@ -1,46 +1,40 @@
 """Score runs: read the answer of each completion, then compute every metric.
 
-The grader ``number`` reads ``#### <number>`` (screl.grading.answers); ``math_verify`` is for data
-whose answers are formulas, such as MATH.
+How an answer is read and compared is decided by JudgeRules (screl.grading.verdict).
 """
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
 from itertools import compress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from screl.core.io import UserError
 from screl.core.problems import Problem, ProblemId
-from screl.grading.answers import (
-    SCORING_TOLERANCE,
-    Fidelity,
-    extract_answer,
-    gold_answers,
-    gold_text,
-    is_correct,
+from screl.grading.answers import SCORING_TOLERANCE
+from screl.grading.verdict import (
+    JudgeRules,
+    answer_reader,
+    equality,
+    read_text,
+    require_gold,
+    require_golds,
 )
+from screl.grading.verifiers import short_gold, verify
 from screl.samples.line_index import MISSING
 from screl.samples.reader import Run, map_problems
 from screl.samples.store import Sample
 from screl.scoring.statistics import Floats, Metric, summarize
 from screl.scoring.votes import MAX_SAMPLES, expected_maj, expected_pass, first_k_maj, majority
 
-Grader = Literal["number", "math_verify"]
 UNKNOWN = -1  # in CompletionStats, for values that a run does not record
-
-
-class ScoreRules(NamedTuple):
-    """The rules by which answers are read and counted."""
-
-    fidelity: Fidelity = "strict"
-    grader: Grader = "number"
 
 
 class AnswerReading(NamedTuple):
@@ -49,6 +43,7 @@ class AnswerReading(NamedTuple):
     gold: Hashable
     answers: list[Hashable | None]
     right: frozenset[Hashable]  # the distinct answers that are right
+    failures: list[str]  # of the verifier, one per sample; "" if it judged the sample
 
 
 class CompletionStats(NamedTuple):
@@ -71,6 +66,7 @@ class ProblemScore(NamedTuple):
     pass_at_k: Floats
     winner: str  # of the vote of all samples; " or " joins tied answers, "" if no sample votes
     completions: CompletionStats
+    failures: Counter[str]  # of the verifier, which then count as no answer
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ class RunScore:
 
     run: str
     data_path: str
-    rules: ScoreRules
+    rules: JudgeRules
     n_samples: int  # K
     problems: list[Problem]  # those that are scored
     left_out: list[ProblemId]  # those without samples
@@ -95,6 +91,7 @@ class RunScore:
     completions: list[CompletionStats]
     share_without_answer: float
     share_cut_off: float | None  # None if not recorded
+    failures: dict[ProblemId, Counter[str]] = field(default_factory=dict)  # of the verifier
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
@@ -110,7 +107,7 @@ class RunScore:
 
 
 def score_runs(
-    runs: Sequence[Run], problems: Sequence[Problem], data_path: Path, rules: ScoreRules
+    runs: Sequence[Run], problems: Sequence[Problem], data_path: Path, rules: JudgeRules
 ) -> RunScore:
     """Score the runs of one SAMPLES: a greedy one, a sampled one, or one of each.
 
@@ -120,7 +117,7 @@ def score_runs(
     Problems with more than K samples use all of them (paper: the first K vote), up to 1,000. Raises
     UserError if a gold answer cannot be read or there is nothing to score.
     """
-    _check_golds(problems, data_path, rules)
+    require_golds(problems, data_path, rules)
     n_expected = len(problems) * sum(run.n_samples for run in runs)
     runs = [replace(run, index=run.index.first(MAX_SAMPLES)) for run in runs]
     n_found = np.stack([(run.index.file_no != MISSING).sum(axis=1) for run in runs])
@@ -150,6 +147,12 @@ def score_runs(
         completions=[score.completions for score in by_run[main]],
         share_without_answer=1 - float(every.has_answer.mean()),
         share_cut_off=float(every.is_cut_off[is_recorded].mean()) if is_recorded.any() else None,
+        failures={
+            problem.problem_id: sum((score.failures for score in of_problem), Counter[str]())
+            for problem, of_problem in zip(
+                compress(problems, is_scored), zip(*by_run, strict=True), strict=True
+            )
+        },
     )
 
 
@@ -157,7 +160,7 @@ def score_problem(
     problem: Problem,
     samples: Sequence[Sequence[Sample]],
     k_max: Sequence[int],
-    rules: ScoreRules,
+    rules: JudgeRules,
 ) -> list[ProblemScore] | None:
     """Return the scores of one problem in each run; None if a run has no samples for it."""
     if not all(samples):
@@ -165,23 +168,30 @@ def score_problem(
     return [_score(problem, *of_run, rules) for of_run in zip(samples, k_max, strict=True)]
 
 
-def read_answers(problem: Problem, samples: Sequence[Sample], rules: ScoreRules) -> AnswerReading:
+def read_answers(problem: Problem, samples: Sequence[Sample], rules: JudgeRules) -> AnswerReading:
     """Return the answers of ``samples``, reading equal texts only once.
 
     Raises UserError if the problem has no gold answer.
     """
-    extract, is_right = _grader_functions(rules)
-    gold = extract(gold_text(problem))
-    if gold is None:  # a missing number was refused by _check_golds
-        raise UserError(
-            f"problem {problem.problem_id!r} (line {problem.line} of the data): Math-Verify finds "
-            r"no answer in its response; write it as \boxed{...} or delete this line"
-        )
+    if rules.verifier:
+        return _verified_answers(problem, samples, rules.verifier)
+    extract, is_right = answer_reader(rules), equality(rules, SCORING_TOLERANCE)
+    gold = require_gold(problem, rules)
     texts = [sample.completion for sample in samples]
-    answer_of = {text: extract(text) for text in dict.fromkeys(texts)}
+    answer_of = {text: extract(read_text(text, rules)) for text in dict.fromkeys(texts)}
     answers = {answer for answer in answer_of.values() if answer is not None}
     right = frozenset(answer for answer in answers if is_right(gold, answer))
-    return AnswerReading(gold, [answer_of[text] for text in texts], right)
+    return AnswerReading(gold, [answer_of[text] for text in texts], right, [""] * len(texts))
+
+
+def _verified_answers(problem: Problem, samples: Sequence[Sample], verifier: str) -> AnswerReading:
+    texts = [sample.completion for sample in samples]
+    outcome_of = {text: verify(problem, text, verifier) for text in dict.fromkeys(texts)}
+    outcomes = [outcome_of[text] for text in texts]
+    right = frozenset(outcome.answer for outcome in outcomes if outcome.is_right)
+    answers: list[Hashable | None] = [outcome.answer for outcome in outcomes]
+    failures = [outcome.failure for outcome in outcomes]
+    return AnswerReading(short_gold(problem), answers, right, failures)
 
 
 def show_answer(answer: Hashable | None) -> str | None:
@@ -198,36 +208,10 @@ def join_stats(parts: Sequence[CompletionStats]) -> CompletionStats:
     return CompletionStats(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def _check_golds(problems: Sequence[Problem], path: Path, rules: ScoreRules) -> None:
-    """Raise UserError, with the line of ``path``, if a gold answer is not a number.
-
-    Formulas are checked problem by problem instead, since parsing a whole file takes seconds.
-    """
-    if rules.grader == "number":
-        try:
-            gold_answers(problems, path, rules.fidelity)
-        except UserError as error:
-            raise UserError(f"{error}; for formulas, give --grader math_verify") from None
-
-
-def _grader_functions(
-    rules: ScoreRules,
-) -> tuple[Callable[[str], Hashable | None], Callable[[Any, Any], bool]]:
-    """Return ``extract(text)``, which reads an answer, and ``is_right(gold, answer)``."""
-    if rules.grader == "math_verify":
-        from screl.grading.formulas import math_answer, math_answers_equal
-
-        return math_answer, math_answers_equal
-    return (
-        lambda text: extract_answer(text, rules.fidelity),
-        lambda gold, answer: is_correct(answer, gold, SCORING_TOLERANCE),
-    )
-
-
 def _score(
-    problem: Problem, samples: Sequence[Sample], k_max: int, rules: ScoreRules
+    problem: Problem, samples: Sequence[Sample], k_max: int, rules: JudgeRules
 ) -> ProblemScore:
-    _, answers, right = read_answers(problem, samples, rules)
+    _, answers, right, failures = read_answers(problem, samples, rules)
     is_right = np.array([answer in right for answer in answers])
     if rules.fidelity == "paper":
         maj_at_k = first_k_maj(answers, right, k_max)
@@ -246,6 +230,7 @@ def _score(
             n_tokens=np.array([_known(sample.n_tokens) for sample in samples], np.int64),
             n_characters=np.array([len(sample.completion) for sample in samples], np.int32),
         ),
+        failures=Counter(filter(None, failures)),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from screl.core.config import option
 from screl.core.io import UserError
-from screl.core.layouts import ANSWER_KEY, QUERY_KEY, RESPONSE_KEY, RowKeys
+from screl.core.layouts import ANSWER_KEY, QUERY_KEY, RESPONSE_KEY, KeyOptions
 from screl.core.prompt_choice import CHAT_TEMPLATE_KWARGS, SYSTEM_PROMPT, PromptChoice
 from screl.training.processes import world_size
 
@@ -20,7 +20,7 @@ PROMPT = (
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(KeyOptions):
     """Options of train.py."""
 
     model_name_or_path: str = option("base model: a local folder or a hub id")
@@ -80,11 +80,6 @@ class TrainConfig:
     answer_key: str | None = option(ANSWER_KEY, None)
     dry_run: bool = option("print options, first row, and plan, then stop", False)
     verbose: bool = option("with --dry_run: show all tokens of the first row", False)
-
-    @property
-    def keys(self) -> RowKeys:
-        """The keys of the data that the user chose."""
-        return RowKeys(self.query_key, self.response_key, self.answer_key)
 
     @property
     def prompt_choice(self) -> PromptChoice:

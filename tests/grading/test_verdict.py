@@ -1,12 +1,28 @@
 """The reason for each rejection, in order; the path of a valid completion; remembered verdicts."""
 
+from fractions import Fraction
+from pathlib import Path
+from typing import get_args
+
 import pytest
 
-from screl.core.problems import Problem
+from screl.core.io import UserError
+from screl.core.problems import Problem, load_problems
 from screl.grading import verdict
-from screl.grading.equations import find_equations
-from screl.grading.verdict import Reason, Verdict, judge_equations, make_judge
+from screl.grading.answers import AnswerStyle, Fidelity, gold_text
+from screl.grading.paths import Steps
+from screl.grading.verdict import (
+    JudgeRules,
+    Reason,
+    Think,
+    Verdict,
+    gold_answer,
+    judge_steps,
+    make_judge,
+    require_golds,
+)
 
+GSM8K = Path(__file__).parents[3] / "shared/gsm8k"
 PROBLEM = Problem("p", "How many are 1 and 2?", "Together <<1+2=3>>3.\n#### 3", 1)
 
 
@@ -25,40 +41,150 @@ PROBLEM = Problem("p", "How many are 1 and 2?", "Together <<1+2=3>>3.\n#### 3", 
     ],
 )
 def test_the_first_fault_is_the_reason(text: str, strict: Reason, paper: Reason) -> None:
-    assert make_judge(PROBLEM, "strict")(text).reason == strict
-    assert make_judge(PROBLEM, "paper")(text).reason == paper
+    assert make_judge(PROBLEM, JudgeRules())(text).reason == strict
+    assert make_judge(PROBLEM, JudgeRules("paper"))(text).reason == paper
 
 
 def test_only_a_valid_completion_has_a_path() -> None:
-    judge = make_judge(PROBLEM, "strict")
+    judge = make_judge(PROBLEM, JudgeRules())
     assert judge("<<2+1=3>>") == Verdict("no_answer", "", ())
     assert judge("<<2+2=3>>\n#### 3") == Verdict("false_equation", "", ())
     assert judge("<<$2+1=3>> <<3=3>>\n#### 3") == Verdict("valid", "2+1=3|3=3", ())
-    equations = find_equations("<<$2+1=3>>")
-    assert judge_equations(equations, "strict") == Verdict("valid", "2+1=3")
-    assert judge_equations(equations, "paper") == Verdict("unparsed_equation")
-    assert judge_equations(["2 + 1=3"], "paper") == Verdict("valid", "2+1=3")
+    steps = Steps(("$2+1=3",), "2+1=3")
+    assert judge_steps(steps, "strict") == Verdict("valid", "2+1=3")
+    assert judge_steps(steps, "paper") == Verdict("unparsed_equation")
 
 
 def test_the_same_text_and_the_same_equations_are_judged_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls: list[object] = []
-    extract, judge_all = verdict.extract_answer, verdict.judge_equations
+    extract, judge_all = verdict.extract_answer, verdict.judge_steps
     monkeypatch.setattr(
         verdict, "extract_answer", lambda text, f: calls.append(text) or extract(text, f)
     )
     monkeypatch.setattr(
-        verdict, "judge_equations", lambda eqs, f: calls.append(eqs) or judge_all(eqs, f)
+        verdict, "judge_steps", lambda steps, f: calls.append(steps.path) or judge_all(steps, f)
     )
     texts = ["a <<2+1=3>>\n#### 3", "b <<2+1=3>>\n#### 3"]
-    judge = make_judge(PROBLEM, "strict")
+    judge = make_judge(PROBLEM, JudgeRules())
+    calls.clear()  # the gold answer
     assert len({judge(text) for text in texts * 2}) == 1
-    assert calls == [texts[0], ("2+1=3",), texts[1]]
+    assert calls == [texts[0], "2+1=3", texts[1]]
 
 
 def test_process_checks_apply_to_valid_completions_only() -> None:
-    judge = make_judge(PROBLEM, "strict", ("unused_result",))
+    judge = make_judge(PROBLEM, JudgeRules(process_checks=("unused_result",)))
     assert judge("<<2+1=3>> <<3*5=15>>\n#### 3") == Verdict("process_check", "", ["unused_result"])
     assert judge("<<2+1=3>> <<3*5=16>>\n#### 3") == Verdict("false_equation")
     assert judge("<<2+1=3>>\n#### 3") == Verdict("valid", "2+1=3")
+
+
+def golds(problems: list[Problem], rules: JudgeRules) -> list[object]:
+    require_golds(problems, Path("d.jsonl"), rules)
+    return [gold_answer(problem, rules) for problem in problems]
+
+
+def test_a_short_answer_is_the_gold() -> None:
+    problem = Problem(0, "q", "so #### 4", 1, answer=r"\boxed{5}")
+    assert golds([problem], JudgeRules()) == [5]
+    for text in ("5", " $5$ ", r"\$5", r"$\boxed 5$"):
+        for style in get_args(AnswerStyle)[:-1]:
+            rules = JudgeRules(answer_style=style)
+            assert gold_answer(Problem(0, "q", "so #### 4", 1, answer=text), rules) == 5
+    assert gold_text(Problem(0, "q", "s", 1, answer=" $5$ ")) == "\\boxed{5}\n#### 5"
+    formula = Problem(1, "q", "so #### 4", 7, answer=r"\frac12")
+    with pytest.raises(UserError, match=r"^d\.jsonl:7: the answer .* is not a number.*math_verify"):
+        golds([formula], JudgeRules())
+    choice = Problem(1, "q", "", 7, answer=r"$\boxed{\text{(B)}}$")
+    assert golds([choice], JudgeRules(grader="choice", answer_style="the_answer_is")) == ["B"]
+    with pytest.raises(
+        UserError, match=r"^d\.jsonl:7: the answer .* is not A to E; fix it or delete"
+    ):
+        golds([formula], JudgeRules(grader="choice"))
+
+
+@pytest.mark.parametrize("fidelity", ["strict", "paper"])
+def test_a_solution_without_answer_is_named_by_its_line(fidelity: Fidelity) -> None:
+    problems = [Problem(0, "q", "so #### 4", 1), Problem(1, "q2", "no number", 7)]
+    assert len(golds(problems[:1], JudgeRules(fidelity))) == 1
+    with pytest.raises(UserError, match=r"^d\.jsonl:7: the response has no '#### <number>'; end"):
+        golds(problems, JudgeRules(fidelity))
+    with pytest.raises(UserError, match=r":1: the response has no \\boxed\{<number>\}; end"):
+        golds(problems, JudgeRules(answer_style="boxed"))
+    with pytest.raises(
+        UserError, match=r"^line 7 of the data: the response has no 'The answer is: <"
+    ):
+        make_judge(problems[1], JudgeRules(grader="math_verify", answer_style="the_answer_is"))
+
+
+@pytest.mark.skipif(not GSM8K.is_dir(), reason="needs GSM8K in ../shared/gsm8k")
+def test_both_fidelities_read_gsm8k_solutions_alike() -> None:
+    for path in (GSM8K / "train.jsonl", GSM8K / "test.jsonl"):
+        problems = load_problems(path)
+        exact, published = golds(problems, JudgeRules()), golds(problems, JudgeRules("paper"))
+        assert exact == [Fraction(str(text)) for text in published]
+
+
+@pytest.mark.parametrize(
+    ("style", "text", "reason"),
+    [
+        ("hash", "#### 12", "valid"),
+        ("hash", r"\boxed{12}", "no_answer"),
+        ("boxed", r"no \boxed{3}, it is $\boxed{12\text{ eggs}}$. #### 3", "valid"),
+        ("boxed", r"\boxed{12} or \boxed{13}", "wrong_answer"),
+        ("boxed", r"\boxed{12", "no_answer"),
+        ("boxed", "#### 12", "no_answer"),
+        ("the_answer_is", "The answer is: 3. No, the final answer is **12.** #### 3", "valid"),
+        ("the_answer_is", "The answer is:\n$\\boxed{12}$", "valid"),
+        ("the_answer_is", "The answer is 12.5.", "wrong_answer"),
+        ("the_answer_is", "The answer is 12-15", "no_answer"),
+        ("the_answer_is", "The answer is", "no_answer"),
+        ("last_number", "from 3 to 12 eggs", "valid"),
+        ("last_number", "12 or 3", "wrong_answer"),
+        ("last_number", "twelve", "no_answer"),
+    ],
+)
+def test_answers_are_read_in_the_chosen_style(
+    style: AnswerStyle, text: str, reason: Reason
+) -> None:
+    problem = Problem(0, "q", "", 1, answer="12")
+    assert make_judge(problem, JudgeRules(answer_style=style))(text).reason == reason
+
+
+def test_formulas_and_letters_are_judged_by_their_graders() -> None:
+    half = Problem(0, "q", r"so $\boxed{\frac12}$", 1)
+    judge = make_judge(half, JudgeRules(grader="math_verify", answer_style="boxed"))
+    reasons = [judge(text).reason for text in (r"\boxed{0.5}", r"\boxed{2}", "none", "#### 1/2")]
+    assert reasons == ["valid", "wrong_answer", "no_answer", "valid"]
+    half = Problem(0, "q", r"The answer is: $\frac{1}{2}$", 1)
+    judge = make_judge(half, JudgeRules(grader="math_verify", answer_style="the_answer_is"))
+    assert judge("The answer is: 0.5").reason == "valid"
+    choice = Problem(0, "q", "", 1, answer="C")
+    judge = make_judge(choice, JudgeRules(grader="choice", answer_style="the_answer_is"))
+    texts = ("The answer is (C) 12.", "The answer is D.", "The answer is C or D", "I say C")
+    reasons = [judge(text).reason for text in texts]
+    assert reasons == ["valid", "wrong_answer", "no_answer", "no_answer"]
+
+
+def test_thinking_is_searched_only_if_nothing_follows() -> None:
+    thought, both = "<think>#### 12</think>", "<think>#### 3 <<1+1=3>></think>So #### 12"
+    problem = Problem(0, "q", "#### 12", 1)
+    expectations: dict[Think, Reason] = {
+        "keep": "valid", "drop": "no_answer", "only_answer": "no_answer"
+    }  # fmt: skip
+    for think, expected in expectations.items():
+        judge = make_judge(problem, JudgeRules(think=think))
+        assert (judge(thought).reason, judge(both).reason) == (expected, "valid")
+    assert make_judge(problem, JudgeRules("paper"))(both).reason == "wrong_answer"
+
+
+def test_equations_in_prose_are_checked_like_marked_ones() -> None:
+    judge = make_judge(PROBLEM, JudgeRules(path_style="arithmetic"))
+    same = ["<<2+1=3>>\n#### 3", "2 + 1 = 3\n#### 3", "$2 + 1 = 3$ eggs\n#### 3"]
+    assert {judge(text) for text in same} == {Verdict("valid", "2+1=3")}
+    assert judge("1 + 2 = 3\n#### 3") == Verdict("valid", "1+2=3")
+    assert judge("2 + 2 = 3\n#### 3") == Verdict("false_equation")
+    assert judge("<<2+x=3>>\n#### 3") == Verdict("unparsed_equation")
+    assert judge("<<2+1=3>\n#### 3").odd_brackets
+    assert make_judge(PROBLEM, JudgeRules(path_style="text"))("<<2+1=3>\n#### 3").reason == "valid"

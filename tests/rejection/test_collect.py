@@ -272,6 +272,9 @@ def test_help_and_exit_statuses(tmp_path: Path) -> None:
     result = run_script(script, *arguments, tmp_path / "nowhere")
     assert (result.returncode, result.stdout) == (1, "")
     read, error = result.stderr.splitlines()
-    assert read == f"{PROBLEMS}: 80 rows; question from 'query', solution from 'response'"
+    assert read == (
+        f"{PROBLEMS}: 80 rows; question from 'query', solution from 'response'; "
+        "answers after #### (80 of 80 solutions); paths: calculator (in 80 of 80 solutions)"
+    )
     assert error == f"error: {tmp_path}/nowhere: no such file or folder; check the path"
     assert run_script(script, *arguments[:-1]).returncode == 2

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from screl.core.problems import Problem
 from screl.grading.answers import Fidelity
 from screl.grading.equations import equation_path
+from screl.grading.paths import PathStyle
 from screl.rejection.filter import (
     Fate,
     FilterRules,
@@ -21,6 +22,7 @@ from screl.rejection.filter import (
     source_rows,
     training_rows,
 )
+from screl.rejection.funnel import notes
 from screl.rejection.selection import Keep, select_at_random
 from screl.samples.reader import open_runs
 from screl.samples.store import Sample
@@ -194,7 +196,7 @@ def test_the_solution_and_then_kept_samples_become_rows_with_sources() -> None:
     runs = [["<<2+1=3>>\n#### 3", "no"], ["no", 'x"y\n<<4-1=3>>\n#### 3']]
     samples = [make_samples(texts) for texts in runs]
     results = [filter_problem(problem, samples, FilterRules("strict")) for problem in problems]
-    rows = [json.loads(line) for line in training_rows(problems, results)]
+    rows = [json.loads(line) for line in training_rows(problems, results, FilterRules("strict"))]
     sources = [json.loads(line) for line in source_rows(problems, results, ["a", 'b"'])]
     assert rows == [
         {"query": problem.question, "response": response}
@@ -216,3 +218,46 @@ def test_every_problem_of_a_run_is_filtered(tmp_path: Path) -> None:
     runs = open_runs(path, problems, "train")
     results = filter_problems(problems, runs, FilterRules("strict"), n_workers=1)
     assert [[candidate.text for candidate in result.kept] for result in results] == [texts[:1]] * 3
+
+
+def test_completions_without_marks_have_paths_of_their_own() -> None:
+    problem = Problem("p", "q", "3 * 4 = 12\n#### 12", 1)
+    texts = [
+        f"{text}\n#### 12" for text in ("4 * 3 = 12", "6 + 6 = 12", "$3\\cdot4=12$", "6+6=12.")
+    ]
+    counts = {}
+    on_solution: dict[PathStyle, int] = {"calculator": 4, "arithmetic": 1, "text": 0}
+    for style, n in on_solution.items():
+        result = filter_problem(
+            problem, [make_samples(texts)], FilterRules("strict", path_style=style)
+        )
+        counts[style] = len(result.kept)
+        assert result.counts[0]["solution_path"] == n
+    assert counts == {"calculator": 0, "arithmetic": 2, "text": 3}
+
+
+def test_near_duplicates_of_the_solution_are_on_its_path() -> None:
+    words = " ".join("abcdefghijklmnopqrstuvwxyz" * 2)
+    problem = Problem("p", "q", f"{words}\n#### 12", 1)
+    texts = [f"{words}!\n#### 12.", f"{words} 1\n#### 12", f"{words[::-1]}\n#### 12"]
+    rules = FilterRules("strict", path_style="text")
+    result = filter_problem(problem, [make_samples(texts)], rules)
+    assert result.counts[0]["solution_path"] == 2
+    assert [kept.text for kept in result.kept] == texts[2:]
+    assert sample_fates(problem, [make_samples(texts)], rules) == [
+        ["solution_path", "solution_path", "kept"]
+    ]
+
+
+def test_rows_lose_their_thinking_only_if_asked() -> None:
+    problem = Problem("p", "q", "<think>a</think>\n\n<<6+6=12>>\n#### 12", 1)
+    text = "<think>so 13\n#### 13</think>\n<<3*4=12>>\n#### 12"
+    for think, responses in (
+        ("keep", [problem.solution, text]),
+        ("drop", ["<<6+6=12>>\n#### 12", "<<3*4=12>>\n#### 12"]),
+    ):
+        rules = FilterRules("strict", think=think)  # type: ignore[arg-type]
+        result = filter_problem(problem, [make_samples([text])], rules)
+        rows = [json.loads(row) for row in training_rows([problem], [result], rules)]
+        assert [row["response"] for row in rows] == responses
+        assert any("1 of 1 samples think aloud" in note for note in notes([result], rules))

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
+from screl.core.problems import Problem
 from screl.grading.equations import equation_path
+from screl.rejection.filter import FilterRules, filter_problem
 from screl.rejection.selection import (
     Candidate,
     distance_bound,
@@ -20,6 +22,7 @@ from screl.rejection.selection import (
 from screl.samples.store import Sample
 
 SOLUTION = "Together <<1+2=3>>3.\n#### 3"
+PATH = "1+2=3"
 
 
 def edit_distance(a: str, b: str) -> int:
@@ -139,7 +142,7 @@ def farthest(completions: list[str]) -> list[str]:
 
 @given(texts)
 def test_strict_keeps_the_farthest_from_the_solution(completions: list[str]) -> None:
-    kept = select_farthest(candidates(completions), SOLUTION)
+    kept = select_farthest(candidates(completions), SOLUTION, PATH)
     assert [candidate.text for candidate in kept] == farthest(completions)
 
 
@@ -149,20 +152,23 @@ def test_strict_does_not_depend_on_the_order(
 ) -> None:
     everything = [*candidates(a, source=0), *candidates(b, source=1)]
     shuffled = rng.sample(everything, len(everything))
-    assert select_farthest(everything, SOLUTION) == select_farthest(shuffled, SOLUTION)
+    assert select_farthest(everything, SOLUTION, PATH) == select_farthest(shuffled, SOLUTION, PATH)
 
 
 def test_of_equal_texts_the_first_run_and_sample_is_kept() -> None:
     (kept,) = select_farthest(
         [*candidates(["<<2+1=3>>"] * 2, source=1), *candidates(["<<2+1=3>>"] * 2, source=0)],
         SOLUTION,
+        PATH,
     )
     assert (kept.source, kept.sample.sample_id) == (0, 0)
 
 
 def test_strict_compares_paths_with_the_solution_s_strict_path() -> None:
-    texts = ["a <<1+2=3>>", "b <<2+1=3>>"]
-    kept = select_farthest(candidates(texts), "Together <<$1 + $2 = $3>>3.\n#### 3")
+    texts = ["a <<1+2=3>>\n#### 3", "b <<2+1=3>>\n#### 3"]
+    problem = Problem(0, "q", "Together <<$1 + $2 = $3>>3.\n#### 3", 1)
+    samples = [Sample("p", i, text) for i, text in enumerate(texts)]
+    kept = filter_problem(problem, [samples], FilterRules("strict")).kept
     assert [candidate.text for candidate in kept] == texts[1:]
 
 

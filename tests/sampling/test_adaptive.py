@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 
 from screl.core.problems import Problem
 from screl.grading.answers import extract_answer
+from screl.grading.verdict import JudgeRules
 from screl.rejection.filter import FilterRules, filter_problem
 from screl.samples.store import Sample
 from screl.sampling.adaptive import Budget, WantedSamples
 from screl.sampling.tally import ProblemTally, judge_of, tally_problem
 
+RULES = JudgeRules()
 PROBLEMS = [
     Problem(i, f"What is {i}+1?", f"<<{i}+1={i + 1}>>\n#### {i + 1}", i + 1) for i in range(3)
 ]
@@ -34,7 +36,7 @@ def run_budget(
     of_id = {problem.problem_id: problem for problem in problems}
     tallies = {problem_id: ProblemTally() for problem_id in of_id}
     missing = [WantedSamples(problem, range(most)) for problem in problems]
-    budget = Budget(missing, tallies, until, most)
+    budget = Budget(missing, tallies, until, most, RULES)
     pending: list[tuple[int | str, int]] = []
     sampled: dict[int | str, list[int]] = {problem_id: [] for problem_id in of_id}
 
@@ -49,7 +51,7 @@ def run_budget(
         samples = [Sample(p, i, texts[p][i], 1, "stop") for p, i in now]
         for one in samples:
             sampled[one.problem_id].append(one.sample_id)
-            tallies[one.problem_id].add(one, judge_of(of_id[one.problem_id])(one.completion))
+            tallies[one.problem_id].add(one, judge_of(of_id[one.problem_id], RULES)(one.completion))
         add(budget.next_blocks(samples))
     return {problem_id: sorted(ids) for problem_id, ids in sampled.items()}
 
@@ -94,9 +96,12 @@ def test_a_resumed_run_asks_for_what_is_missing(n_stored: int) -> None:
     problem = PROBLEMS[1]
     texts = [completion(problem, i if i % 4 == 3 else None) for i in range(24)]
     samples = [Sample(1, i, text, 1, "stop") for i, text in enumerate(texts)]
-    tally, judge = tally_problem(problem, [samples[:n_stored]]), judge_of(problem)
+    tally, judge = (
+        tally_problem(problem, [samples[:n_stored]], RULES),
+        judge_of(problem, RULES),
+    )
     missing = [WantedSamples(problem, range(n_stored, 24))][: n_stored < 24]
-    budget = Budget(missing, {1: tally}, 3, 24)
+    budget = Budget(missing, {1: tally}, 3, 24, RULES)
     wanted = budget.first_blocks()
     sampled = set(range(n_stored))
     while wanted:

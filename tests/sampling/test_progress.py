@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from screl.core.problems import Problem
+from screl.grading.verdict import JudgeRules
 from screl.samples.store import Sample, SampleWriter, read_samples
 from screl.sampling import progress
 from screl.sampling.checks import Health
@@ -19,7 +20,9 @@ def made(sample_id: int, text: str = "#### 3") -> Sample:
 def make_collector(writer: SampleWriter) -> tuple[SampleCollector, ProblemTally, Health]:
     tally, health = ProblemTally(), Health()
     problems = [Problem("a", "1 and 2?", "#### 3", 1)]
-    collector = SampleCollector(writer, problems, {"a": tally}, health, None, lambda _: [], [])
+    collector = SampleCollector(
+        writer, problems, {"a": tally}, health, None, lambda _: [], [], JudgeRules()
+    )
     return collector, tally, health
 
 

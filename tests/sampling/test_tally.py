@@ -11,6 +11,7 @@ import pytest
 from screl.core.cost import Cost, count_samples
 from screl.core.io import write_json
 from screl.core.problems import Problem, load_problems
+from screl.grading.verdict import JudgeRules
 from screl.models.loading import load_shape
 from screl.samples.reader import open_runs
 from screl.samples.store import Sample, SampleWriter
@@ -25,7 +26,7 @@ PROBLEMS = [Problem("a", "1 and 2?", RIGHT, 1), Problem("b", "Why?", "Because.",
 
 def read_summary(store: Path, problems: Sequence[Problem], greedy: bool = False) -> RunSummary:
     (run,) = open_runs(store, problems, "train", allow_partial=True)
-    return summarize_run(read_tallies(problems, run).values(), greedy)
+    return summarize_run(read_tallies(problems, run, JudgeRules()).values(), greedy)
 
 
 def summary_of(store: Path, samples: list[Sample], greedy: bool = False) -> RunSummary:

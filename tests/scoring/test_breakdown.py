@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from screl.core.io import UserError
 from screl.core.problems import Problem
+from screl.grading.verdict import JudgeRules
 from screl.samples.store import Sample
 from screl.scoring.breakdown import (
     CUT_OFF,
@@ -16,7 +17,7 @@ from screl.scoring.breakdown import (
     find_mistakes,
     mistake_kind,
 )
-from screl.scoring.score import UNKNOWN, CompletionStats, RunScore, ScoreRules
+from screl.scoring.score import UNKNOWN, CompletionStats, RunScore
 from screl.scoring.statistics import mean_and_error
 
 
@@ -42,7 +43,7 @@ def make_score(cut_off: int = 0, n_tokens: int = 10) -> RunScore:
         Problem(2, "q", f"{steps * 9}#### 2", 3),
     ]
     return RunScore(
-        run="run", data_path="d.jsonl", rules=ScoreRules(), n_samples=2, problems=problems,
+        run="run", data_path="d.jsonl", rules=JudgeRules(), n_samples=2, problems=problems,
         left_out=[], n_completions=6, n_completions_expected=6,
         scores={"mean@1": np.array([1, 0.5, 0]), "maj1@2": np.array([1, 0.5, 0])}, winners={},
         completions=[
@@ -116,7 +117,7 @@ def test_wrong_completions_are_listed_and_all_are_counted() -> None:
         Sample("p", 4, "and so", 9, "length"),
         Sample("p", 5, "so", 9, "stop"),
     ]
-    lines, counts = find_mistakes(problem, [samples], ["run"], ScoreRules())
+    lines, counts = find_mistakes(problem, [samples], ["run"], JudgeRules())
     rows = [orjson.loads(line) for line in lines.splitlines()]
     assert [(row["sample_id"], row["answer"]) for row in rows] == [(1, "6"), (4, None), (5, None)]
     assert rows[0] == {

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from screl.core.problems import Problem, load_problems
+from screl.grading.verdict import JudgeRules
 from screl.samples.reader import map_problems, open_runs
 from screl.samples.store import Sample
-from screl.scoring.score import AnswerReading, ScoreRules, read_answers
+from screl.scoring.score import AnswerReading, read_answers
 from screl.scoring.votes import MAX_SAMPLES, expected_maj, expected_pass, first_k_maj, majority
 
 GOLDEN = Path(__file__).parents[1] / "data/golden"
@@ -158,4 +159,4 @@ def test_golden_votes_of_the_published_code() -> None:
 
 
 def read_golden_answers(problem: Problem, samples: list[list[Sample]]) -> list[AnswerReading]:
-    return [read_answers(problem, run_samples, ScoreRules("paper")) for run_samples in samples]
+    return [read_answers(problem, run_samples, JudgeRules("paper")) for run_samples in samples]
