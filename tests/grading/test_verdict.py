@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -16,11 +16,14 @@ from screl.grading.verdict import (
     Reason,
     Think,
     Verdict,
+    as_published,
     gold_answer,
     judge_steps,
     make_judge,
     require_golds,
+    solution_path,
 )
+from screl.grading.verifiers import Outcome
 
 GSM8K = Path(__file__).parents[3] / "shared/gsm8k"
 PROBLEM = Problem("p", "How many are 1 and 2?", "Together <<1+2=3>>3.\n#### 3", 1)
@@ -188,3 +191,72 @@ def test_equations_in_prose_are_checked_like_marked_ones() -> None:
     assert judge("<<2+x=3>>\n#### 3") == Verdict("unparsed_equation")
     assert judge("<<2+1=3>\n#### 3").odd_brackets
     assert make_judge(PROBLEM, JudgeRules(path_style="text"))("<<2+1=3>\n#### 3").reason == "valid"
+
+
+def test_a_verifier_judges_instead_of_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = {
+        "yes": Outcome("right", True),
+        "no": Outcome("wrong", False),
+        "nothing": Outcome(None, False),
+        "crash <<1+1=2>>": Outcome(None, False, "crash: killed"),
+        "false <<1+1=3>>": Outcome("right", True),
+        "<think>1 + 1 = 3</think><<1+1=2>>": Outcome("right", True),
+    }
+    calls: list[Any] = []
+
+    def verify(problem: Problem, text: str, spec: str) -> Outcome:
+        calls.append((problem, spec))
+        return outcomes[text]
+
+    monkeypatch.setattr(verdict, "verify", verify)
+    problem = Problem(0, "q", "", 1)  # has no gold answer, and needs none
+    rules = JudgeRules(verifier="check.py:check")
+    require_golds([problem], Path("data.jsonl"), rules)
+    judge = make_judge(problem, rules)
+    assert [judge(text) for text in outcomes] == [
+        Verdict("valid"), Verdict("wrong_answer"), Verdict("no_answer"),
+        Verdict("not_verified", failure="crash: killed"), Verdict("false_equation"),
+        Verdict("valid", "1+1=2"),
+    ]  # fmt: skip
+    assert calls == [(problem, "check.py:check")] * len(outcomes)
+
+
+def test_the_path_of_the_own_solution() -> None:
+    solution = "<think><<1+1=2>></think>$4 \\cdot 3 = 12$, <<12-9=3>>\n#### 3"
+    problem = Problem(0, "q", solution, 1)
+    assert solution_path(problem, JudgeRules()) == "12-9=3"
+    assert solution_path(problem, JudgeRules("paper")) == "1+1=2|12-9=3"
+    assert solution_path(problem, JudgeRules(path_style="arithmetic")) == "4*3=12|12-9=3"
+    assert solution_path(Problem(0, "q", "", 1, answer="3"), JudgeRules()) is None
+
+
+def test_the_published_rules_know_one_style() -> None:
+    rules = JudgeRules(answer_style="boxed", path_style="text", think="drop")
+    assert as_published(rules) == JudgeRules("paper", "number", "hash", "calculator", "keep")
+
+
+@pytest.mark.parametrize(
+    ("rules", "answer", "solution", "message"),
+    [
+        (JudgeRules(), "x", "", "the answer 'x' is not a number; .*; for formulas, give --gr"),
+        (JudgeRules(grader="choice"), "F", "", r"the answer 'F' is not A to E; [^;]*line$"),
+        (JudgeRules(), None, "?", "the response has no '#### <number>'; .*; for formulas, give"),
+        (JudgeRules(grader="choice"), None, "?", r"has no '#### <letter>'; [^;]*line$"),
+        (JudgeRules(answer_style="last_number"), None, "?", r"the response has no <number>; "),
+    ],
+)
+def test_a_gold_answer_of_another_kind_is_refused(
+    rules: JudgeRules, answer: str | None, solution: str, message: str
+) -> None:
+    problems = [Problem(0, "q", solution, 7, answer=answer)]
+    with pytest.raises(UserError, match=f"^data.jsonl:7: .*{message}"):
+        require_golds(problems, Path("data.jsonl"), rules)
+    require_golds(problems, Path("data.jsonl"), JudgeRules(grader="math_verify"))
+
+
+def test_golds_are_letters_and_formulas() -> None:
+    choice, formula = JudgeRules(grader="choice"), JudgeRules(grader="math_verify")
+    for text in ("(C)", r"\boxed{C}", r"so $\boxed{\text{C}}$"):
+        assert gold_answer(Problem(0, "q", "", 1, answer=text), choice) == "C"
+    answer = gold_answer(Problem(0, "q", "", 1, answer="0.5"), formula)
+    assert answer == r"\frac{1}{2}" == gold_answer(Problem(0, "q", "#### 0.5", 1), formula)

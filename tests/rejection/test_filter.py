@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from screl.core.problems import Problem
+from screl.grading import verdict
 from screl.grading.answers import Fidelity
 from screl.grading.equations import equation_path
 from screl.grading.paths import PathStyle
+from screl.grading.verifiers import Outcome
 from screl.rejection.filter import (
     Fate,
     FilterRules,
@@ -261,3 +263,35 @@ def test_rows_lose_their_thinking_only_if_asked() -> None:
         rows = [json.loads(row) for row in training_rows([problem], [result], rules)]
         assert [row["response"] for row in rows] == responses
         assert any("1 of 1 samples think aloud" in note for note in notes([result], rules))
+
+
+def test_thinking_and_missing_equations_are_counted() -> None:
+    texts = [
+        "<think>so</think>\n<<2+1=3>>\n#### 3", "<think>#### 3", "<think>1</think>#### 3",
+        "no equation\n#### 3", "no equation\n#### 4", "<<2+1=3>\n#### 3",
+    ]  # fmt: skip
+    (counts,) = filter_problem(PROBLEM, [make_samples(texts)], FilterRules("strict")).counts
+    assert (counts["thinking"], counts["only_thinking"]) == (3, 1)
+    assert (counts["no_equation"], counts["odd_brackets"]) == (3, 1)
+    assert counts["solution_path"] == 0
+
+
+def test_a_problem_without_a_solution_has_no_path_and_no_row_of_its_own() -> None:
+    problem = Problem("p", "q", "", 1, answer="3")
+    rules = FilterRules("strict", think="drop")
+    result = filter_problem(problem, [make_samples(["a #### 3", " <<1+2=3>> #### 3", "3"])], rules)
+    assert result.solution_path is None
+    assert result.counts[0]["solution_path"] == 0
+    rows = [json.loads(row) for row in training_rows([problem], [result], rules)]
+    assert [row["response"] for row in rows] == ["a #### 3", " <<1+2=3>> #### 3"]
+    sources = [json.loads(row) for row in source_rows([problem], [result], ["run"])]
+    assert [row["source"] for row in sources] == ["run", "run"]
+
+
+def test_what_a_verifier_could_not_judge_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = {"a": Outcome(None, False, "crash: killed"), "b": Outcome("right", True)}
+    monkeypatch.setattr(verdict, "verify", lambda problem, text, spec: outcomes[text])
+    rules = FilterRules("strict", verifier="check.py:check")
+    result = filter_problem(PROBLEM, [make_samples(["a", "b"]), make_samples(["a"])], rules)
+    assert result.failures == {"crash: killed": 2}
+    assert [kept.text for kept in result.kept] == ["b"]
