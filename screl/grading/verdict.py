@@ -17,7 +17,6 @@ from screl.grading.answers import (
     is_correct,
     styled_answer,
 )
-from screl.grading.boxed import last_boxed
 from screl.grading.choices import read_choice
 from screl.grading.equations import (
     check_equation,
@@ -153,9 +152,6 @@ def gold_answer(problem: Problem, rules: JudgeRules) -> Hashable | None:
     """
     if problem.answer is None:
         return answer_reader(rules)(read_text(problem.solution, rules))
-    if rules.grader == "choice":
-        boxed = last_boxed(problem.answer)
-        return read_choice(problem.answer if boxed is None else boxed)
     return answer_reader(replace(rules, answer_style="hash"))(gold_text(problem))
 
 

@@ -17,6 +17,7 @@ from screl.grading.verdict import (
     Think,
     Verdict,
     as_published,
+    equality,
     gold_answer,
     judge_steps,
     make_judge,
@@ -238,9 +239,9 @@ def test_the_published_rules_know_one_style() -> None:
 @pytest.mark.parametrize(
     ("rules", "answer", "solution", "message"),
     [
-        (JudgeRules(), "x", "", "the answer 'x' is not a number; .*; for formulas, give --gr"),
+        (JudgeRules(), "x", "", "the answer 'x' is not a number; .* line; for formulas, give --gr"),
         (JudgeRules(grader="choice"), "F", "", r"the answer 'F' is not A to E; [^;]*line$"),
-        (JudgeRules(), None, "?", "the response has no '#### <number>'; .*; for formulas, give"),
+        (JudgeRules(), None, "?", "no '#### <number>'; .* line; for formulas, give --grader math"),
         (JudgeRules(grader="choice"), None, "?", r"has no '#### <letter>'; [^;]*line$"),
         (JudgeRules(answer_style="last_number"), None, "?", r"the response has no <number>; "),
     ],
@@ -260,3 +261,26 @@ def test_golds_are_letters_and_formulas() -> None:
         assert gold_answer(Problem(0, "q", "", 1, answer=text), choice) == "C"
     answer = gold_answer(Problem(0, "q", "", 1, answer="0.5"), formula)
     assert answer == r"\frac{1}{2}" == gold_answer(Problem(0, "q", "#### 0.5", 1), formula)
+
+
+def test_defaults_and_odd_brackets() -> None:
+    assert JudgeRules() == JudgeRules("strict", "number", "hash", "calculator", "keep", (), None)
+    assert Verdict("valid") == Verdict("valid", "", (), False, "")
+    odd = "<<2+1=3>\n#### 3"
+    expected = Verdict("unparsed_equation", odd_brackets=True)
+    assert make_judge(PROBLEM, JudgeRules())(odd) == expected
+    assert make_judge(PROBLEM, JudgeRules("paper"))(odd) == Verdict("valid")
+
+
+def test_numbers_of_the_published_code_are_equal_as_floats() -> None:
+    is_equal = equality(JudgeRules("paper"))
+    assert is_equal("3.0", "3")
+    assert not is_equal("3.0", "3.5")
+    assert equality(JudgeRules("paper"), tolerance=1.0)("3.0", "3.5")
+
+
+def test_a_box_and_a_line_are_one_style_for_formulas() -> None:
+    problem = Problem(0, "q", "#### 0.5", 1)
+    for style in ("hash", "boxed"):
+        judge = make_judge(problem, JudgeRules(grader="math_verify", answer_style=style))  # type: ignore[arg-type]
+        assert [judge(text).reason for text in (r"\boxed{1/2}", "#### 1/2")] == ["valid"] * 2

@@ -295,3 +295,9 @@ def test_what_a_verifier_could_not_judge_is_counted(monkeypatch: pytest.MonkeyPa
     result = filter_problem(PROBLEM, [make_samples(["a", "b"]), make_samples(["a"])], rules)
     assert result.failures == {"crash: killed": 2}
     assert [kept.text for kept in result.kept] == ["b"]
+
+
+def test_only_valid_samples_are_on_the_path_of_a_solution_without_equations() -> None:
+    problem = Problem("p", "q", "three\n#### 3", 1)
+    samples = make_samples(["3\n#### 3", "4\n#### 4", "none"])
+    assert filter_problem(problem, [samples], FilterRules("strict")).counts[0]["solution_path"] == 1
