@@ -1,5 +1,6 @@
 """run.json says what was run and what it cost; many of them are summarized; memory is measured."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -130,6 +131,7 @@ def test_the_watch_sees_a_short_peak_and_nothing_before_or_after(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)  # on a GPU, torch would count
+    gc.collect()  # garbage of other tests, freed during the watch, would lower the peak
     kept = bytearray(100 * 2**20)
     watch = PeakWatch()
     held = bytearray(200 * 2**20)  # never written to, so allocated but not resident
@@ -138,6 +140,6 @@ def test_the_watch_sees_a_short_peak_and_nothing_before_or_after(
     peak = watch.end() / 2**20
     held = bytearray(300 * 2**20)
     time.sleep(0.1)
-    assert 199 < peak < 215
+    assert 175 < peak < 225  # neither 100 nor 300; other threads of the tests may allocate too
     assert peak == watch.end() / 2**20
     assert len(kept) + len(held) == 400 * 2**20
