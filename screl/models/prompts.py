@@ -88,11 +88,12 @@ def settle_prompt(
     asked.check()
     if asked.prompt not in ("auto", "chat"):
         return asked
-    tokenizer = load_tokenizer(name)
-    known = begun or trained_prompt(name, tokenizer)
+    known = begun or trained_prompt(name)
     prompt = asked.prompt
-    if prompt == "auto":
-        prompt = known.prompt if known else "chat" if tokenizer.chat_template else "alpaca"
+    if prompt == "auto" and known:
+        prompt = known.prompt
+    elif prompt == "auto":
+        prompt = "chat" if load_tokenizer(name).chat_template else "alpaca"
     system, arguments = asked.system_prompt, asked.chat_template_kwargs
     if known and known.prompt == "chat":
         system = known.system_prompt if system is None else system
@@ -102,13 +103,14 @@ def settle_prompt(
     return choice
 
 
-def trained_prompt(name: str, tokenizer: Tokenizer) -> PromptChoice | None:
+def trained_prompt(name: str) -> PromptChoice | None:
     """Return the prompt that train.py trained the model on, None if it did not train it.
 
     Its run.json says so or, where that is missing, a chat template that is the Alpaca prompt.
     """
     if config := training_config(Path(name)):
         return PromptChoice.of(config)
+    tokenizer = load_tokenizer(name)
     alpaca = prompt_ids(tokenizer, build_prompt(QUESTION))
     return PromptChoice("alpaca") if templated_ids(tokenizer, QUESTION) == alpaca else None
 

@@ -80,7 +80,7 @@ def with_prompt(config: SampleConfig) -> SampleConfig:
     if is_store(config.output_dir):
         begun = PromptChoice.of(read_manifest(config.output_dir))
     choice = settle_prompt(asked, name, begun)
-    trained = trained_prompt(name, load_tokenizer(name))
+    trained = trained_prompt(name)
     if trained and not trained.is_same(choice):
         say(f"warning: {name} was trained with {trained}, but is sampled with {choice}")
     elif asked.prompt == "auto" and choice.prompt == "chat":
